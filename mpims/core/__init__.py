@@ -1,0 +1,1 @@
+"""The scheduler: pure. No clock, no I/O, no MPI, no NumPy; time is an argument."""

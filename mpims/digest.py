@@ -1,0 +1,117 @@
+"""SHA-256 digests of values: equal values give equal digests, on every rank and in every run.
+
+The canonical form that is hashed, for each kind of value a one-byte tag, then:
+
+* ndarray and NumPy scalar: the dtype's string form (``'<f4'``, or the list of fields), the shape, the
+  bytes in C order; an array of objects as a list of lists.
+* None, bool, int, float, complex: their ``repr``; str: UTF-8; bytes: themselves.
+* list, tuple: their elements; dict: its entries sorted by the digest of the key; set: its elements
+  sorted by digest. A subclass adds its qualified name.
+* a range: start, stop and step; a class or function: its qualified name.
+* anything else: what ``__reduce_ex__(4)`` says it is made of, that is what pickle would store, but
+  without the identities that make equal pickles differ.
+
+Every variable part is preceded by its length, so that no two values share a form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import types
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_CHUNK_BYTES = 1 << 24
+_MAX_ITEMS = 100_000
+
+
+def digest(value: Any) -> str:
+    """The SHA-256 of a value's canonical form, as hexadecimal digits.
+
+    Raises
+    ------
+    TypeError
+        The value, or something in it, cannot be taken apart (as by pickle).
+    """
+    return _hash(value, ()).hexdigest()
+
+
+def digest_items(items: Sequence[Any]) -> str:
+    """A digest of a job's items, to tell whether two ranks have the same.
+
+    A range and an array are hashed whole; of a longer sequence than 100,000 items, that many evenly
+    spaced ones and the last.
+    """
+    if isinstance(items, (range, np.ndarray)):
+        return digest(items)
+    step = max(1, len(items) // _MAX_ITEMS)
+    sample = [items[i] for i in range(0, len(items), step)]
+    return digest([len(items), sample, items[-1] if len(items) else None])
+
+
+def _hash(value: Any, within: tuple[int, ...]) -> hashlib._Hash:
+    state = hashlib.sha256()
+    if isinstance(value, np.generic):
+        value = np.asarray(value)
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        _add_array(state, value)
+    elif value is None or type(value) in (bool, int, float, complex):
+        _add(state, b"a", type(value).__name__.encode(), repr(value).encode())
+    elif type(value) is str:
+        _add(state, b"s", value.encode("utf-8", "surrogatepass"))
+    elif isinstance(value, (bytes, bytearray)):
+        _add(state, b"b", type(value).__name__.encode(), bytes(value))
+    elif isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
+        _add(state, b"g", _name(value))
+    elif type(value) is range:
+        _add(state, b"r", repr((value.start, value.stop, value.step)).encode())
+    else:
+        if id(value) in within:
+            raise TypeError(f"a {type(value).__name__} that contains itself has no digest")
+        _add_composite(state, value, (*within, id(value)))
+    return state
+
+
+def _add(state: hashlib._Hash, tag: bytes, *parts: bytes) -> None:
+    state.update(tag)
+    for part in parts:
+        state.update(len(part).to_bytes(8, "little"))
+        state.update(part)
+
+
+def _add_array(state: hashlib._Hash, array: npt.NDArray[Any]) -> None:
+    descr = np.lib.format.dtype_to_descr(array.dtype)
+    _add(state, b"n", repr(descr).encode(), repr(array.shape).encode())
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    for start in range(0, flat.size, _CHUNK_BYTES):
+        state.update(flat[start : start + _CHUNK_BYTES].data)
+
+
+def _add_composite(state: hashlib._Hash, value: Any, within: tuple[int, ...]) -> None:
+    def hashes(values: Iterable[Any]) -> list[bytes]:
+        return [_hash(v, within).digest() for v in values]
+
+    kind = _name(type(value))
+    if isinstance(value, np.ndarray):
+        _add(state, b"l", b"list", *hashes(value.tolist()))
+    elif isinstance(value, (list, tuple)):
+        _add(state, b"l", kind, *hashes(value))
+    elif isinstance(value, dict):
+        entries = sorted(zip(hashes(value), hashes(value.values()), strict=True))
+        _add(state, b"d", kind, *(part for entry in entries for part in entry))
+    elif isinstance(value, (set, frozenset)):
+        _add(state, b"e", kind, *sorted(hashes(value)))
+    else:
+        made_of = value.__reduce_ex__(4)
+        if isinstance(made_of, str):
+            _add(state, b"o", made_of.encode())
+        else:
+            parts = [list(p) if hasattr(p, "__next__") else p for p in made_of]
+            _add(state, b"o", *hashes(parts))
+
+
+def _name(thing: Any) -> bytes:
+    return f"{thing.__module__}.{thing.__qualname__}".encode()

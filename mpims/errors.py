@@ -1,0 +1,65 @@
+"""What can go wrong, as exceptions that each carry an exit status."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitStatus(IntEnum):
+    """How a run ended, as the process tells its caller."""
+
+    DONE = 0
+    """Everything was computed."""
+    FAILED = 1
+    """The run started and could not be finished."""
+    USAGE = 2
+    """The command line, the job definition or the run directory is wrong; nothing was computed."""
+    INTERNAL = 70
+    """A defect of mpims itself."""
+    INTERRUPTED = 130
+    """Stopped by the user (Ctrl-C)."""
+
+
+class MpimsError(Exception):
+    """A mistake or a failure that the user is told in one line, without a traceback of ours.
+
+    Parameters
+    ----------
+    message
+        One line: what happened, where, what was found, what to do.
+    detail
+        Further lines that belong to it, such as the traceback of the user's own code.
+    """
+
+    exit_status = ExitStatus.FAILED
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail.rstrip()
+
+
+class UsageError(MpimsError):
+    """Wrong input, found before anything was computed."""
+
+    exit_status = ExitStatus.USAGE
+
+
+class RunFailed(MpimsError):
+    """The run began and could not be finished."""
+
+    exit_status = ExitStatus.FAILED
+
+
+class InternalError(MpimsError):
+    """An invariant of mpims is broken: a defect of ours, to be reported with its text."""
+
+    exit_status = ExitStatus.INTERNAL
+
+
+def error_with_status(status: int, message: str, detail: str = "") -> MpimsError:
+    """Make the error again that another rank had, from its exit status and text."""
+    for kind in (UsageError, InternalError):
+        if kind.exit_status == status:
+            return kind(message, detail)
+    return RunFailed(message, detail)

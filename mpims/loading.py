@@ -1,0 +1,158 @@
+"""Find the job class that ``path.py``, ``path.py:Class`` or ``package.module:Class`` names."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import linecache
+import sys
+import traceback
+import types
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from mpims.errors import UsageError
+from mpims.job import Job
+
+
+@dataclass(frozen=True, slots=True)
+class JobSource:
+    """A job definition as it travels to the other ranks.
+
+    Only rank 0 reads the file; the text goes with the message, so that thousands of ranks do not
+    meet at the file system, and all run the same text even if the file changes.
+    """
+
+    name: str
+    """As the user gave it, without the class."""
+    class_name: str | None
+    text: str | None
+    """The source of a file; None where `name` is a module to import."""
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 of the source text, if it is known."""
+        return None if self.text is None else hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def read_source(spec: str) -> JobSource:
+    """Read what `spec` names.
+
+    Raises
+    ------
+    UsageError
+        There is no such file, or it cannot be read as text.
+    """
+    name, colon, class_name = spec.rpartition(":")
+    if not colon or not class_name.isidentifier():
+        name, class_name = spec, ""
+    if not name.endswith(".py") and "/" not in name and not Path(name).exists():
+        if all(part.isidentifier() for part in name.split(".")) and class_name:
+            return JobSource(name, class_name, None)
+        raise UsageError(
+            f"no job {spec!r}: give a file (jobs/x.py), a class in it (jobs/x.py:Class), "
+            "or a class in a module (package.module:Class)"
+        )
+    path = Path(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"no file {name}: {_nearby(path)}") from None
+    except IsADirectoryError:
+        raise UsageError(f"{name} is a folder: give one of the job files in it") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {name}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read {name}: it is not UTF-8 text (byte {error.start})") from None
+    return JobSource(str(path.absolute()), class_name or None, text)
+
+
+def _nearby(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    names = sorted(p.name for p in folder.glob("*.py"))
+    near = get_close_matches(path.name, names, n=1)
+    return f"did you mean {folder / near[0]}?" if near else f"folder {folder} has {len(names)} .py files"
+
+
+def load_job_class(source: JobSource) -> type[Job]:
+    """Run the definition and find the job class in it.
+
+    Raises
+    ------
+    UsageError
+        The source does not run, or has no such job, or several and none is named.
+    """
+    module = _import_module(source.name) if source.text is None else _run(source.name, source.text)
+    if source.class_name is not None:
+        return _named_class(module, source)
+    jobs = [
+        value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, Job)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+    ]
+    if not jobs:
+        raise UsageError(f"no job in {source.name}: define a class that derives from mpims.Job")
+    if len(jobs) > 1:
+        names = ", ".join(job.__name__ for job in jobs)
+        raise UsageError(
+            f"several jobs in {source.name}: {names}; name one: {source.name}:{jobs[0].__name__}"
+        )
+    return jobs[0]
+
+
+def _named_class(module: types.ModuleType, source: JobSource) -> type[Job]:
+    name = source.class_name or ""
+    found = getattr(module, name, None)
+    if isinstance(found, type) and issubclass(found, Job):
+        return found
+    names = [
+        n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Job) and v is not Job
+    ]
+    has = f"it has {', '.join(names)}" if names else "it has no job at all"
+    raise UsageError(f"no job {name} in {source.name}: {has}")
+
+
+def _import_module(name: str) -> types.ModuleType:
+    try:
+        return importlib.import_module(name)
+    except SyntaxError as error:
+        raise UsageError(_syntax_message(error)) from None
+    except Exception as error:  # whatever the user's module raises while it is imported
+        raise UsageError(f"cannot import {name}: {type(error).__name__}: {error}") from None
+
+
+def _run(name: str, text: str) -> types.ModuleType:
+    """Run a job file as a module of its own.
+
+    The module's name cannot be that of any other, however the file is called; the file's folder is
+    searched for the modules that it imports, but last, so that it hides nothing.
+    """
+    module = types.ModuleType(f"_mpims_job_{Path(name).stem}")
+    module.__file__ = name
+    sys.modules[module.__name__] = module
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    folder = str(Path(name).parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        exec(compile(text, name, "exec", dont_inherit=True), vars(module))
+    except SyntaxError as error:
+        raise UsageError(_syntax_message(error)) from None
+    except UsageError:
+        raise
+    except Exception as error:  # whatever the user's file raises while it runs
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == name]
+        place = f"{name}:{lines[-1]}" if lines else name
+        raise UsageError(f"{place}: {type(error).__name__}: {error}") from None
+    return module
+
+
+def _syntax_message(error: SyntaxError) -> str:
+    code = f": {error.text.strip()}" if error.text else ""
+    return f"{error.filename}:{error.lineno}: {type(error).__name__}: {error.msg}{code}"

@@ -1,0 +1,88 @@
+"""What becomes of the item results: gathered in item order, or reduced along the fixed tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mpims.core.tree import fold
+from mpims.errors import UsageError
+
+
+class Gather:
+    """Keep every item's result, in item order.
+
+    NumPy in, NumPy out: where the kernel gives an array (or `task` a NumPy array or scalar per item)
+    the result is one array whose leading axis is the items; any other results become a list.
+
+    Parameters
+    ----------
+    dtype
+        Make an array of this dtype, whatever the kernel gives. None takes dtype and shape from the
+        results; they must then be the same in all of them.
+    """
+
+    def __init__(self, dtype: npt.DTypeLike | None = None) -> None:
+        self.dtype = None if dtype is None else np.dtype(dtype)
+
+    def __repr__(self) -> str:
+        return "Gather()" if self.dtype is None else f"Gather(dtype={self.dtype.name!r})"
+
+    def pack(self, results: Any) -> npt.NDArray[Any] | list[Any]:
+        """The results of one block as an array, or as a list where they are not NumPy's."""
+        if self.dtype is not None:
+            return np.ascontiguousarray(results, dtype=self.dtype)
+        if isinstance(results, np.ndarray):
+            return np.ascontiguousarray(results) if results.dtype != object else list(results)
+        if results and all(isinstance(r, (np.ndarray, np.generic)) for r in results):
+            first = results[0]
+            if all(r.dtype == first.dtype and r.shape == first.shape for r in results):
+                return np.stack(results)
+        return list(results)
+
+
+class Reduce:
+    """Combine all results into one value, always along the same tree.
+
+    Parameters
+    ----------
+    function
+        A NumPy ufunc of two arguments, or any associative function of a left and a right result; it
+        need not commute. It may change and return its left argument: each value is used once, if the
+        kernel gives a new object for each item.
+    """
+
+    def __init__(self, function: Callable[[Any, Any], Any]) -> None:
+        if not callable(function):
+            raise UsageError(f"Reduce wants a function of two results, found {function!r}")
+        if isinstance(function, np.ufunc) and (function.nin, function.nout) != (2, 1):
+            raise UsageError(
+                f"Reduce wants a function of two results that gives one, found {function!r} "
+                f"({function.nin} in, {function.nout} out)"
+            )
+        self.function = function
+
+    def __repr__(self) -> str:
+        return f"Reduce({getattr(self.function, '__name__', self.function)})"
+
+    def fold(self, results: npt.NDArray[Any] | Sequence[Any]) -> Any:
+        """The results of one block as one value.
+
+        An array is halved level by level in whole-array calls of a ufunc: that is the tree of
+        `mpims.core.tree.fold`, and no order that depends on the processor.
+        """
+        if not (isinstance(results, np.ndarray) and isinstance(self.function, np.ufunc)):
+            value = fold(list(results), self.function)
+            return np.copy(value) if isinstance(value, np.ndarray) and len(results) == 1 else value
+        if len(results) == 1:
+            return np.copy(results)[0]  # the kernel may use its array again
+        while len(results) > 1:
+            paired = self.function(results[0:-1:2], results[1::2])
+            results = np.concatenate([paired, results[-1:]]) if len(results) % 2 else paired
+        return results[0]
+
+
+Output: TypeAlias = Gather | Reduce

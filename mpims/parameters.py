@@ -1,0 +1,201 @@
+"""The parameters of a job: typed, defaulted, converted from text once, at the edge."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Union
+
+from mpims.errors import UsageError
+
+REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "(required)"})()
+"""Stands for the default of a parameter that has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One annotated class attribute of a job."""
+
+    name: str
+    type: Any
+    default: Any = REQUIRED
+
+
+def find_parameters(cls: type, base: type) -> dict[str, Parameter]:
+    """The annotated attributes of `cls` and its parents below `base`, parents first.
+
+    Raises
+    ------
+    UsageError
+        An annotation cannot be evaluated, or a parameter has the name of an attribute of `base`.
+    """
+    try:
+        hints = typing.get_type_hints(cls)
+    except Exception as error:  # whatever the user's annotation raises when it is evaluated
+        raise UsageError(f"job {cls.__name__}: an annotation cannot be read: {error}") from None
+    reserved = set(typing.get_type_hints(base)) | set(dir(base))
+    found = {}
+    for parent in reversed(cls.__mro__):
+        if not issubclass(parent, base) or parent is base:
+            continue
+        for name in inspect.get_annotations(parent):
+            hint = hints[name]
+            if name.startswith("_") or typing.get_origin(hint) is ClassVar or hint is ClassVar:
+                continue
+            if name in reserved:
+                raise UsageError(
+                    f"job {cls.__name__}: {name!r} cannot be a parameter, mpims.Job uses that name: "
+                    "give it another, or leave the annotation out"
+                )
+            found[name] = Parameter(name, hint, getattr(cls, name, REQUIRED))
+    return found
+
+
+def bind(job: str, parameters: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of every parameter, from what was given and the defaults.
+
+    Raises
+    ------
+    UsageError
+        An unknown name, a value of the wrong type, or a required parameter without a value.
+    """
+    for name in given:
+        if name not in parameters:
+            near = get_close_matches(name, parameters, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            known = ", ".join(parameters) or "none"
+            raise UsageError(f"job {job} has no parameter {name!r}: it has {known}{hint}")
+    values = {}
+    for name, parameter in parameters.items():
+        if name in given:
+            values[name] = _checked(job, parameter, given[name])
+        elif parameter.default is REQUIRED:
+            raise UsageError(f"job {job} needs a value for {name}: --set {name}=VALUE")
+        else:
+            values[name] = parameter.default
+    return values
+
+
+def parse_settings(job: str, parameters: Mapping[str, Parameter], settings: list[str]) -> dict[str, Any]:
+    """Turn ``NAME=VALUE`` texts into values of the parameters' types.
+
+    Raises
+    ------
+    UsageError
+        A text without ``=`` or a value that is not of its parameter's type. Unknown names pass:
+        `bind` refuses them.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set {setting}: write --set NAME=VALUE")
+        parameter = parameters.get(name)
+        try:
+            values[name] = _convert(text, parameter.type) if parameter else text
+        except ValueError as error:
+            raise UsageError(
+                f"job {job}: parameter {name} wants {type_name(parameter.type if parameter else str)}, "
+                f"found {text!r}" + (f" ({error})" if str(error) else "")
+            ) from None
+    return values
+
+
+def type_name(hint: Any) -> str:
+    """A type as its author wrote it."""
+    return (
+        hint.__name__
+        if isinstance(hint, type) and not typing.get_args(hint)
+        else str(hint).replace("typing.", "")
+    )
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _convert(text: str, hint: Any) -> Any:
+    """One value from text; ValueError if it is not of that type."""
+    alternatives = _alternatives(hint)
+    if len(alternatives) > 1:
+        if type(None) in alternatives and text.lower() in ("none", ""):
+            return None
+        for alternative in alternatives:
+            if alternative is not type(None):
+                try:
+                    return _convert(text, alternative)
+                except ValueError:
+                    continue
+        raise ValueError
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        for value in arguments:
+            if str(value) == text:
+                return value
+        raise ValueError
+    if origin in (list, tuple):
+        element = arguments[0] if arguments else str
+        parts = [_convert(part, element) for part in text.split(",") if part]
+        return origin(parts)
+    return _convert_simple(text, hint)
+
+
+def _convert_simple(text: str, hint: Any) -> Any:
+    if hint is bool:
+        word = text.lower()
+        if word in ("1", "true", "yes", "on"):
+            return True
+        if word in ("0", "false", "no", "off"):
+            return False
+        raise ValueError("write true or false")
+    if hint is int:
+        return _convert_int(text)
+    if hint in (float, complex):
+        return hint(text)
+    if hint in (str, Any):
+        return text
+    if hint is Path:
+        return Path(text).expanduser()
+    raise ValueError("a value of that type cannot be given as text: set it in Python")
+
+
+def _convert_int(text: str) -> int:
+    """An integer, ``1e6`` and ``1_000`` included."""
+    try:
+        return int(text)
+    except ValueError:
+        value = float(text)
+        if value != int(value):
+            raise ValueError from None
+        return int(value)
+
+
+def _checked(job: str, parameter: Parameter, value: Any) -> Any:
+    """The value, an integer made a float where a float is wanted."""
+    for hint in _alternatives(parameter.type):
+        if hint is float and isinstance(value, Real) and not isinstance(value, bool):
+            return float(value)
+        if _fits(value, hint):
+            return Path(value) if hint is Path else value
+    raise UsageError(
+        f"job {job}: parameter {parameter.name} wants {type_name(parameter.type)}, "
+        f"found {value!r} ({type(value).__name__})"
+    )
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return value in typing.get_args(hint)
+    if hint is int:
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    if hint is Path:
+        return isinstance(value, (str, Path))
+    kind = origin or hint
+    return not isinstance(kind, type) or isinstance(value, kind)
