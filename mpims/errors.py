@@ -57,9 +57,15 @@ class InternalError(MpimsError):
     exit_status = ExitStatus.INTERNAL
 
 
+class Interrupted(MpimsError):
+    """The user stopped the run."""
+
+    exit_status = ExitStatus.INTERRUPTED
+
+
 def error_with_status(status: int, message: str, detail: str = "") -> MpimsError:
     """Make the error again that another rank had, from its exit status and text."""
-    for kind in (UsageError, InternalError):
+    for kind in (UsageError, InternalError, Interrupted):
         if kind.exit_status == status:
             return kind(message, detail)
     return RunFailed(message, detail)

@@ -90,7 +90,7 @@ class Ledger:
         done = self.done
         attempt = self.attempts.get(number)
         if attempt is not None:
-            attempt.start = stop
+            attempt.start = max(attempt.start, stop)
             if stop >= attempt.stop:
                 del self.attempts[number]
         fresh: tuple[Range, ...]

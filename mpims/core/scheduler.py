@@ -146,12 +146,7 @@ class Scheduler:
         if worker is None:
             return self._recording(event, fresh)
         worker.silent_since = now
-        queue = worker.queue
-        if queue and queue[0].number == event.attempt:
-            queue[0].start = event.stop
-            if event.stop >= queue[0].stop:
-                del queue[0]
-                self._with_next.pop(worker.rank, None)
+        self._advance(worker, event)
         actions = self._take_back(worker) if worker.suspect else []
         actions += self._feed(worker, now, QUEUE_LENGTH)
         actions += self._recording(event, fresh)
@@ -191,6 +186,16 @@ class Scheduler:
                 self._suspect(worker)
             self._schedule_check(worker, now)
         return self._feed_idle(now)
+
+    def _advance(self, worker: WorkerState, event: ChunkDone) -> None:
+        """Move an attempt on, and out of its rank's queue if it is complete."""
+        for i, attempt in enumerate(worker.queue):
+            if attempt.number == event.attempt:
+                attempt.start = max(attempt.start, event.stop)
+                if attempt.start >= attempt.stop:
+                    del worker.queue[i]
+                    self._with_next.pop(worker.rank, None)
+                return
 
     # ---------------------------------------------------------------- hand-outs
 

@@ -1,7 +1,7 @@
 """The fixed reduction tree over blocks: which results are combined with which, and in what order.
 
-Node ``(level, position)`` stands for blocks ``[position * 2**level, (position + 1) * 2**level)``, cut at the
-last block. A node is the combination of its left and its right child, in that order; a node whose
+Node ``(level, position)`` stands for blocks ``[position * 2**level, (position + 1) * 2**level)``, cut
+at the last block. A node is the combination of its left and its right child, in that order; a node whose
 right child would begin beyond the last block is its left child unchanged. The tree depends on the
 number of blocks alone, so whoever combines which nodes, in whatever order the results arrive, the
 operands of every single combination are the same: sums of floating-point numbers come out the same

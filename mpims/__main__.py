@@ -1,0 +1,39 @@
+"""``python -m mpims``: rank 0 reads the command line, every other rank waits for work.
+
+NumPy is not imported before its threads are set, nor is anything that a worker does not run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> int:
+    """Run this rank; give the exit status."""
+    _search_here_last()
+    from mpims.launch import find_world
+    from mpims.runtime.threads import set_thread_variables
+
+    set_thread_variables(os.environ)
+    world = find_world(os.environ)
+    if world is not None and world.rank > 0:
+        from mpims.cli.serve import serve_command
+
+        return serve_command()
+    from mpims.cli.main import main_command
+
+    return main_command(sys.argv[1:])
+
+
+def _search_here_last() -> None:
+    """Let a file of the user's that is called like a module of ours, or numpy.py, hide nothing.
+
+    ``python -m`` puts the current folder first in the search path.
+    """
+    if sys.path and sys.path[0] in ("", os.getcwd()):
+        sys.path.append(sys.path.pop(0))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""The commands, their options, and how every one of them ends."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+
+from mpims import __version__
+from mpims.cli import policies, run, tour
+from mpims.errors import ExitStatus, InternalError, Interrupted, MpimsError, UsageError
+from mpims.launch import report_status
+from mpims.session import connect, dismiss_workers
+
+DESCRIPTION = """\
+A task farm on MPI: many independent items of uneven cost, one NumPy kernel, any number of ranks.
+
+  mpims run jobs/x.py                           one process
+  mpims run jobs/x.py -n 4                      four ranks on this machine
+  mpirun -n 4 python -m mpims run jobs/x.py     the same, your own launcher
+  mpirun -n 4 python -m mpims                   a tour: does it work here, and how well?
+
+Rank 0 hands the items out and takes the results in; the others compute. So N workers want N + 1
+ranks: rank 0 sleeps most of the time and needs no core of its own.
+"""
+EPILOG = """\
+exit status: 0 done, 1 failed, 2 wrong usage (nothing was computed), 70 a defect of mpims,
+130 stopped by the user
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """Raise instead of printing the usage and leaving."""
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(
+        prog="mpims",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"mpims {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="", parser_class=_Parser)
+    for command in (run, policies, tour):
+        command.add_parser(commands)
+    return parser
+
+
+def main_command(arguments: Sequence[str]) -> int:
+    """Run rank 0; give the status that this process is to exit with."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        status = _run(arguments)
+    except SystemExit as leaving:  # --help and --version
+        status = leaving.code if isinstance(leaving.code, int) else ExitStatus.DONE
+    with contextlib.suppress(MpimsError):
+        dismiss_workers(connect())
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    return report_status(status, os.environ)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        parsed = make_parser().parse_args(list(arguments) or ["tour"])
+        status: int = parsed.command(parsed)
+        return status
+    except MpimsError as error:
+        return _tell(error)
+    except KeyboardInterrupt:
+        return _tell(Interrupted("stopped by the user"))
+    except Exception as error:  # the top of the command line
+        reason = f"this is a defect of mpims, please report it: {type(error).__name__}: {error}"
+        return _tell(InternalError(reason, traceback.format_exc()))
+
+
+def _tell(error: MpimsError) -> int:
+    if error.detail:
+        print(error.detail, file=sys.stderr)
+    print(f"mpims: {error.message}", file=sys.stderr, flush=True)
+    return error.exit_status

@@ -1,0 +1,24 @@
+"""What the ranks other than 0 do: compute for the master until they are dismissed."""
+
+from __future__ import annotations
+
+import signal
+
+from mpims.errors import ExitStatus, MpimsError
+from mpims.session import connect, job_from_start, serve
+
+
+def serve_command() -> int:
+    """Serve run after run; the master tells the user what happened, and with which status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every rank; the master decides
+    try:
+        transport = connect()
+    except MpimsError:
+        return ExitStatus.DONE  # rank 0 has the same error, and says so
+    while transport is not None:
+        try:
+            if not serve(transport, job_from_start):
+                break
+        except MpimsError:
+            continue
+    return ExitStatus.DONE

@@ -1,0 +1,95 @@
+"""``mpims tour``: some seconds of real work, checked, and what it says of this machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mpims
+from mpims.errors import ExitStatus, RunFailed
+from mpims.loading import JobSource
+from mpims.options import RunOptions
+from mpims.report.progress import duration
+from mpims.session import connect, run_master
+
+
+class Julia(mpims.Job):
+    """Escape times of a Julia set, one image row per item: rows differ much in what they cost."""
+
+    width: int = 900
+    height: int = 600
+    limit: int = 300
+
+    def items(self) -> int:
+        """The rows."""
+        return self.height
+
+    def kernel(self, rows: range) -> Any:
+        """Iterate ``z = z**2 + c`` on the points that have not escaped."""
+        x = np.linspace(-1.6, 1.6, self.width)
+        y = np.linspace(-1.1, 1.1, self.height)[rows.start : rows.stop]
+        z = (x[None, :] + 1j * y[:, None]).ravel()
+        count = np.full(z.size, self.limit, np.int32)
+        alive = np.arange(z.size)
+        for step in range(self.limit):
+            z = z * z + (-0.8 + 0.156j)
+            inside = z.real**2 + z.imag**2 <= 4.0
+            count[alive[~inside]] = step
+            z, alive = z[inside], alive[inside]
+        return count.reshape(len(rows), self.width)
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "tour",
+        help="try this installation: some seconds of work, checked (the default command)",
+        description="Compute a small picture on all ranks, check it against a serial run, and say how fast "
+        "it was and what to try next.",
+    )
+    parser.set_defaults(command=tour_command)
+
+
+def tour_command(arguments: argparse.Namespace) -> int:
+    """Take the tour; give the exit status."""
+    transport = connect()
+    n_ranks = 1 if transport is None else transport.size
+    print(f"mpims {mpims.__version__}, Python {sys.version.split()[0]}, NumPy {np.__version__}")
+    print(f"MPI: {transport.library() if transport else 'not in use, this is one process'}")
+    print(f"ranks: {n_ranks}, cores here: {len(os.sched_getaffinity(0))}", flush=True)
+    job = Julia()
+    with tempfile.TemporaryDirectory(prefix="mpims-tour-") as folder:
+        options = RunOptions(run_dir=Path(folder) / "run", quiet=True)
+        outcome = run_master(job, options, transport, JobSource(__name__, Julia.__name__, None))
+        summary = outcome.summary
+        began = time.perf_counter()
+        serial = np.concatenate([job.kernel(range(row, row + 1)) for row in range(job.height)])
+        serial_s = time.perf_counter() - began
+        same = bool(np.array_equal(outcome.value, serial))
+    wall_s = summary["wall_s"]
+    print(f"\n{job!r}: {summary['n_items']} items in {summary['n_chunks']} chunks")
+    print(f"farmed out   {duration(wall_s)}")
+    print(f"serial       {duration(serial_s)}")
+    print(f"the results  {'are the same, bit for bit' if same else 'DIFFER'}")
+    if n_ranks > 1:
+        print(
+            f"speed-up {serial_s / wall_s:.2f} with {n_ranks - 1} workers; "
+            f"workers busy {summary['efficiency']:.0%} of the time"
+        )
+    if not same:
+        raise RunFailed(
+            "the farmed result differs from the serial one: please report this machine and its MPI"
+        )
+    print("\nNext:")
+    if n_ranks == 1:
+        print("  mpirun -n 3 python -m mpims               the same on three ranks")
+    print("  python -m mpims run jobs/mandelbrot.py -n 3   a job of your own looks like that file")
+    print("  python -m mpims run --help", flush=True)
+    return ExitStatus.DONE

@@ -1,0 +1,125 @@
+"""What is said of a run when it is over: a dictionary for programs, lines for people."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+from mpims.report.progress import duration
+
+
+class Summary(TypedDict, total=False):
+    """The contents of ``summary.json``.
+
+    Attributes
+    ----------
+    status : str
+        ``done``, ``failed`` or ``interrupted``.
+    error : str
+        What went wrong, if anything did.
+    job : str
+    n_items, n_ranks, n_workers : int
+    policy : str
+    n_chunks : int
+        Chunks handed out, those handed out again included.
+    n_reissued : int
+        Attempts whose rest was given to another rank.
+    n_recalled : int
+        Chunks moved from a rank that had not begun them to an idle one.
+    n_duplicates : int
+        Items whose result came when another's was there already.
+    n_timeouts, n_lost : int
+        Times a rank was silent past its deadline; ranks that died.
+    wall_s : float
+        From the start on the workers to the last result.
+    busy_s : dict of str to float
+        For each computing rank the seconds in the kernel.
+    hosts : dict of str to str
+    master_cpu_s : float
+        Processor time of the master's loop (with one rank: of everything).
+    efficiency : float
+        Busy time of all workers over ``n_workers * wall_s``.
+    imbalance : float
+        Busy time of the busiest worker over the mean; 1.0 is even.
+    result_file : str
+    result_digest : str
+        See `mpims.digest`.
+    """
+
+    status: str
+    error: str
+    job: str
+    n_items: int
+    n_ranks: int
+    n_workers: int
+    policy: str
+    n_chunks: int
+    n_reissued: int
+    n_recalled: int
+    n_duplicates: int
+    n_timeouts: int
+    n_lost: int
+    wall_s: float
+    busy_s: dict[str, float]
+    hosts: dict[str, str]
+    master_cpu_s: float
+    efficiency: float
+    imbalance: float
+    result_file: str
+    result_digest: str
+
+
+def balance(busy_s: list[float], n_workers: int, wall_s: float) -> tuple[float, float]:
+    """Efficiency and imbalance, from each worker's busy seconds.
+
+    Examples
+    --------
+    >>> balance([3.0, 1.0], 2, 4.0)
+    (0.5, 1.5)
+    """
+    total = sum(busy_s)
+    if not total or not wall_s:
+        return 0.0, 1.0
+    return total / (n_workers * wall_s), max(busy_s) * n_workers / total
+
+
+def summary_lines(summary: Summary, result: Any) -> list[str]:
+    """The last lines on the terminal."""
+    counted = [f"{summary['n_chunks']:,} chunks by {summary['policy']}"]
+    for key, noun in (
+        ("n_reissued", "reissued"),
+        ("n_duplicates", "items computed twice"),
+        ("n_lost", "ranks lost"),
+    ):
+        if summary.get(key):
+            counted.append(f"{summary[key]:,} {noun}")  # type: ignore[literal-required]
+    lines = [
+        f"{summary['status']}: {summary['n_items']:,} items in {duration(summary['wall_s'])} "
+        f"on {_ranks(summary)}; {', '.join(counted)}",
+        f"efficiency {summary['efficiency']:.0%}, imbalance {summary['imbalance']:.2f} "
+        f"(busiest worker over the mean), master {summary['master_cpu_s'] / (summary['wall_s'] or 1):.1%} "
+        "of a core",
+    ]
+    if summary["n_ranks"] == 1:
+        del lines[1]
+    shown = shorten(repr(result) if not hasattr(result, "shape") else array_text(result))
+    lines.append(f"result {shown}")
+    lines.append(f"sha256 {summary['result_digest']}")
+    lines.append(f"in     {summary['result_file']}")
+    return lines
+
+
+def _ranks(summary: Summary) -> str:
+    n = summary["n_ranks"]
+    return "1 rank" if n == 1 else f"{n} ranks ({summary['n_workers']} workers)"
+
+
+def array_text(array: Any) -> str:
+    """An array in a few words: its form, and its value if that is short."""
+    form = f"{array.dtype} array of shape {array.shape}" if array.shape else f"{array.dtype}"
+    return f"{form}: {array.tolist()}" if array.size <= 4 else form
+
+
+def shorten(text: str, width: int = 90) -> str:
+    """A text in one line of at most that width."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 3] + "..."

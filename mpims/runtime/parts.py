@@ -1,0 +1,131 @@
+"""What a worker collects between two reports: the results of consecutive blocks, ready to be sent."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mpims.core.tree import Forest, Node
+from mpims.outputs import Gather, Output, Reduce
+
+
+class ResultError(Exception):
+    """The kernel gave something that is not one result per item, or not like the ones before."""
+
+
+class Part(Protocol):
+    """The results of the blocks since the last report."""
+
+    n_bytes: int
+
+    def add(self, start: int, stop: int, results: Any) -> None:
+        """Take in the results of items ``[start, stop)``, one block."""
+
+    def take(self) -> Any:
+        """Give what is to be sent, and begin again."""
+
+
+class GatherPart:
+    """Blocks of item results, one after another."""
+
+    def __init__(self, output: Gather) -> None:
+        self._output = output
+        self._arrays: list[npt.NDArray[Any]] = []
+        self._list: list[Any] = []
+        self._form: tuple[np.dtype[Any], tuple[int, ...]] | None = None
+        self._is_list = False
+        self.n_bytes = 0
+
+    def add(self, start: int, stop: int, results: Any) -> None:
+        packed = self._output.pack(results)
+        if self._form is None and not self._is_list:
+            self._is_list = isinstance(packed, list)
+        if isinstance(packed, list):
+            if not self._is_list:
+                raise ResultError(f"kernel returned Python objects, before that {_form_text(self._form)}")
+            self._list += packed
+            return
+        form = (packed.dtype, packed.shape[1:])
+        if self._is_list:
+            raise ResultError(f"kernel returned {_form_text(form)}, before that Python objects")
+        if self._form is not None and form != self._form:
+            raise ResultError(f"kernel returned {_form_text(form)}, before that {_form_text(self._form)}")
+        self._form = form
+        # The kernel may use its array again for the next block.
+        self._arrays.append(packed.copy() if packed is results or packed.base is not None else packed)
+        self.n_bytes += packed.nbytes
+
+    def take(self) -> npt.NDArray[Any] | list[Any]:
+        arrays, objects = self._arrays, self._list
+        self._arrays, self._list, self.n_bytes = [], [], 0
+        if self._is_list:
+            return objects
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+class ReducePart:
+    """Blocks reduced to values, siblings in the tree combined as far as they are there.
+
+    What is sent is a list of nodes and the list of their values: O(log n) of them.
+    """
+
+    def __init__(self, output: Reduce, block: int, n_items: int) -> None:
+        self._output = output
+        self._block = block
+        self._forest: Forest[Any] = Forest(-(-n_items // block), output.function)
+        self.n_bytes = 0
+
+    def add(self, start: int, stop: int, results: Any) -> None:
+        self._forest.add(Node(0, start // self._block), self._output.fold(results))
+
+    def take(self) -> tuple[list[tuple[int, int]], list[Any]]:
+        taken = self._forest.take()
+        return [(node.level, node.position) for node, _ in taken], [value for _, value in taken]
+
+
+def new_part(output: Output, block: int, n_items: int) -> Part:
+    """An empty part for a job of that output."""
+    if isinstance(output, Gather):
+        return GatherPart(output)
+    return ReducePart(output, block, n_items)
+
+
+def check_results(results: Any, n_items: int) -> None:
+    """Check that a kernel gave one result for each item of its block.
+
+    Raises
+    ------
+    ResultError
+        It gave None, something without a length, or another number of results.
+    """
+    if results is None:
+        raise ResultError(f"kernel returned None for {n_items} items: return one result per item")
+    try:
+        n_results = len(results)
+    except TypeError:
+        raise ResultError(
+            f"kernel returned {type(results).__name__} {_short(results)} for {n_items} items: "
+            "return an array whose leading axis is the items, or a list"
+        ) from None
+    if isinstance(results, (dict, set, str, bytes)):
+        raise ResultError(
+            f"kernel returned a {type(results).__name__} for {n_items} items: return an array or a list"
+        )
+    if n_results != n_items:
+        raise ResultError(f"kernel returned {n_results} results for {n_items} items")
+
+
+def form_text(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
+    """How an item's result is described to the user."""
+    return f"{dtype} of shape {shape} per item" if shape else f"{dtype} per item"
+
+
+def _form_text(form: tuple[np.dtype[Any], tuple[int, ...]] | None) -> str:
+    return form_text(*form) if form else "nothing"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,65 @@
+"""The contract of a transport."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from mpims.runtime.wire import Buffer, Kind, Message
+
+Place: TypeAlias = Callable[[int, Kind, bytes, Sequence[int]], "list[memoryview] | None"]
+"""Source, kind, head and buffer sizes of a message -> where its buffers go; None: anywhere."""
+
+
+class Transport(ABC):
+    """Carries messages between the ranks of one run.
+
+    * Messages of one source arrive whole, once, and in the order they were sent.
+    * `send` never blocks, and takes the buffers over: the caller leaves them alone.
+    * `receive` waits at most as long as it is told.
+    * Where the transport notices that a rank died, it says so by a message of kind LOST.
+
+    Attributes
+    ----------
+    rank, size : int
+        This rank, and the number of ranks.
+    host : str
+        The name of this rank's node.
+    lost : set of int
+        Ranks known to be dead; what is sent to them is dropped.
+    place : callable or None
+        Asked for the memory that the buffers of an arriving message are received into.
+    """
+
+    rank: int
+    size: int
+    host: str
+    lost: set[int]
+    place: Place | None = None
+
+    @abstractmethod
+    def send(self, dest: int, kind: Kind, head: bytes = b"", buffers: Sequence[Buffer] = ()) -> None:
+        """Send a message; return at once."""
+
+    @abstractmethod
+    def receive(self, timeout_s: float) -> Message | None:
+        """Give the next message, or None if none came within `timeout_s` seconds."""
+
+    @property
+    @abstractmethod
+    def unsent_bytes(self) -> int:
+        """Bytes of buffers handed to `send` that have not left yet."""
+
+    @abstractmethod
+    def abandon(self, status: int) -> None:
+        """A rank does not answer: when this process ends, end all of them, with that status."""
+
+    @abstractmethod
+    def library(self) -> str:
+        """What carries the messages, in one line."""
+
+    def _memory(self, source: int, kind: Kind, head: bytes, sizes: Sequence[int]) -> list[memoryview]:
+        """Memory for the buffers of an arriving message."""
+        placed = self.place(source, kind, head, sizes) if self.place is not None else None
+        return placed if placed is not None else [memoryview(bytearray(size)) for size in sizes]

@@ -1,0 +1,53 @@
+"""A transport within one process: ranks are threads, or take turns in one."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from queue import Empty, SimpleQueue
+
+from mpims.runtime.transport.base import Transport
+from mpims.runtime.wire import Buffer, Kind, Message
+
+
+class LocalTransport(Transport):
+    """One rank's end. What is sent is copied on arrival, as between processes."""
+
+    def __init__(self, rank: int, inboxes: list[SimpleQueue[Message]]) -> None:
+        self.rank = rank
+        self.size = len(inboxes)
+        self.host = platform.node()
+        self.lost = set()
+        self._inboxes = inboxes
+
+    def send(self, dest: int, kind: Kind, head: bytes = b"", buffers: Sequence[Buffer] = ()) -> None:
+        self._inboxes[dest].put(Message(kind, self.rank, bytes(head), list(buffers)))
+
+    def receive(self, timeout_s: float) -> Message | None:
+        try:
+            message = self._inboxes[self.rank].get(timeout_s > 0, timeout_s or None)
+        except Empty:
+            return None
+        if not message.buffers:
+            return message
+        sizes = [memoryview(buffer).nbytes for buffer in message.buffers]
+        memory = self._memory(message.source, message.kind, message.head, sizes)
+        for target, buffer in zip(memory, message.buffers, strict=True):
+            target[:] = buffer
+        return message._replace(buffers=list(memory))
+
+    @property
+    def unsent_bytes(self) -> int:
+        return 0
+
+    def abandon(self, status: int) -> None:
+        """Do nothing: threads end with their process."""
+
+    def library(self) -> str:
+        return "none (one process)"
+
+
+def local_transports(size: int) -> list[LocalTransport]:
+    """Make the ends of `size` ranks that can reach each other."""
+    inboxes: list[SimpleQueue[Message]] = [SimpleQueue() for _ in range(size)]
+    return [LocalTransport(rank, inboxes) for rank in range(size)]

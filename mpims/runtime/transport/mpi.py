@@ -1,0 +1,236 @@
+"""The transport over MPI; the only file that imports mpi4py.
+
+A message is one frame (the numbers of bytes, the head, and the buffers if they are small), then,
+for larger buffers, their bytes in slices below 2 GiB, which MPI's counts cannot exceed. A frame fits
+into one packet of every common MPI, so receiving it never waits for the sender; the buffers are
+received in the background. So nothing here can be held up by a rank that stops half-way.
+
+Sizes are always taken from a probe or a frame: receiving into memory that is too small corrupts it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import platform
+import struct
+from collections import deque
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import mpi4py
+
+mpi4py.rc.thread_level = "funneled"
+
+from mpi4py import MPI  # noqa: E402
+
+from mpims.runtime.transport.base import Transport  # noqa: E402
+from mpims.runtime.transport.waiting import Waiting  # noqa: E402
+from mpims.runtime.wire import Buffer, Kind, Message  # noqa: E402
+
+_BODY_TAG = 100
+_SLICE_BYTES = 1 << 30
+_MAX_FRAME_BYTES = 3500  # Open MPI's shared memory sends up to 4096 bytes with the first packet
+_FRAME = struct.Struct("<HH")  # number of buffers; bytes of the head, or that with _INLINE
+_INLINE = 0x8000
+_SIZE = struct.Struct("<Q")
+_ABORT_STATUS = 75
+
+
+class MpiTransport(Transport):
+    """One rank's end of a communicator.
+
+    Parameters
+    ----------
+    comm
+        The communicator; its error handler is set to return errors. None takes a duplicate of
+        COMM_WORLD, which every rank must then do.
+    """
+
+    def __init__(self, comm: MPI.Intracomm | None = None) -> None:
+        self._comm = MPI.COMM_WORLD.Dup() if comm is None else comm
+        self._comm.Set_errhandler(MPI.ERRORS_RETURN)
+        self.rank = self._comm.rank
+        self.size = self._comm.size
+        self.host = platform.node()
+        self._has_ulfm = os.environ.get("OMPI_MCA_mpi_ft_enable") == "1"  # noqa: SIM112
+        if self._has_ulfm:
+            # After a death, MPI_Finalize may hang in a rank that has not acknowledged it.
+            atexit.register(self._comm.Ack_failed, self._comm.size)
+        self._waiting = Waiting()
+        self._status = MPI.Status()
+        self._frame = bytearray(_MAX_FRAME_BYTES)
+        self._sending: deque[tuple[list[MPI.Request], Any, int]] = deque()
+        self._unsent_bytes = 0
+        # Sources with buffers under way: their messages, in order, each with its open requests.
+        self._arriving: dict[int, deque[tuple[Message, list[MPI.Request]]]] = {}
+        self._ready: deque[Message] = deque()
+        self.lost: set[int] = set()
+
+    # ------------------------------------------------------------------ sending
+
+    def send(self, dest: int, kind: Kind, head: bytes = b"", buffers: Sequence[Buffer] = ()) -> None:
+        if self._sending:
+            self._sweep()
+        if dest in self.lost:
+            return
+        views = [memoryview(buffer) for buffer in buffers]
+        sizes = [view.nbytes for view in views]
+        n_bytes = sum(sizes)
+        parts: list[Buffer] = [_SIZE.pack(size) for size in sizes]
+        parts.append(head)
+        inline = _FRAME.size + 8 * len(views) + len(head) + n_bytes <= _MAX_FRAME_BYTES
+        if inline:
+            parts += views
+        frame = b"".join([_FRAME.pack(len(views), len(head) | (_INLINE if inline else 0)), *parts])
+        try:
+            requests = [self._comm.Isend([frame, MPI.BYTE], dest, kind)]
+            if not inline:
+                for view in views:
+                    requests += [self._comm.Isend([s, MPI.BYTE], dest, _BODY_TAG) for s in _slices(view)]
+        except MPI.Exception as error:
+            self._notice_failures(error)
+            return
+        if not MPI.Request.Testall(requests):
+            self._sending.append((requests, (frame, views), n_bytes))
+            self._unsent_bytes += n_bytes
+
+    def _sweep(self) -> None:
+        """Forget what has left."""
+        for _ in range(len(self._sending)):
+            requests, memory, n_bytes = self._sending.popleft()
+            if self._test(requests):
+                self._unsent_bytes -= n_bytes
+            else:
+                self._sending.append((requests, memory, n_bytes))
+
+    def _test(self, requests: list[MPI.Request]) -> bool:
+        """Whether the requests are over; those with a dead rank are."""
+        try:
+            return bool(MPI.Request.Testall(requests))
+        except MPI.Exception as error:
+            self._notice_failures(error)
+            return True
+
+    @property
+    def unsent_bytes(self) -> int:
+        if self._sending:
+            self._sweep()
+        return self._unsent_bytes
+
+    # ---------------------------------------------------------------- receiving
+
+    def receive(self, timeout_s: float) -> Message | None:
+        message = self._look()
+        if message is None and timeout_s > 0:
+            self._waiting.begin()
+            while message is None and self._waiting.pause(timeout_s):
+                message = self._look()
+        if message is not None:
+            self._waiting.arrived()
+        return message
+
+    def _look(self) -> Message | None:
+        """Take in at most one frame; give a message if one is whole."""
+        if self._arriving:
+            self._advance()
+        if self._ready:
+            return self._ready.popleft()
+        try:
+            if not self._comm.Iprobe(MPI.ANY_SOURCE, MPI.ANY_TAG, self._status):
+                if self._sending:
+                    self._sweep()
+                return None
+            return self._take_frame()
+        except MPI.Exception as error:
+            self._notice_failures(error)
+            return self._ready.popleft() if self._ready else None
+
+    def _take_frame(self) -> Message | None:
+        source, tag = self._status.source, self._status.tag
+        n_bytes = self._status.Get_count(MPI.BYTE)
+        frame = self._frame
+        self._comm.Recv([frame, n_bytes, MPI.BYTE], source, tag)
+        n_buffers, head_field = _FRAME.unpack_from(frame)
+        at = _FRAME.size + 8 * n_buffers
+        sizes = [_SIZE.unpack_from(frame, _FRAME.size + 8 * i)[0] for i in range(n_buffers)]
+        stop = at + (head_field & ~_INLINE)
+        head = bytes(frame[at:stop])
+        kind = Kind(tag)
+        if not n_buffers:
+            return self._in_order(Message(kind, source, head, []), [])
+        memory = self._memory(source, kind, head, sizes)
+        requests = []
+        if head_field & _INLINE:
+            for target, size in zip(memory, sizes, strict=True):
+                target[:] = frame[stop : stop + size]
+                stop += size
+        else:
+            for target in memory:
+                requests += [self._comm.Irecv([s, MPI.BYTE], source, _BODY_TAG) for s in _slices(target)]
+        return self._in_order(Message(kind, source, head, list(memory)), requests)
+
+    def _in_order(self, message: Message, requests: list[MPI.Request]) -> Message | None:
+        """Give the message unless it, or an earlier one of its source, is still under way."""
+        if message.source not in self._arriving:
+            if not requests or MPI.Request.Testall(requests):
+                return message
+            self._arriving[message.source] = deque()
+        self._arriving[message.source].append((message, requests))
+        return None
+
+    def _advance(self) -> None:
+        """Look after the buffers that are under way."""
+        for source in list(self._arriving):
+            queue = self._arriving[source]
+            try:
+                while queue and (not queue[0][1] or MPI.Request.Testall(queue[0][1])):
+                    self._ready.append(queue.popleft()[0])
+            except MPI.Exception as error:
+                self._notice_failures(error)
+            if not queue:
+                self._arriving.pop(source, None)
+
+    # ------------------------------------------------------------------ failures
+
+    def _notice_failures(self, error: MPI.Exception) -> None:
+        """Turn newly dead ranks into LOST messages; raise what is no death.
+
+        A pending error is reported at every probe until the failure is acknowledged.
+        """
+        if error.Get_error_class() not in _DEATHS:
+            raise error
+        self._comm.Ack_failed(self._comm.size)
+        failed = self._comm.Get_failed()
+        ranks = MPI.Group.Translate_ranks(failed, None, self._comm.Get_group())
+        for rank in ranks:
+            if rank not in self.lost:
+                self.lost.add(rank)
+                self._arriving.pop(rank, None)
+                self._ready.append(Message(Kind.LOST, rank, b"", []))
+
+    def abandon(self, status: int) -> None:
+        # Under ULFM, Abort(0) with a stopped rank left over hangs the launcher.
+        atexit.register(self._comm.Abort, status or (_ABORT_STATUS if self._has_ulfm else 0))
+
+    def library(self) -> str:
+        return MPI.Get_library_version().split("\n")[0].split(",")[0].rstrip("\x00")
+
+
+_DEATHS = frozenset(
+    getattr(MPI, name)
+    for name in ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING", "ERR_REVOKED")
+    if hasattr(MPI, name)
+)
+
+
+def _slices(view: memoryview) -> list[memoryview]:
+    """The bytes of a buffer in pieces that MPI can count; none for an empty one."""
+    return [view[i : i + _SLICE_BYTES] for i in range(0, view.nbytes, _SLICE_BYTES)]
+
+
+@cache
+def world_transport() -> MpiTransport:
+    """The transport over all ranks of this program, made once; every rank must ask for it."""
+    return MpiTransport()

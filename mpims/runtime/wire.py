@@ -1,0 +1,195 @@
+"""The messages between ranks: their kinds, and how values become bytes.
+
+A message has a kind, a short head and any number of buffers. A kind is an MPI tag: it says what the
+message is, never which task it is for. Heads of the frequent kinds are fixed structures. Arrays
+travel as raw buffers; other objects by pickle protocol 5 with their large buffers out of band.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""What a transport carries: contiguous bytes."""
+
+MAX_HEAD_BYTES = 1024
+"""A head is sent with its message's first packet, so that receiving it never waits for the sender."""
+
+_OUT_OF_BAND_BYTES = 1 << 16
+_MAX_OUT_OF_BAND = 64
+
+
+class Kind(IntEnum):
+    """What a message says. M -> W: the master to a worker; W -> M: the other way."""
+
+    START = 1  # M -> W  here is the job
+    JOINED = 2  # W -> M  I am ready
+    ASSIGN = 3  # M -> W  compute these items
+    RECALL = 4  # M -> W  drop that attempt
+    RESULT = 5  # W -> M  results of the next items of an attempt
+    FAILED = 6  # W -> M  the user's code failed
+    END = 7  # M -> W  the run has ended, and how
+    GOODBYE = 8  # W -> M  nothing more comes from me in this run
+    DISMISS = 9  # M -> W  leave the program
+    LOST = 10  # from the transport itself: that rank is dead
+
+
+class Message(NamedTuple):
+    """A whole message as it was received."""
+
+    kind: Kind
+    source: int
+    head: bytes
+    buffers: list[Buffer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Everything a worker needs to compute; `source` is None where it has the job already."""
+
+    source: Any
+    parameters: dict[str, Any]
+    seed: int
+    report_interval_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """Who a worker is and what it sees as the items."""
+
+    host: str
+    pid: int
+    n_items: int
+    items_digest: str
+    job: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """Where the user's code failed on a worker, and its traceback."""
+
+    attempt: int
+    start: int
+    stop: int
+    reason: str
+    detail: str
+    is_usage: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How the run ended: status 0, or that of an error with its text."""
+
+    status: int
+    message: str = ""
+    detail: str = ""
+
+
+class ResultHead(NamedTuple):
+    """The head of a RESULT; `array` describes the payload if it is one array."""
+
+    attempt: int
+    start: int
+    stop: int
+    busy_s: float
+    longest_block_s: float
+    array: ArrayHead | None
+
+
+class ArrayHead(NamedTuple):
+    """Dtype and shape of an array that travels as one raw buffer."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+_ASSIGN = struct.Struct("<qqq")
+_RECALL = struct.Struct("<q")
+_RESULT = struct.Struct("<qqqdd")
+
+
+def encode_assign(attempt: int, start: int, stop: int) -> bytes:
+    """Make the head of an ASSIGN."""
+    return _ASSIGN.pack(attempt, start, stop)
+
+
+def decode_assign(head: bytes) -> tuple[int, int, int]:
+    """Read an ASSIGN: the attempt's number, start and stop."""
+    return _ASSIGN.unpack(head)
+
+
+def encode_recall(attempt: int) -> bytes:
+    """Make the head of a RECALL."""
+    return _RECALL.pack(attempt)
+
+
+def decode_recall(head: bytes) -> int:
+    """Read a RECALL: the attempt's number."""
+    number: int = _RECALL.unpack(head)[0]
+    return number
+
+
+def encode_result(
+    attempt: int, start: int, stop: int, busy_s: float, longest_block_s: float, payload: Any
+) -> tuple[bytes, list[Buffer]]:
+    """Make head and buffers of a RESULT.
+
+    An array payload is not copied: it must not change any more.
+    """
+    head = _RESULT.pack(attempt, start, stop, busy_s, longest_block_s)
+    if isinstance(payload, np.ndarray) and not payload.dtype.hasobject:
+        array = pickle.dumps((payload.dtype, payload.shape), protocol=5)
+        if len(head) + len(array) <= MAX_HEAD_BYTES:
+            return head + array, [as_bytes(payload)]
+    return head, encode_object(payload)
+
+
+def decode_result_head(head: bytes) -> ResultHead:
+    """Read the head of a RESULT."""
+    attempt, start, stop, busy_s, longest_block_s = _RESULT.unpack_from(head)
+    array = None
+    if len(head) > _RESULT.size:
+        array = ArrayHead(*pickle.loads(head[_RESULT.size :]))
+    return ResultHead(attempt, start, stop, busy_s, longest_block_s, array)
+
+
+def decode_payload(array: ArrayHead | None, buffers: Sequence[Buffer]) -> Any:
+    """The value that `encode_result` was given; an array is a view of its buffer."""
+    if array is None:
+        return decode_object(buffers)
+    return np.frombuffer(buffers[0], dtype=np.uint8).view(array.dtype).reshape(array.shape)
+
+
+def as_bytes(array: np.ndarray[Any, Any]) -> memoryview:
+    """The bytes of a C-contiguous array, without a copy."""
+    return array.reshape(-1).view(np.uint8).data
+
+
+def encode_object(value: Any) -> list[Buffer]:
+    """Pickle a value, its large buffers out of band and copied.
+
+    They are copied because they leave while the user's code goes on, and may use them again.
+    """
+    large: list[Buffer] = []
+
+    def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < _OUT_OF_BAND_BYTES or len(large) == _MAX_OUT_OF_BAND:
+            return True
+        large.append(bytearray(raw))
+        return False
+
+    stream = pickle.dumps(value, protocol=5, buffer_callback=keep_in_band)
+    return [stream, *large]
+
+
+def decode_object(buffers: Sequence[Buffer]) -> Any:
+    """The value that `encode_object` was given."""
+    return pickle.loads(buffers[0], buffers=buffers[1:])

@@ -1,0 +1,400 @@
+"""One run, from a job to its outcome, on every rank."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpims.core.deadlines import Deadlines
+from mpims.core.ledger import Ledger
+from mpims.core.policies import Sizer, parse_policy
+from mpims.core.scheduler import Scheduler
+from mpims.digest import digest
+from mpims.errors import (
+    ExitStatus,
+    InternalError,
+    Interrupted,
+    MpimsError,
+    RunFailed,
+    UsageError,
+    error_with_status,
+)
+from mpims.job import Job, block_of
+from mpims.launch import find_world
+from mpims.loading import JobSource, load_job_class
+from mpims.options import RunOptions
+from mpims.report.progress import NoProgress, TextProgress
+from mpims.report.summary import Summary, balance, summary_lines
+from mpims.runtime.items import check_kernel, items_identity, resolve_items
+from mpims.runtime.master import GOODBYE_WAIT_S, Master, end_workers
+from mpims.runtime.threads import one_thread
+from mpims.runtime.transport.base import Transport
+from mpims.runtime.transport.local import local_transports
+from mpims.runtime.wire import Kind, Start
+from mpims.runtime.worker import Worker, user_traceback
+from mpims.storage.manifest import make_manifest
+from mpims.storage.results import new_results
+from mpims.storage.rundir import create_run_dir, write_json
+
+if TYPE_CHECKING:
+    from mpims.runtime.transport.mpi import MpiTransport
+
+LONGEST_REPORT_INTERVAL_S = 1.0
+"""A worker reports at least this often, if its blocks are short enough ..."""
+REPORTS_PER_TIMEOUT = 4
+"""... and this often within the user's timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run gave.
+
+    Attributes
+    ----------
+    value
+        The job's result; a gathered array is mapped from its file.
+    summary
+        The contents of ``summary.json``.
+    run_dir
+        The run directory.
+    """
+
+    value: Any
+    summary: Summary
+    run_dir: Path
+
+
+def run(job: Job, **options: Any) -> Outcome | None:
+    """Compute a job on all ranks of this program, or in this process if it is alone.
+
+    Under ``mpirun`` every rank calls this with the same job.
+
+    Parameters
+    ----------
+    job
+        The job.
+    **options
+        The fields of `mpims.options.RunOptions`: policy, chunk_min, chunk_max, timeout_s, seed,
+        run_dir, quiet.
+
+    Returns
+    -------
+    Outcome or None
+        The outcome on rank 0; None on the others.
+
+    Raises
+    ------
+    UsageError
+        The job, an option or the run directory is wrong; on every rank.
+    RunFailed
+        The user's code failed, or the result could not be written; on every rank.
+
+    Examples
+    --------
+    >>> import mpims
+    >>> outcome = mpims.run(Squares(n=1000), policy="GSS")  # doctest: +SKIP
+    """
+    transport = connect()
+    if transport is not None and transport.rank > 0:
+        serve(transport, lambda start: job)
+        return None
+    return run_master(job, options, transport)
+
+
+def serve(transport: Transport, make_job: Callable[[Start], Job]) -> bool:
+    """Compute for the master until the run ends; False if this rank was dismissed instead.
+
+    Raises
+    ------
+    MpimsError
+        The error that the run ended with on the master.
+    """
+    with one_thread():
+        end = Worker(transport, make_job).run()
+    if end is not None and end.status:
+        raise error_with_status(end.status, end.message, end.detail)
+    return end is not None
+
+
+def make_options(fields: dict[str, Any]) -> RunOptions:
+    """Options from keyword arguments.
+
+    Raises
+    ------
+    UsageError
+        There is no such option, or its value is out of range.
+    """
+    known = RunOptions.__dataclass_fields__
+    for name in fields:
+        if name not in known:
+            raise UsageError(f"run has no option {name!r}: it has {', '.join(known)}")
+    if isinstance(fields.get("run_dir"), str):
+        fields = {**fields, "run_dir": Path(fields["run_dir"])}
+    return RunOptions(**fields)
+
+
+def connect() -> MpiTransport | None:
+    """The transport of this process's world, made once; None if it is alone.
+
+    Raises
+    ------
+    UsageError
+        A launcher started several processes, but MPI makes each of them a world of its own.
+    """
+    world = find_world(os.environ)
+    mpi = sys.modules.get("mpi4py.MPI")
+    if world is None and (mpi is None or not mpi.Is_initialized()):
+        return None
+    from mpims.runtime.transport.mpi import world_transport
+
+    transport = world_transport()
+    if transport.size == 1:
+        if world is not None and world.size > 1:
+            raise UsageError(
+                f"the launcher started {world.size} processes, but MPI shows each only itself: "
+                "the launcher and the MPI that mpi4py loads are not of one kind; "
+                f"use the mpirun of {transport.library()}"
+            )
+        return None
+    return transport
+
+
+@contextmanager
+def telling_workers(transport: Transport | None) -> Iterator[None]:
+    """Whatever happens to the master, tell the workers how the run ended, and let none hang."""
+    error: MpimsError | None = None
+    try:
+        yield
+    except MpimsError as failure:
+        error = failure
+        raise
+    except KeyboardInterrupt:
+        error = Interrupted("stopped by the user")
+        raise
+    except BaseException as failure:
+        error = InternalError(f"{type(failure).__name__}: {failure}")
+        raise
+    finally:
+        if transport is not None:
+            silent = end_workers(transport, error)
+            if silent:
+                ranks = ", ".join(map(str, silent))
+                _say(f"no answer from rank {ranks} {GOODBYE_WAIT_S:.0f} s after the end: it is ended")
+                transport.abandon(error.exit_status if error else ExitStatus.DONE)
+
+
+def dismiss_workers(transport: Transport | None) -> None:
+    """Let the workers of this program leave it."""
+    if transport is not None:
+        for rank in range(1, transport.size):
+            transport.send(rank, Kind.DISMISS)
+
+
+def job_from_start(start: Start) -> Job:
+    """Make the job that a START message describes, from its source."""
+    return load_job_class(start.source)(**start.parameters)
+
+
+def run_master(
+    job: Job,
+    options: RunOptions | dict[str, Any],
+    transport: Transport | None,
+    source: JobSource | None = None,
+    command: Sequence[str] = (),
+) -> Outcome:
+    """Run a job as rank 0: with the workers of a transport, or alone.
+
+    Parameters
+    ----------
+    source
+        Where the other ranks get the job from; None if they have it.
+    command
+        What the user typed, for the manifest.
+
+    Raises
+    ------
+    MpimsError
+        As `run`.
+    """
+    with telling_workers(transport):
+        if not isinstance(job, Job):
+            raise UsageError(f"run wants a job, found a {type(job).__name__}")
+        if isinstance(options, dict):
+            options = make_options(options)
+        return _Run(job, options, transport, source).run(command)
+
+
+class _Run:
+    """One run on the master: its parts, made in order, and what is written of it."""
+
+    def __init__(
+        self, job: Job, options: RunOptions, transport: Transport | None, source: JobSource | None
+    ) -> None:
+        check_kernel(job)
+        job._seed = options.seed
+        self._items = resolve_items(job)
+        self._n_items = len(self._items)
+        self._block = block_of(job, self._n_items)
+        self._n_ranks = 1 if transport is None else transport.size
+        self._n_workers = max(1, self._n_ranks - 1)
+        self._job, self._options, self._source = job, options, source
+        self._say = _say_nothing if options.quiet else _say
+        # Alone, master and worker take turns, and speak as two ranks would.
+        self._ends: list[Any] = local_transports(2) if transport is None else [transport]
+        self._folder = create_run_dir(options.run_dir, type(job).__name__)
+        self._scheduler = self._make_scheduler()
+        self._results = new_results(job.output, self._n_items, self._block, self._folder)
+        self._identity = items_identity(self._items)
+        self._master = Master(
+            self._ends[0],
+            self._scheduler,
+            self._results,
+            identity=self._identity,
+            job=repr(job),
+            workers=range(1, self._n_workers + 1),
+            alone=transport is None,
+            progress=NoProgress() if options.quiet else TextProgress(),
+        )
+
+    def _make_scheduler(self) -> Scheduler:
+        options, block = self._options, self._block
+        policy, size = parse_policy(options.policy)
+        sizer = Sizer(
+            policy(-(-self._n_items // block), self._n_workers, size and -(-size // block)),
+            -(-options.chunk_min // block),
+            options.chunk_max and -(-options.chunk_max // block),
+        )
+        ledger = Ledger(self._n_items, block)
+        return Scheduler(ledger, sizer, Deadlines(options.timeout_s), self._n_workers)
+
+    def run(self, command: Sequence[str]) -> Outcome:
+        """Compute, keep a record of it whatever happens, and give the outcome."""
+        manifest = make_manifest(
+            self._job,
+            self._options,
+            source_digest=self._source.digest if self._source else None,
+            items=self._identity,
+            block=self._block,
+            n_ranks=self._n_ranks,
+            mpi=self._ends[0].library(),
+            command=command,
+        )
+        write_json(self._folder / "manifest.json", manifest)
+        self._announce()
+        summary: Summary = {"status": "failed", "error": "an internal error"}
+        try:
+            self._compute()
+            value, path = self._results.close()
+            summary = {"status": "done", "result_file": str(path), "result_digest": _digest(value)}
+            self._finish(value)
+        except KeyboardInterrupt:
+            summary = {"status": "interrupted"}
+            raise
+        except MpimsError as error:
+            summary = {"status": "failed", "error": error.message}
+            raise
+        finally:
+            summary = {**summary, **self._figures()}
+            write_json(self._folder / "summary.json", dict(summary))
+            write_json(self._folder / "manifest.json", {**manifest, "ranks": self._ranks()})
+        for line in summary_lines(summary, value):
+            self._say(line)
+        return Outcome(value, summary, self._folder)
+
+    def _announce(self) -> None:
+        job, n_blocks = self._job, -(-self._n_items // self._block)
+        blocks = f" in {n_blocks:,} blocks of {self._block:,}" if self._block > 1 else ""
+        ranks = "1 rank" if self._n_ranks == 1 else f"{self._n_ranks} ranks"
+        self._say(f"{job!r}: {self._n_items:,} items{blocks} on {ranks}, {self._options.policy.upper()}")
+        if self._n_ranks == 1:
+            self._say(
+                f"this is one process: for more, mpirun -n {(os.cpu_count() or 1) + 1} or mpims run -n"
+            )
+        elif self._n_workers > n_blocks:
+            idle = self._n_workers - n_blocks
+            self._say(f"{self._n_workers} workers for {n_blocks} blocks: {idle} will have nothing to do")
+
+    def _compute(self) -> None:
+        timeout_s = self._options.timeout_s or LONGEST_REPORT_INTERVAL_S * REPORTS_PER_TIMEOUT
+        start = Start(
+            source=self._source,
+            parameters=self._job.parameters,
+            seed=self._options.seed,
+            report_interval_s=min(LONGEST_REPORT_INTERVAL_S, timeout_s / REPORTS_PER_TIMEOUT),
+        )
+        master = self._master
+        with one_thread():
+            try:
+                master.begin(start)
+                if self._n_ranks > 1:
+                    master.run()
+                else:
+                    worker = Worker(self._ends[1], lambda start: self._job)
+                    while not master.ended:
+                        worker.step(0.0)
+                        master.step(0.0)
+            finally:
+                master.stop()
+        if master.error is not None:
+            raise master.error
+
+    def _finish(self, value: Any) -> None:
+        """Call the job's own `finish`."""
+        self._job.run_dir = self._folder
+        try:
+            self._job.finish(value)
+        except MpimsError:
+            raise
+        except Exception as error:  # whatever the user's finish raises
+            raise RunFailed(
+                f"finish() raised {type(error).__name__}: {error}; "
+                f"the result itself is whole, in {self._folder}",
+                user_traceback(error, __file__),
+            ) from error
+
+    def _figures(self) -> Summary:
+        record, counters = self._master.record, self._scheduler.counters
+        busy_s = [worker.busy_s for worker in record.workers.values()]
+        efficiency, imbalance = balance(busy_s, self._n_workers, record.wall_s)
+        return {
+            "job": repr(self._job),
+            "n_items": self._n_items,
+            "n_ranks": self._n_ranks,
+            "n_workers": self._n_workers,
+            "policy": self._options.policy.upper(),
+            "n_chunks": counters.n_chunks,
+            "n_reissued": counters.n_reissued,
+            "n_recalled": counters.n_recalled,
+            "n_duplicates": counters.n_duplicates,
+            "n_timeouts": counters.n_timeouts,
+            "n_lost": counters.n_lost,
+            "wall_s": record.wall_s,
+            "busy_s": {str(rank): worker.busy_s for rank, worker in record.workers.items()},
+            "master_cpu_s": record.cpu_s,
+            "efficiency": efficiency,
+            "imbalance": imbalance,
+        }
+
+    def _ranks(self) -> dict[str, Any]:
+        workers = self._master.record.workers.items()
+        return {str(rank): {"host": worker.host, "pid": worker.pid} for rank, worker in workers}
+
+
+def _digest(value: Any) -> str:
+    try:
+        return digest(value)
+    except Exception as error:  # an object that cannot be taken apart, for reasons of its own
+        return f"none: {type(error).__name__}: {error}"
+
+
+def _say(line: str) -> None:
+    print(f"mpims: {line}", file=sys.stderr, flush=True)
+
+
+def _say_nothing(line: str) -> None:
+    """Keep quiet."""
