@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from numbers import Integral, Real
+from numbers import Complex, Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Union
 
@@ -78,7 +79,7 @@ def bind(job: str, parameters: Mapping[str, Parameter], given: Mapping[str, Any]
         elif parameter.default is REQUIRED:
             raise UsageError(f"job {job} needs a value for {name}: --set {name}=VALUE")
         else:
-            values[name] = parameter.default
+            values[name] = _checked(job, parameter, parameter.default)
     return values
 
 
@@ -133,17 +134,26 @@ def _convert(text: str, hint: Any) -> Any:
                 except ValueError:
                     continue
         raise ValueError
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    origin = typing.get_origin(hint)
     if origin is Literal:
-        for value in arguments:
+        for value in typing.get_args(hint):
             if str(value) == text:
                 return value
         raise ValueError
-    if origin in (list, tuple):
-        element = arguments[0] if arguments else str
-        parts = [_convert(part, element) for part in text.split(",") if part]
-        return origin(parts)
+    if (origin or hint) in (list, tuple):
+        parts = [part for part in text.split(",") if part]
+        return (origin or hint)(map(_convert, parts, _element_hints(hint, len(parts), str)))
     return _convert_simple(text, hint)
+
+
+def _element_hints(hint: Any, n_elements: int, default: Any) -> list[Any]:
+    """The type of each element of a list or tuple of that length; ValueError if it must have another."""
+    arguments = typing.get_args(hint) or (default, ...)
+    if typing.get_origin(hint) is tuple and arguments[-1] is not ...:
+        if len(arguments) != n_elements:
+            raise ValueError(f"{len(arguments)} values, not {n_elements}")
+        return list(arguments)
+    return [arguments[0]] * n_elements
 
 
 def _convert_simple(text: str, hint: Any) -> Any:
@@ -157,7 +167,7 @@ def _convert_simple(text: str, hint: Any) -> Any:
     if hint is int:
         return _convert_int(text)
     if hint in (float, complex):
-        return hint(text)
+        return _number(text, hint)
     if hint in (str, Any):
         return text
     if hint is Path:
@@ -170,32 +180,45 @@ def _convert_int(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        value = float(text)
-        if value != int(value):
+        value = _number(text, float)
+        if not value.is_integer():  # neither is inf
             raise ValueError from None
         return int(value)
 
 
+def _number(text: str, kind: Any) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError from None  # Python's own words add nothing to ours
+
+
 def _checked(job: str, parameter: Parameter, value: Any) -> Any:
-    """The value, an integer made a float where a float is wanted."""
+    """The value as its type wants it: an integer made a float, a text made a Path."""
     for hint in _alternatives(parameter.type):
-        if hint is float and isinstance(value, Real) and not isinstance(value, bool):
-            return float(value)
-        if _fits(value, hint):
-            return Path(value) if hint is Path else value
+        with contextlib.suppress(ValueError):
+            return _coerce(value, hint)
     raise UsageError(
         f"job {job}: parameter {parameter.name} wants {type_name(parameter.type)}, "
         f"found {value!r} ({type(value).__name__})"
     )
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        return value in typing.get_args(hint)
-    if hint is int:
-        return isinstance(value, Integral) and not isinstance(value, bool)
-    if hint is Path:
-        return isinstance(value, (str, Path))
-    kind = origin or hint
-    return not isinstance(kind, type) or isinstance(value, kind)
+def _coerce(value: Any, hint: Any) -> Any:
+    """The value as that type; ValueError if it is none."""
+    kind = typing.get_origin(hint) or hint
+    if kind in (list, tuple) and isinstance(value, kind):
+        return kind(map(_coerce, value, _element_hints(hint, len(value), Any)))
+    if hint in (int, float, complex):
+        numbers = {int: Integral, float: Real, complex: Complex}
+        if isinstance(value, numbers[hint]) and not isinstance(value, bool):
+            return hint(value)
+    elif kind is Literal:
+        if value in typing.get_args(hint):
+            return value
+    elif hint is Path:
+        if isinstance(value, (str, Path)):
+            return Path(value)
+    elif not isinstance(kind, type) or isinstance(value, kind):
+        return value
+    raise ValueError

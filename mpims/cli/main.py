@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from mpims import __version__
 from mpims.cli import policies, run, tour
 from mpims.errors import ExitStatus, InternalError, Interrupted, MpimsError, UsageError
-from mpims.launch import report_status
+from mpims.launch import STOP_SIGNAL, report_status
 from mpims.session import connect, dismiss_workers
 
 DESCRIPTION = """\
@@ -58,7 +58,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main_command(arguments: Sequence[str]) -> int:
     """Run rank 0; give the status that this process is to exit with."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, STOP_SIGNAL):
+        signal.signal(number, signal.default_int_handler)
     try:
         status = _run(arguments)
     except SystemExit as leaving:  # --help and --version

@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 
 from mpims.errors import ExitStatus, MpimsError
+from mpims.launch import STOP_SIGNAL
 from mpims.session import connect, job_from_start, serve
 
 
 def serve_command() -> int:
     """Serve run after run; the master tells the user what happened, and with which status."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every rank; the master decides
+    for number in (signal.SIGINT, STOP_SIGNAL):
+        signal.signal(number, signal.SIG_IGN)  # they reach every rank; the master decides
     try:
         transport = connect()
     except MpimsError:

@@ -85,7 +85,7 @@ class RangeSet:
     def intersects(self, start: int, stop: int) -> bool:
         """Whether any of ``[start, stop)`` is in."""
         first = bisect_right(self._stops, start)
-        return first < len(self._starts) and self._starts[first] < stop
+        return start < stop and first < len(self._starts) and self._starts[first] < stop
 
     def contains(self, start: int, stop: int) -> bool:
         """Whether all of ``[start, stop)`` is in."""

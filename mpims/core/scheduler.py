@@ -149,6 +149,8 @@ class Scheduler:
         self._advance(worker, event)
         actions = self._take_back(worker) if worker.suspect else []
         actions += self._feed(worker, now, QUEUE_LENGTH)
+        if self._idle:
+            actions += self._feed_idle(now)
         actions += self._recording(event, fresh)
         return actions
 
@@ -169,8 +171,10 @@ class Scheduler:
         return self._feed_idle(now)
 
     def _tick(self, now: float) -> list[Action]:
+        due = []
         while self._checks and self._checks[0][0] <= now:
-            _, rank = heappop(self._checks)
+            due.append(heappop(self._checks)[1])
+        for rank in due:
             worker = self.workers.get(rank)
             if worker is None or not worker.has_check:
                 continue

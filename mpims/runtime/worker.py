@@ -93,7 +93,7 @@ class Worker:
         if self._queue and self._transport.unsent_bytes <= MAX_UNSENT_BYTES:
             timeout_s = 0.0
         now = time.perf_counter()
-        if timeout_s or now - self._last_look >= LOOK_INTERVAL_S:
+        if timeout_s or not self._queue or now - self._last_look >= LOOK_INTERVAL_S:
             self._last_look = now
             message = self._transport.receive(timeout_s)
             if message is not None:

@@ -25,6 +25,7 @@ mpi4py.rc.thread_level = "funneled"
 
 from mpi4py import MPI  # noqa: E402
 
+from mpims.errors import InternalError  # noqa: E402
 from mpims.runtime.transport.base import Transport  # noqa: E402
 from mpims.runtime.transport.waiting import Waiting  # noqa: E402
 from mpims.runtime.wire import Buffer, Kind, Message  # noqa: E402
@@ -151,6 +152,8 @@ class MpiTransport(Transport):
         source, tag = self._status.source, self._status.tag
         n_bytes = self._status.Get_count(MPI.BYTE)
         frame = self._frame
+        if n_bytes > len(frame):
+            raise InternalError(f"a message of {n_bytes} bytes with tag {tag} from rank {source} is no frame")
         self._comm.Recv([frame, n_bytes, MPI.BYTE], source, tag)
         n_buffers, head_field = _FRAME.unpack_from(frame)
         at = _FRAME.size + 8 * n_buffers

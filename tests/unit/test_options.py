@@ -1,0 +1,84 @@
+"""The options of a run: what is refused, and what is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpims.core.policies import DEFAULT_POLICY
+from mpims.errors import ExitStatus, UsageError
+from mpims.options import RunOptions
+
+
+def test_every_option_has_a_default():
+    options = RunOptions()
+    assert options.policy == DEFAULT_POLICY
+    assert (options.chunk_min, options.chunk_max) == (1, None)
+    assert options.timeout_s is None
+    assert options.seed == 0
+    assert options.run_dir is None
+    assert not options.quiet
+
+
+def test_options_are_named_and_cannot_be_changed():
+    with pytest.raises(TypeError):
+        RunOptions("GSS")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RunOptions().seed = 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"policy": "gss"},
+        {"policy": "CSS:10"},
+        {"chunk_min": 5, "chunk_max": 5},
+        {"timeout_s": 0.001},
+        {"timeout_s": 10},
+        {"seed": 2**100},
+        {"run_dir": Path("runs/x")},
+    ],
+)
+def test_what_is_in_range_is_kept(given):
+    options = RunOptions(**given)
+    assert {name: getattr(options, name) for name in given} == given
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"policy": "GS"}, "no policy 'GS': there are .*did you mean GSS?"),
+        ({"policy": "CSS"}, "policy CSS needs a chunk size in items"),
+        ({"policy": "GSS:4"}, "policy GSS takes no size"),
+        ({"chunk_min": 0}, "the least chunk must be at least 1 item, found 0"),
+        ({"chunk_min": -5}, "the least chunk must be at least 1 item, found -5"),
+        ({"chunk_max": 0}, "the largest chunk must be at least the least one, found 1:0"),
+        ({"chunk_min": 10, "chunk_max": 9}, "the largest chunk .* found 10:9"),
+        ({"timeout_s": 0.0}, "the timeout must be above 0 seconds, found 0.0"),
+        ({"timeout_s": -1.0}, "the timeout must be above 0 seconds, found -1.0"),
+        ({"timeout_s": math.inf}, "the timeout must be above 0 seconds, found inf"),
+        ({"timeout_s": math.nan}, "the timeout must be above 0 seconds, found nan"),
+        ({"seed": -1}, "the seed must be at least 0, found -1"),
+    ],
+)
+def test_what_is_out_of_range_is_refused_in_one_line(given, text):
+    with pytest.raises(UsageError, match=text) as caught:
+        RunOptions(**given)
+    assert caught.value.exit_status == ExitStatus.USAGE
+    assert "\n" not in caught.value.message
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(-5, 20), st.none() | st.integers(-5, 20))
+def test_chunk_limits_are_taken_exactly_if_a_chunk_fits_between_them(minimum, maximum):
+    fits = minimum >= 1 and (maximum is None or maximum >= minimum)
+    if fits:
+        RunOptions(chunk_min=minimum, chunk_max=maximum)
+    else:
+        with pytest.raises(UsageError):
+            RunOptions(chunk_min=minimum, chunk_max=maximum)

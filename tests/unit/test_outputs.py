@@ -1,0 +1,272 @@
+"""Gather and Reduce: what they make of a block's results."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpims.core.tree import fold
+from mpims.errors import UsageError
+from mpims.outputs import Gather, Reduce
+
+# -------------------------------------------------------------------------- Gather
+
+
+def same_array(found, expected):
+    """Equal in kind, dtype, shape and value."""
+    expected = np.asarray(expected)
+    assert isinstance(found, np.ndarray)
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        np.arange(3),
+        np.arange(6, dtype=np.int16).reshape(3, 2),
+        np.zeros((2, 0)),
+        np.array(["a", "bc"]),
+        np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]),
+        np.array([True, False]),
+        np.array(["2020-01-01"], dtype="datetime64[D]"),
+    ],
+    ids=lambda array: str(array.dtype),
+)
+def test_an_array_stays_one(results):
+    same_array(Gather().pack(results), results)
+
+
+@pytest.mark.parametrize(
+    "results", [np.arange(12).reshape(3, 4).T, np.arange(12)[::-2], np.asfortranarray(np.eye(3, 2))]
+)
+def test_what_is_packed_lies_in_memory_in_order(results):
+    packed = Gather().pack(results)
+    assert packed.flags.c_contiguous
+    same_array(packed, results)
+
+
+def test_an_array_of_objects_is_a_list():
+    results = np.empty(2, dtype=object)
+    results[:] = [{"a": 1}, (2, 3)]
+    packed = Gather().pack(results)
+    assert packed == [{"a": 1}, (2, 3)]
+    assert isinstance(packed, list)
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        ([np.float32(1), np.float32(2)], np.array([1, 2], np.float32)),
+        ([np.arange(2), np.arange(2)], np.array([[0, 1], [0, 1]])),
+        ((np.int8(1),), np.array([1], np.int8)),
+        ([np.array(1.5), np.array(2.5)], np.array([1.5, 2.5])),
+        ([np.array(1.5), np.float64(2.5)], np.array([1.5, 2.5])),
+    ],
+)
+def test_numpy_values_of_one_form_become_an_array(results, expected):
+    same_array(Gather().pack(results), expected)
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        [1, 2, 3],
+        ["a", "b"],
+        [1.5, np.float64(2.5)],
+        [np.float32(1), np.float64(2)],
+        [np.arange(2), np.arange(3)],
+        [[1, 2], [3, 4]],
+        [None],
+        [],
+    ],
+    ids=repr,
+)
+def test_other_results_stay_as_they_are_in_a_list(results):
+    packed = Gather().pack(results)
+    assert isinstance(packed, list)
+    assert len(packed) == len(results)
+    assert all(a is b for a, b in zip(packed, results, strict=True))
+
+
+def test_a_tuple_of_python_objects_becomes_a_list():
+    assert Gather().pack((1, "a")) == [1, "a"]
+
+
+def test_the_list_is_a_new_one():
+    results = [1, 2]
+    packed = Gather().pack(results)
+    results[0] = 9
+    assert packed == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "results", "expected"),
+    [
+        ("f4", [1, 2], np.array([1, 2], np.float32)),
+        (np.uint8, np.array([1.0, 2.0]), np.array([1, 2], np.uint8)),
+        ("f8", [[1, 2], [3, 4]], np.array([[1, 2], [3, 4]], float)),
+        ("U2", ["a", "bc"], np.array(["a", "bc"])),
+        ([("a", "i4")], [(1,), (2,)], np.array([(1,), (2,)], dtype=[("a", "i4")])),
+    ],
+)
+def test_a_dtype_that_is_given_is_made(dtype, results, expected):
+    same_array(Gather(dtype=dtype).pack(results), expected)
+
+
+def test_results_that_do_not_fit_the_dtype_are_refused():
+    with pytest.raises(ValueError, match=r"could not convert|inhomogeneous|sequence"):
+        Gather(dtype=float).pack(["no number"])
+    with pytest.raises(ValueError, match=r"could not convert|inhomogeneous|sequence"):
+        Gather(dtype=float).pack([[1, 2], [3]])
+
+
+def test_a_dtype_that_is_none_is_refused_at_once():
+    with pytest.raises(TypeError):
+        Gather(dtype="no dtype")
+
+
+def test_a_gather_says_how_it_was_made():
+    assert repr(Gather()) == "Gather()"
+    assert repr(Gather(dtype="f4")) == "Gather(dtype='float32')"
+
+
+# -------------------------------------------------------------------------- Reduce
+
+
+def same_bits(found, expected):
+    """Equal to the last bit, NaN and the sign of 0 included."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    assert found.tobytes() == expected.tobytes()
+
+
+float32s = st.floats(width=32, allow_nan=False)
+ufuncs = st.sampled_from([np.add, np.multiply, np.maximum, np.minimum, np.subtract])
+
+
+@settings(max_examples=200, deadline=None)
+@given(ufuncs, st.lists(float32s, min_size=1, max_size=70))
+def test_a_ufunc_folds_numbers_as_the_tree_does_to_the_last_bit(ufunc, values):
+    results = np.array(values, dtype=np.float32)
+    with np.errstate(all="ignore"):
+        same_bits(Reduce(ufunc).fold(results), fold(list(results), ufunc))
+
+
+@settings(max_examples=100, deadline=None)
+@given(ufuncs, st.integers(1, 40), st.integers(0, 5), st.integers(0, 2**32))
+def test_a_ufunc_folds_arrays_as_the_tree_does_to_the_last_bit(ufunc, n, width, seed):
+    results = np.random.default_rng(seed).standard_normal((n, width)).astype(np.float32)
+    same_bits(Reduce(ufunc).fold(results), fold(list(results), ufunc))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=40))
+def test_integers_wrap_around_as_one_by_one(values):
+    results = np.array(values, dtype=np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        same_bits(Reduce(np.add).fold(results), fold(list(results), np.add))
+
+
+def test_a_case_where_the_order_shows():
+    """In float32, 1e8 + 1 is 1e8: the tree's sum is neither the sequential one nor numpy.sum's."""
+    results = np.array([1e8, 1, -1e8, 1, 1], dtype=np.float32)
+    assert Reduce(np.add).fold(results) == 1  # ((1e8 + 1) + (-1e8 + 1)) + 1
+    assert sum(results.tolist(), np.float32(0)) == 2  # (((1e8 + 1) - 1e8) + 1) + 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(float32s, min_size=1, max_size=40))
+def test_an_array_and_the_list_of_its_rows_are_folded_alike(values):
+    results = np.array(values, dtype=np.float32)
+    with np.errstate(all="ignore"):
+        same_bits(Reduce(np.add).fold(results), Reduce(np.add).fold(list(results)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text(), min_size=1, max_size=40))
+def test_functions_that_do_not_commute_keep_the_order(words):
+    assert Reduce(operator.add).fold(words) == "".join(words)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 20), st.integers(0, 2**32))
+def test_matrices_are_multiplied_in_order(n, seed):
+    """The integers are small, so that every order of rounding gives the same and only theirs counts."""
+    results = np.random.default_rng(seed).integers(0, 2, (n, 3, 3))
+    expected = results[0]
+    for matrix in results[1:]:
+        expected = expected @ matrix
+    np.testing.assert_array_equal(Reduce(np.matmul).fold(results), expected)
+
+
+def test_a_function_of_ones_own_gets_each_value_once():
+    def extend(left, right):
+        left.extend(right)
+        return left
+
+    assert Reduce(extend).fold([[i] for i in range(9)]) == list(range(9))
+
+
+def test_an_array_of_objects_is_folded_with_python_functions():
+    results = np.empty(3, dtype=object)
+    results[:] = [(1,), (2,), (3,)]
+    assert Reduce(np.add).fold(results) == (1, 2, 3)
+    assert Reduce(operator.add).fold(results) == (1, 2, 3)
+
+
+def keep_larger(left, right):
+    """The row that begins with the larger number: one of the two, and not a new one."""
+    return left if left[0] >= right[0] else right
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [
+        (np.add, ()),
+        (np.add, (3,)),
+        (np.maximum, (3, 3)),
+        (np.matmul, (3, 3)),
+        (max, ()),
+        (operator.add, (3,)),
+        (keep_larger, (3,)),
+    ],
+    ids=lambda case: getattr(case, "__name__", None),
+)
+def test_a_kernel_may_use_its_array_again(n, function, shape):
+    """What is folded may wait for its sibling, while the kernel fills the same array anew."""
+    buffer = np.arange(1.0, 1 + n * int(np.prod(shape, dtype=int))).reshape((n, *shape))
+    value = Reduce(function).fold(buffer)
+    kept = np.copy(value)
+    buffer[...] = -1.0
+    np.testing.assert_array_equal(value, kept)
+
+
+def test_folding_leaves_the_kernels_array_as_it_is():
+    results = np.arange(7.0)
+    Reduce(np.add).fold(results)
+    np.testing.assert_array_equal(results, np.arange(7.0))
+
+
+@pytest.mark.parametrize("function", [3, None, "add"])
+def test_what_cannot_be_called_reduces_nothing(function):
+    with pytest.raises(UsageError, match="Reduce wants a function of two results, found"):
+        Reduce(function)
+
+
+@pytest.mark.parametrize("ufunc", [np.negative, np.divmod, np.modf])
+def test_a_ufunc_must_make_one_of_two(ufunc):
+    with pytest.raises(UsageError, match=r"that gives one, found <ufunc .*\(\d in, \d out\)"):
+        Reduce(ufunc)
+
+
+def test_a_reduce_says_how_it_was_made():
+    assert repr(Reduce(np.add)) == "Reduce(add)"
+    assert repr(Reduce(keep_larger)) == "Reduce(keep_larger)"

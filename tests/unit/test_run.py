@@ -1,0 +1,358 @@
+"""Whole runs within one process: alone, and over the local transport with ranks as threads."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mpims
+from mpims.core.policies import POLICIES
+from mpims.digest import digest
+from mpims.errors import RunFailed, UsageError
+from mpims.options import RunOptions
+from mpims.runtime.transport.local import local_transports
+from mpims.session import Outcome, run_master, serve
+
+POLICY_SPECS = ["CSS:7" if name == "CSS" else name for name in POLICIES]
+
+
+class Sum32(mpims.Job):
+    """A float32 sum whose last bits depend on the order."""
+
+    n: int = 5000
+    block = 37
+    output = mpims.Reduce(np.add)
+
+    def items(self):
+        return self.n
+
+    def kernel(self, items):
+        return np.sin(np.arange(items.start, items.stop, dtype=np.float32))
+
+
+class Words(mpims.Job):
+    """A reduction that does not commute."""
+
+    n: int = 300
+    block = 4
+    output = mpims.Reduce(lambda left, right: left + right)
+
+    def items(self):
+        return self.n
+
+    def task(self, item):
+        return f"{item},"
+
+
+class Product(mpims.Job):
+    """One BLAS product per block; last bits may depend on the shape of the call."""
+
+    n: int = 200
+    block = 13
+
+    def items(self):
+        return self.n
+
+    def setup(self):
+        self.matrix = np.random.default_rng(1).normal(size=(40, 40))
+
+    def kernel(self, items):
+        rows = np.stack([self.rng(i).normal(size=40) for i in items])
+        return rows @ self.matrix
+
+
+class Mixed(mpims.Job):
+    """Python objects, gathered as a list; the items are strings."""
+
+    n: int = 100
+
+    def items(self):
+        return [f"item {i}" for i in range(self.n)]
+
+    def task(self, item):
+        return {"item": item, "index": self.indices.start, "data": [1.5] * (self.indices.start % 5)}
+
+
+JOBS = [Sum32, Words, Product, Mixed]
+
+
+def on_threads(job_class: type[mpims.Job], n_ranks: int, folder: Path, **options: Any) -> Outcome:
+    """Run a job with its ranks as threads of this process."""
+    transports = local_transports(n_ranks)
+    errors: list[BaseException] = []
+
+    def work(transport):
+        try:
+            serve(transport, lambda start: job_class(**start.parameters))
+        except mpims.MpimsError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(t,)) for t in transports[1:]]
+    for thread in threads:
+        thread.start()
+    try:
+        return run_master(job_class(), RunOptions(run_dir=folder, quiet=True, **options), transports[0])
+    finally:
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def alone(job: mpims.Job, folder: Path, **options: Any) -> Outcome:
+    """Run a job in this process."""
+    outcome = mpims.run(job, run_dir=folder, quiet=True, **options)
+    assert outcome is not None
+    return outcome
+
+
+@pytest.mark.parametrize("job_class", JOBS)
+def test_the_result_is_the_same_on_any_ranks_under_any_policy(job_class, tmp_path):
+    expected = alone(job_class(), tmp_path / "alone").summary["result_digest"]
+    for policy in POLICY_SPECS:
+        for n_ranks in (2, 3, 5):
+            folder = tmp_path / f"{policy}-{n_ranks}".replace(":", "-")
+            outcome = on_threads(job_class, n_ranks, folder, policy=policy)
+            assert outcome.summary["result_digest"] == expected, (policy, n_ranks)
+
+
+def test_gathered_values_are_right(tmp_path):
+    result = alone(Product(), tmp_path / "a").value
+    job = Product()
+    job.setup()
+    expected = np.concatenate([job.kernel(range(i, min(i + 13, 200))) for i in range(0, 200, 13)])
+    assert result.dtype == np.float64
+    assert np.array_equal(result, expected)
+    mixed = on_threads(Mixed, 3, tmp_path / "b").value
+    assert [m["item"] for m in mixed] == Mixed().items()
+    assert [m["index"] for m in mixed] == list(range(100))
+
+
+def test_reduced_values_are_right(tmp_path):
+    assert alone(Words(), tmp_path / "a").value == "".join(f"{i}," for i in range(300))
+    total = alone(Sum32(), tmp_path / "b").value
+    assert total.dtype == np.float32
+    assert total == pytest.approx(np.sin(np.arange(5000)).sum(), rel=1e-3)
+
+
+def test_what_a_run_leaves(tmp_path):
+    outcome = on_threads(Product, 3, tmp_path / "run", seed=5, policy="GSS")
+    files = sorted(p.name for p in outcome.run_dir.iterdir())
+    assert files == ["manifest.json", "result.npy", "summary.json"]
+    assert np.array_equal(np.load(tmp_path / "run" / "result.npy"), outcome.value)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary == outcome.summary
+    assert summary["result_digest"] == digest(outcome.value)
+    assert summary["status"] == "done"
+    assert (summary["n_items"], summary["n_ranks"], summary["policy"]) == (200, 3, "GSS")
+    assert set(summary["busy_s"]) == {"1", "2"}
+    assert 0 < summary["efficiency"] <= 1
+    assert summary["imbalance"] >= 1
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["job"] == "Product"
+    assert manifest["parameters"] == {"n": 200}
+    assert manifest["seed"] == 5
+    assert manifest["versions"]["numpy"] == np.__version__
+    assert set(manifest["ranks"]) == {"1", "2"}
+
+
+def test_the_seed_decides_the_random_numbers(tmp_path):
+    digests = [
+        alone(Product(), tmp_path / str(i), seed=seed).summary["result_digest"]
+        for i, seed in enumerate([0, 0, 1])
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_setup_is_called_once_per_computing_rank_and_finish_once(tmp_path):
+    calls = []
+
+    class Counting(Sum32):
+        def setup(self):
+            calls.append(("setup", threading.current_thread().name))
+
+        def finish(self, result):
+            calls.append(("finish", self.run_dir.name, float(result)))
+
+    outcome = on_threads(Counting, 4, tmp_path / "run")
+    assert sorted(c[0] for c in calls) == ["finish", "setup", "setup", "setup"]
+    assert len({c[1] for c in calls if c[0] == "setup"}) == 3
+    assert calls[-1] == ("finish", "run", float(outcome.value))
+
+
+def test_a_kernel_may_use_its_array_again(tmp_path):
+    class Reusing(mpims.Job):
+        block = 1
+
+        def items(self):
+            return 50
+
+        def setup(self):
+            self.row = np.zeros((1, 3))
+
+        def kernel(self, items):
+            self.row[:] = items.start
+            return self.row
+
+    class ReusingSum(Reusing):
+        output = mpims.Reduce(np.add)
+
+    for job, folder in ((Reusing(), "a"), (ReusingSum(), "b")):
+        expected = np.repeat(np.arange(50.0), 3).reshape(50, 3)
+        if isinstance(job, ReusingSum):
+            expected = expected.sum(0)
+        assert np.array_equal(alone(job, tmp_path / folder).value, expected)
+        assert np.array_equal(on_threads(type(job), 3, tmp_path / (folder + "3")).value, expected)
+
+
+def test_large_and_empty_results(tmp_path):
+    class Large(mpims.Job):
+        def items(self):
+            return 6
+
+        def kernel(self, items):
+            return np.full((1, 700_000), items.start, np.float64)
+
+    class Empty(mpims.Job):
+        def items(self):
+            return 6
+
+        def kernel(self, items):
+            return np.empty((1, 0, 3), np.int8)
+
+    large = on_threads(Large, 3, tmp_path / "large").value
+    assert large.shape == (6, 700_000)
+    assert np.array_equal(large[:, 12345], np.arange(6.0))
+    assert on_threads(Empty, 3, tmp_path / "empty").value.shape == (6, 0, 3)
+
+
+def failing(body: dict[str, Any], **attributes: Any) -> type[mpims.Job]:
+    """A job class from its methods."""
+    methods = {"items": lambda self: 20, **body, **attributes}
+    return type("Failing", (mpims.Job,), methods)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        (lambda self, items: None, "returned None for 1 items"),
+        (lambda self, items: [1, 2], "returned 2 results for 1 items"),
+        (lambda self, items: 3.5, "returned float 3.5 for 1 items"),
+        (lambda self, items: {1: 2}, "returned a dict"),
+        (lambda self, items: np.float64(1), "returned float64"),
+        (lambda self, items: [1 // (items[0] - 11)], "ZeroDivisionError: division by zero"),
+        (lambda self, items: np.zeros((1, 2 + (items[0] == 11))), "float64 of shape (3,) per item"),
+        (lambda self, items: np.zeros(1, "f4" if items[0] == 11 else "f8"), "float32 per item"),
+        (lambda self, items: ["x"] if items[0] == 11 else np.zeros(1), "kernel returned"),
+    ],
+)
+@pytest.mark.parametrize("n_ranks", [1, 3])
+def test_a_wrong_kernel_ends_the_run_with_one_line(kernel, message, n_ranks, tmp_path):
+    job_class = failing({"kernel": kernel})
+    with pytest.raises(RunFailed) as caught:
+        if n_ranks == 1:
+            alone(job_class(), tmp_path / "run")
+        else:
+            on_threads(job_class, n_ranks, tmp_path / "run")
+    assert message in caught.value.message
+    assert "items [" in caught.value.message
+    assert "rank " in caught.value.message
+    assert "\n" not in caught.value.message
+    assert not (tmp_path / "run" / "result.npy").exists()
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"
+
+
+def test_the_traceback_is_the_users(tmp_path):
+    def kernel(self, items):
+        raise KeyError("here")
+
+    with pytest.raises(RunFailed) as caught:
+        on_threads(failing({"kernel": kernel}), 2, tmp_path / "run")
+    assert 'raise KeyError("here")' in caught.value.detail
+    assert "worker.py" not in caught.value.detail
+
+
+@pytest.mark.parametrize("n_ranks", [1, 3])
+@pytest.mark.parametrize(
+    ("body", "error", "message"),
+    [
+        ({}, UsageError, "defines neither kernel(items) nor task(item)"),
+        ({"items": lambda self: 0, "task": int}, UsageError, "has no items"),
+        ({"items": lambda self: -3, "task": int}, UsageError, "items() gave -3"),
+        ({"items": lambda self: (i for i in range(3)), "task": int}, UsageError, "gave a generator"),
+        ({"items": lambda self: {1: 2}, "task": int}, UsageError, "gave a dict"),
+        ({"items": lambda self: 1 / 0, "task": int}, UsageError, "items() raised ZeroDivisionError"),
+        ({"block": 0, "task": int}, UsageError, "block must be a positive integer"),
+        ({"setup": lambda self: 1 / 0, "task": int}, RunFailed, "setup() raised ZeroDivisionError"),
+        ({"finish": lambda self, r: 1 / 0, "task": int}, RunFailed, "the result itself is whole"),
+    ],
+)
+def test_a_wrong_job_ends_the_run_with_one_line(body, error, message, n_ranks, tmp_path):
+    if body.get("task") is int:
+        body = {**body, "task": lambda self, item: item}
+    job_class = failing(body)
+    with pytest.raises(error) as caught:
+        if n_ranks == 1:
+            alone(job_class(), tmp_path / "run")
+        else:
+            on_threads(job_class, n_ranks, tmp_path / "run")
+    assert message in caught.value.message
+
+
+def test_a_reduce_function_that_raises(tmp_path):
+    def join(left, right):
+        if right == 12:
+            raise ValueError("twelve")
+        return left + right
+
+    job_class = failing(
+        {"task": lambda self, item: item if item == 12 else 0}, output=mpims.Reduce(join), block=1
+    )
+    for n_ranks in (1, 3):
+        with pytest.raises(RunFailed, match="ValueError: twelve"):
+            on_threads(job_class, n_ranks + 1, tmp_path / str(n_ranks))
+
+
+def test_items_that_differ_between_ranks(tmp_path):
+    names = {}
+
+    class Differing(mpims.Job):
+        def items(self):
+            number = names.setdefault(threading.current_thread().name, len(names))
+            return ["a", "b", "c"] if number == 0 else ["a", "c", "b"]
+
+        def task(self, item):
+            return item
+
+    with pytest.raises(UsageError, match="items\\(\\) differs between ranks.*another order"):
+        on_threads(Differing, 2, tmp_path / "run")
+
+
+def test_run_directory_errors(tmp_path):
+    used = tmp_path / "used"
+    used.mkdir()
+    (used / "something").write_text("")
+    with pytest.raises(UsageError, match="is not empty"):
+        alone(Words(), used)
+    with pytest.raises(UsageError, match="cannot make run directory .*Not a directory"):
+        alone(Words(), used / "something" / "run")
+
+
+def test_default_run_directories_do_not_collide(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = {mpims.run(Words(n=3), quiet=True).run_dir for _ in range(3)}
+    assert len(folders) == 3
+    assert all(f.parent == tmp_path / "runs" and f.name.startswith("words-") for f in folders)
+
+
+def test_options_of_run():
+    with pytest.raises(UsageError, match="no option 'polcy'"):
+        mpims.run(Words(), polcy="SS")
+    with pytest.raises(UsageError, match="no policy 'XX'"):
+        mpims.run(Words(), policy="XX")
+    with pytest.raises(UsageError, match="wants a job, found a int"):
+        mpims.run(3)  # type: ignore[arg-type]
