@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 from enum import IntEnum
 
 
@@ -69,3 +71,11 @@ def error_with_status(status: int, message: str, detail: str = "") -> MpimsError
         if kind.exit_status == status:
             return kind(message, detail)
     return RunFailed(message, detail)
+
+
+def user_traceback(error: BaseException) -> str:
+    """The traceback of an exception that the user's code raised, without the frames of mpims."""
+    told = traceback.TracebackException.from_exception(error)
+    ours = os.path.dirname(__file__) + os.sep
+    told.stack = traceback.StackSummary.from_list(f for f in told.stack if not f.filename.startswith(ours))
+    return "".join(told.format())

@@ -101,7 +101,7 @@ class Job:
     def setup(self) -> None:
         """Prepare to compute: called once on every computing rank, before its first chunk."""
 
-    def kernel(self, items: Sequence[Any]) -> Any:
+    def kernel(self, items: Any) -> Any:
         """Compute one block.
 
         Parameters

@@ -23,6 +23,7 @@ from mpims.errors import (
     RunFailed,
     UsageError,
     error_with_status,
+    user_traceback,
 )
 from mpims.job import Job, block_of
 from mpims.launch import find_world
@@ -36,7 +37,7 @@ from mpims.runtime.threads import one_thread
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.transport.local import local_transports
 from mpims.runtime.wire import Kind, Start
-from mpims.runtime.worker import Worker, user_traceback
+from mpims.runtime.worker import Worker
 from mpims.storage.manifest import make_manifest
 from mpims.storage.results import new_results
 from mpims.storage.rundir import create_run_dir, write_json
@@ -354,7 +355,7 @@ class _Run:
             raise RunFailed(
                 f"finish() raised {type(error).__name__}: {error}; "
                 f"the result itself is whole, in {self._folder}",
-                user_traceback(error, __file__),
+                user_traceback(error),
             ) from error
 
     def _figures(self) -> Summary:

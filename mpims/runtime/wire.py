@@ -12,6 +12,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -145,7 +146,7 @@ def encode_result(
     """
     head = _RESULT.pack(attempt, start, stop, busy_s, longest_block_s)
     if isinstance(payload, np.ndarray) and not payload.dtype.hasobject:
-        array = pickle.dumps((payload.dtype, payload.shape), protocol=5)
+        array = _encode_form(payload.dtype, payload.shape)
         if len(head) + len(array) <= MAX_HEAD_BYTES:
             return head + array, [as_bytes(payload)]
     return head, encode_object(payload)
@@ -156,8 +157,18 @@ def decode_result_head(head: bytes) -> ResultHead:
     attempt, start, stop, busy_s, longest_block_s = _RESULT.unpack_from(head)
     array = None
     if len(head) > _RESULT.size:
-        array = ArrayHead(*pickle.loads(head[_RESULT.size :]))
+        array = _decode_form(head[_RESULT.size :])
     return ResultHead(attempt, start, stop, busy_s, longest_block_s, array)
+
+
+@lru_cache(maxsize=256)
+def _encode_form(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    return pickle.dumps((dtype, shape), protocol=5)
+
+
+@lru_cache(maxsize=256)
+def _decode_form(form: bytes) -> ArrayHead:
+    return ArrayHead(*pickle.loads(form))
 
 
 def decode_payload(array: ArrayHead | None, buffers: Sequence[Buffer]) -> Any:

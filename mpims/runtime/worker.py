@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mpims.errors import UsageError
+from mpims.errors import UsageError, user_traceback
 from mpims.job import Job, block_of
 from mpims.runtime.items import check_kernel, items_identity, resolve_items
 from mpims.runtime.parts import Part, ResultError, check_results, new_part
@@ -145,7 +144,7 @@ class Worker:
             self._fail(0, 0, 0, error.message, error.detail, is_usage=True)
         except (Exception, SystemExit) as error:  # whatever the user's setup raises
             reason = f"setup() raised {type(error).__name__}: {error}"
-            self._fail(0, 0, 0, reason, user_traceback(error, __file__))
+            self._fail(0, 0, 0, reason, user_traceback(error))
         else:
             joined = Joined(
                 host=self._transport.host,
@@ -190,7 +189,7 @@ class Worker:
             return
         except (Exception, SystemExit) as error:  # whatever the user's code raises
             reason = f"{type(error).__name__}: {error}"
-            self._fail(attempt.number, start, stop, reason, user_traceback(error, __file__))
+            self._fail(attempt.number, start, stop, reason, user_traceback(error))
             return
         ended = time.perf_counter()
         self._busy_s += ended - began
@@ -220,11 +219,3 @@ class Worker:
         self._busy_s = self._longest_block_s = 0.0
         if attempt.at == attempt.stop:
             self._queue.popleft()
-
-
-def user_traceback(error: BaseException, our_file: str) -> str:
-    """The traceback of the user's code, without the frames of our file that called it."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == our_file:
-        frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames))

@@ -57,6 +57,9 @@ class GatherResults:
         self._n_items = n_items
         self._folder = folder
         self._array: npt.NDArray[Any] | None = None
+        self._bytes = memoryview(b"")  # of the array, if it has any
+        self._item_bytes = 0
+        self._placed: set[tuple[int, int]] = set()  # attempt and start of what was received in place
         self._list: list[Any] | None = None
 
     def place(self, head: ResultHead) -> memoryview | None:
@@ -66,10 +69,12 @@ class GatherResults:
         if self._array is None and self._list is None:
             self._array = self._create(dtype, (self._n_items, *shape))
         array = self._array
-        fits = array is not None and array.dtype == dtype and list(array.shape[1:]) == shape
-        if array is None or not fits or n != head.stop - head.start or not array.nbytes:
+        if array is None or array.dtype != dtype or array.shape[1:] != tuple(shape):
             return None
-        return as_bytes(array[head.start : head.stop])
+        if n != head.stop - head.start or not self._item_bytes:
+            return None
+        self._placed.add((head.attempt, head.start))
+        return self._bytes[head.start * self._item_bytes : head.stop * self._item_bytes]
 
     def units(self, payload: Any) -> tuple[Range, ...] | None:
         return None
@@ -88,11 +93,11 @@ class GatherResults:
                 f"kernel returned {form_text(payload.dtype, payload.shape[1:])}, "
                 f"elsewhere {form_text(array.dtype, array.shape[1:])}"
             )
+        if (head.attempt, head.start) in self._placed:
+            self._placed.remove((head.attempt, head.start))
+            return
         for start, stop in ranges:
-            target = array[start:stop]
-            source = payload[start - head.start : stop - head.start]
-            if target.ctypes.data != source.ctypes.data:
-                target[...] = source
+            array[start:stop] = payload[start - head.start : stop - head.start]
 
     def _commit_list(self, head: ResultHead, payload: list[Any], ranges: Sequence[Range]) -> None:
         if self._array is not None:
@@ -116,16 +121,17 @@ class GatherResults:
         except OSError as error:
             path.unlink(missing_ok=True)
             raise disk_error(error, path, n_bytes) from None
-        return array
+        plain = np.asarray(array)  # slicing a memmap is slow
+        self._bytes, self._item_bytes = as_bytes(plain), n_bytes // self._n_items
+        return plain
 
     def close(self) -> tuple[Any, Path]:
         if self._list is not None:
             return self._list, write_object(self._folder, self._list)
         assert self._array is not None
         path = self._folder / "result.npy"
-        if isinstance(self._array, np.memmap):
-            self._array.flush()
-            self._array = None
+        if self._item_bytes:
+            self._array, self._bytes = None, memoryview(b"")  # unmaps the file
             path.with_name("result.npy.part").rename(path)
         else:
             write_array(path, self._array)

@@ -244,7 +244,7 @@ def failing(body: dict[str, Any], **attributes: Any) -> type[mpims.Job]:
         (lambda self, items: 3.5, "returned float 3.5 for 1 items"),
         (lambda self, items: {1: 2}, "returned a dict"),
         (lambda self, items: np.float64(1), "returned float64"),
-        (lambda self, items: [1 // (items[0] - 11)], "ZeroDivisionError: division by zero"),
+        (lambda self, items: [1 // (items[0] - 11)], "ZeroDivisionError: integer"),
         (lambda self, items: np.zeros((1, 2 + (items[0] == 11))), "float64 of shape (3,) per item"),
         (lambda self, items: np.zeros(1, "f4" if items[0] == 11 else "f8"), "float32 per item"),
         (lambda self, items: ["x"] if items[0] == 11 else np.zeros(1), "kernel returned"),
@@ -328,7 +328,7 @@ def test_items_that_differ_between_ranks(tmp_path):
         def task(self, item):
             return item
 
-    with pytest.raises(UsageError, match="items\\(\\) differs between ranks.*another order"):
+    with pytest.raises(UsageError, match=r"items\(\) differs between ranks.*another order"):
         on_threads(Differing, 2, tmp_path / "run")
 
 
@@ -338,7 +338,7 @@ def test_run_directory_errors(tmp_path):
     (used / "something").write_text("")
     with pytest.raises(UsageError, match="is not empty"):
         alone(Words(), used)
-    with pytest.raises(UsageError, match="cannot make run directory .*Not a directory"):
+    with pytest.raises(UsageError, match=r"cannot make run directory .*Not a directory"):
         alone(Words(), used / "something" / "run")
 
 

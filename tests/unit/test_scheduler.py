@@ -388,6 +388,15 @@ def test_a_rank_lost_before_it_joins_is_not_waited_for():
     assert join(scheduler, 1) == [Assign(1, 1, 0, 1), Assign(1, 2, 1, 2)]
 
 
+def test_a_rank_lost_while_it_is_idle_gets_nothing_more():
+    scheduler = make(3, 3)
+    join(scheduler, 1, 2, 3)
+    done(scheduler, 3, 3, 2, 3)
+    assert scheduler.handle(WorkerLost(3), 2.0) == []
+    assert scheduler.handle(WorkerLost(1), 3.0) == []
+    assert done(scheduler, 2, 2, 1, 2, now=4.0) == [Assign(2, 4, 0, 1), Record(2, ((1, 2),))]
+
+
 def test_a_lost_suspect_is_not_reissued_twice():
     scheduler = make(2, 2, "CSS:2", timeout_s=5.0)
     join(scheduler, 1, 2)

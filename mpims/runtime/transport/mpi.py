@@ -153,7 +153,9 @@ class MpiTransport(Transport):
         n_bytes = self._status.Get_count(MPI.BYTE)
         frame = self._frame
         if n_bytes > len(frame):
-            raise InternalError(f"a message of {n_bytes} bytes with tag {tag} from rank {source} is no frame")
+            raise InternalError(
+                f"a message of {n_bytes} bytes with tag {tag} from rank {source} is no frame"
+            )
         self._comm.Recv([frame, n_bytes, MPI.BYTE], source, tag)
         n_buffers, head_field = _FRAME.unpack_from(frame)
         at = _FRAME.size + 8 * n_buffers

