@@ -56,8 +56,10 @@ def _hash(value: Any, within: tuple[int, ...]) -> hashlib._Hash:
     state = hashlib.sha256()
     if isinstance(value, np.generic):
         value = np.asarray(value)
-    if isinstance(value, np.ndarray) and value.dtype != object:
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject and type(value) is not np.ma.MaskedArray:
         _add_array(state, value)
+    elif type(value) is int and value.bit_length() > 10_000:
+        _add(state, b"a", b"int", hex(value).encode())  # repr refuses more than 4300 digits
     elif value is None or type(value) in (bool, int, float, complex):
         _add(state, b"a", type(value).__name__.encode(), repr(value).encode())
     elif type(value) is str:
@@ -85,9 +87,21 @@ def _add(state: hashlib._Hash, tag: bytes, *parts: bytes) -> None:
 def _add_array(state: hashlib._Hash, array: npt.NDArray[Any]) -> None:
     descr = np.lib.format.dtype_to_descr(array.dtype)
     _add(state, b"n", repr(descr).encode(), repr(array.shape).encode())
-    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    for start in range(0, flat.size, _CHUNK_BYTES):
-        state.update(flat[start : start + _CHUNK_BYTES].data)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    n_elements = max(1, _CHUNK_BYTES // max(1, array.dtype.itemsize))
+    for start in range(0, flat.size, n_elements):
+        piece = flat[start : start + n_elements]
+        state.update(_without_padding(piece).view(np.uint8).data)
+
+
+def _without_padding(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A structured array with zeros between its fields, where anything may stand."""
+    if array.dtype.names is None:
+        return array
+    clean = np.zeros(array.shape, array.dtype)
+    for name in array.dtype.names:
+        clean[name] = array[name]
+    return clean
 
 
 def _add_composite(state: hashlib._Hash, value: Any, within: tuple[int, ...]) -> None:
@@ -95,8 +109,10 @@ def _add_composite(state: hashlib._Hash, value: Any, within: tuple[int, ...]) ->
         return [_hash(v, within).digest() for v in values]
 
     kind = _name(type(value))
-    if isinstance(value, np.ndarray):
-        _add(state, b"l", b"list", *hashes(value.tolist()))
+    if type(value) is np.ma.MaskedArray:
+        _add(state, b"m", *hashes([value.filled(), np.ma.getmaskarray(value)]))
+    elif isinstance(value, np.ndarray):
+        _add(state, b"O", repr(value.shape).encode(), *hashes(value.ravel().tolist()))
     elif isinstance(value, (list, tuple)):
         _add(state, b"l", kind, *hashes(value))
     elif isinstance(value, dict):

@@ -47,16 +47,21 @@ def read_source(spec: str) -> JobSource:
     name, colon, class_name = spec.rpartition(":")
     if not colon or not class_name.isidentifier():
         name, class_name = spec, ""
-    if not name.endswith(".py") and "/" not in name and not Path(name).exists():
+    path = Path(name)
+    if (
+        not name.endswith(".py")
+        and "/" not in name
+        and not path.is_file()
+        and (class_name or not path.is_dir())
+    ):
         if all(part.isidentifier() for part in name.split(".")) and class_name:
             return JobSource(name, class_name, None)
         raise UsageError(
             f"no job {spec!r}: give a file (jobs/x.py), a class in it (jobs/x.py:Class), "
             "or a class in a module (package.module:Class)"
         )
-    path = Path(name)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UsageError(f"no file {name}: {_nearby(path)}") from None
     except IsADirectoryError:
@@ -96,6 +101,7 @@ def load_job_class(source: JobSource) -> type[Job]:
         and value.__module__ == module.__name__
         and not name.startswith("_")
     ]
+    jobs = list(dict.fromkeys(jobs))  # a job may have two names
     if not jobs:
         raise UsageError(f"no job in {source.name}: define a class that derives from mpims.Job")
     if len(jobs) > 1:
@@ -109,7 +115,7 @@ def load_job_class(source: JobSource) -> type[Job]:
 def _named_class(module: types.ModuleType, source: JobSource) -> type[Job]:
     name = source.class_name or ""
     found = getattr(module, name, None)
-    if isinstance(found, type) and issubclass(found, Job):
+    if isinstance(found, type) and issubclass(found, Job) and found is not Job:
         return found
     names = [
         n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Job) and v is not Job
@@ -123,7 +129,7 @@ def _import_module(name: str) -> types.ModuleType:
         return importlib.import_module(name)
     except SyntaxError as error:
         raise UsageError(_syntax_message(error)) from None
-    except Exception as error:  # whatever the user's module raises while it is imported
+    except (Exception, SystemExit) as error:  # whatever the user's module raises while it is imported
         raise UsageError(f"cannot import {name}: {type(error).__name__}: {error}") from None
 
 
@@ -133,7 +139,8 @@ def _run(name: str, text: str) -> types.ModuleType:
     The module's name cannot be that of any other, however the file is called; the file's folder is
     searched for the modules that it imports, but last, so that it hides nothing.
     """
-    module = types.ModuleType(f"_mpims_job_{Path(name).stem}")
+    path_digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    module = types.ModuleType(f"_mpims_job_{Path(name).stem}_{path_digest}")
     module.__file__ = name
     sys.modules[module.__name__] = module
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
@@ -143,10 +150,11 @@ def _run(name: str, text: str) -> types.ModuleType:
     try:
         exec(compile(text, name, "exec", dont_inherit=True), vars(module))
     except SyntaxError as error:
+        error.filename = error.filename or name
         raise UsageError(_syntax_message(error)) from None
     except UsageError:
         raise
-    except Exception as error:  # whatever the user's file raises while it runs
+    except (Exception, SystemExit) as error:  # whatever the user's file raises while it runs
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == name]
         place = f"{name}:{lines[-1]}" if lines else name
         raise UsageError(f"{place}: {type(error).__name__}: {error}") from None

@@ -76,9 +76,10 @@ class Reduce:
         """
         if not (isinstance(results, np.ndarray) and isinstance(self.function, np.ufunc)):
             value = fold(list(results), self.function)
-            return np.copy(value) if isinstance(value, np.ndarray) and len(results) == 1 else value
+            is_kernels = isinstance(value, np.ndarray) and (len(results) == 1 or value.base is not None)
+            return np.copy(value) if is_kernels else value  # the kernel may use its array again
         if len(results) == 1:
-            return np.copy(results)[0]  # the kernel may use its array again
+            return np.copy(results)[0]
         while len(results) > 1:
             paired = self.function(results[0:-1:2], results[1::2])
             results = np.concatenate([paired, results[-1:]]) if len(results) % 2 else paired

@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
 from numbers import Complex, Integral, Real
 from pathlib import Path
@@ -183,7 +184,7 @@ def _convert_int(text: str) -> int:
         value = _number(text, float)
         if not value.is_integer():  # neither is inf
             raise ValueError from None
-        return int(value)
+        return int(Decimal(text))
 
 
 def _number(text: str, kind: Any) -> Any:
@@ -195,9 +196,8 @@ def _number(text: str, kind: Any) -> Any:
 
 def _checked(job: str, parameter: Parameter, value: Any) -> Any:
     """The value as its type wants it: an integer made a float, a text made a Path."""
-    for hint in _alternatives(parameter.type):
-        with contextlib.suppress(ValueError):
-            return _coerce(value, hint)
+    with contextlib.suppress(ValueError):
+        return _coerce(value, parameter.type)
     raise UsageError(
         f"job {job}: parameter {parameter.name} wants {type_name(parameter.type)}, "
         f"found {value!r} ({type(value).__name__})"
@@ -206,13 +206,24 @@ def _checked(job: str, parameter: Parameter, value: Any) -> Any:
 
 def _coerce(value: Any, hint: Any) -> Any:
     """The value as that type; ValueError if it is none."""
+    if hint is Any:
+        return value
+    alternatives = _alternatives(hint)
+    if len(alternatives) > 1:
+        for alternative in alternatives:
+            with contextlib.suppress(ValueError):
+                return _coerce(value, alternative)
+        raise ValueError
     kind = typing.get_origin(hint) or hint
     if kind in (list, tuple) and isinstance(value, kind):
         return kind(map(_coerce, value, _element_hints(hint, len(value), Any)))
     if hint in (int, float, complex):
         numbers = {int: Integral, float: Real, complex: Complex}
         if isinstance(value, numbers[hint]) and not isinstance(value, bool):
-            return hint(value)
+            try:
+                return hint(value)
+            except OverflowError:
+                raise ValueError from None
     elif kind is Literal:
         if value in typing.get_args(hint):
             return value

@@ -4,9 +4,10 @@ Rules
 -----
 1. Every item is done, or pending, or in the open part of at least one attempt in force.
 2. No item is both pending and done, nor both pending and in the open part of an attempt in force.
-3. The first answer for an item commits; every later one is discarded. It does not matter whether
+3. The open parts of attempts in force do not overlap.
+4. The first answer for an item commits; every later one is discarded. It does not matter whether
    the attempt that answers is still in force: an attempt is numbered, never cancelled.
-4. Ranges begin and end at multiples of the block, or at the end of the items.
+5. Ranges begin and end at multiples of the block, or at the end of the items.
 
 Memory grows with the attempts outstanding and the gaps between what is done, never with the number
 of items.
@@ -108,11 +109,9 @@ class Ledger:
         return fresh
 
     def _return_uncovered(self, start: int, stop: int) -> None:
-        """Make pending again what of a range is not done and no attempt in force will deliver."""
+        """Make pending again what of a range is not done; rule 3 says that nobody else has it."""
         for a, b in self.done.missing(start, stop):
             self.pending.add(a, b)
-            for other in self.attempts.values():
-                self.pending.remove(max(a, other.start), min(b, other.stop))
 
     def _attempt(self, rank: int, start: int, stop: int) -> Attempt:
         self._n_attempts += 1
@@ -123,11 +122,14 @@ class Ledger:
     def check(self) -> None:
         """Assert the rules of this file; for tests, in time linear in what the ledger holds."""
         covered = RangeSet(self.pending)
+        assigned = RangeSet()
         for start, stop in self.done:
             assert not self.pending.intersects(start, stop), "pending and done"
             covered.add(start, stop)
         for attempt in self.attempts.values():
             assert not self.pending.intersects(attempt.start, attempt.stop), "pending and assigned"
+            assert not assigned.intersects(attempt.start, attempt.stop), "assigned twice"
+            assigned.add(attempt.start, attempt.stop)
             covered.add(attempt.start, attempt.stop)
         assert covered.missing(0, self.n_items) == [], "an item is neither pending, assigned nor done"
         for start, stop in (*self.pending, *self.done):
