@@ -123,6 +123,11 @@ class Scheduler:
         """The time at which a Tick is due, if any."""
         return self._checks[0][0] if self._checks else None
 
+    @property
+    def all_have_next(self) -> bool:
+        """Whether every rank holds a chunk beside the one it computes, so that none waits for us."""
+        return 0 < len(self.workers) == len(self._with_next)
+
     def _worker_joined(self, event: WorkerJoined, now: float) -> list[Action]:
         worker = WorkerState(event.rank, now)
         self.workers[event.rank] = worker

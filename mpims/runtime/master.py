@@ -147,7 +147,7 @@ class Master:
 
     def step(self, timeout_s: float) -> None:
         """Take in one message, waiting for it at most that long, and do what follows."""
-        message = self._transport.receive(timeout_s)
+        message = self._transport.receive(timeout_s, self._scheduler.all_have_next)
         now = time.monotonic()
         if message is not None:
             self._handle(message, now)

@@ -43,8 +43,11 @@ class Transport(ABC):
         """Send a message; return at once."""
 
     @abstractmethod
-    def receive(self, timeout_s: float) -> Message | None:
-        """Give the next message, or None if none came within `timeout_s` seconds."""
+    def receive(self, timeout_s: float, relaxed: bool = False) -> Message | None:
+        """Give the next message, or None if none came within `timeout_s` seconds.
+
+        `relaxed` says that nobody waits for an answer to it: the core may be given away for longer.
+        """
 
     @property
     @abstractmethod

@@ -16,9 +16,11 @@ FAST_GAP_S = 2e-3
 LONG_SPIN_S = 300e-6
 SHORT_SPIN_S = 20e-6
 FIRST_SLEEP_S = 50e-6
-LONGEST_SLEEP_S = 5e-3
+LONGEST_SLEEP_S = 20e-3
 GAP_FRACTION = 1 / 20
-"""A sleep is at most this part of the mean gap."""
+"""A sleep is at most this part of the mean gap, or of the time waited already if that is longer."""
+RELAXED_GAP_FRACTION = 1 / 4
+"""The same where nobody waits for an answer: every worker holds its next chunk."""
 _MEMORY = 0.2
 _LONGEST_GAP_S = 1.0
 
@@ -44,7 +46,7 @@ class Waiting:
         self._began = time.perf_counter()
         self._sleep_s = FIRST_SLEEP_S
 
-    def pause(self, timeout_s: float) -> bool:
+    def pause(self, timeout_s: float, relaxed: bool = False) -> bool:
         """Let some time pass between two looks; False once `timeout_s` is over."""
         waited = time.perf_counter() - self._began
         if waited >= timeout_s:
@@ -53,7 +55,9 @@ class Waiting:
         if waited < spin_s:
             os.sched_yield()
             return True
-        longest = max(FIRST_SLEEP_S, min(LONGEST_SLEEP_S, self._mean_gap_s * GAP_FRACTION))
+        gap_s = max(self._mean_gap_s, waited)
+        fraction = RELAXED_GAP_FRACTION if relaxed else GAP_FRACTION
+        longest = max(FIRST_SLEEP_S, min(LONGEST_SLEEP_S, gap_s * fraction))
         time.sleep(min(self._sleep_s, longest, timeout_s - waited))
         self._sleep_s *= 2
         return True
