@@ -24,6 +24,16 @@ A task farm on MPI: many independent items of uneven cost, one NumPy kernel, any
   mpirun -n 4 python -m mpims run jobs/x.py     the same, your own launcher
   mpirun -n 4 python -m mpims                   a tour: does it work here, and how well?
 
+A job, in a file x.py:
+
+  import numpy as np, mpims
+  class Squares(mpims.Job):
+      n: int = 1000                             a parameter: --set n=5000
+      def items(self):                          their number, or a sequence
+          return self.n
+      def kernel(self, items):                  one block of items in, one result per item out
+          return np.asarray(items) ** 2
+
 Rank 0 hands the items out and takes the results in; the others compute. So N workers want N + 1
 ranks: rank 0 sleeps most of the time and needs no core of its own.
 """
@@ -50,7 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"mpims {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="", parser_class=_Parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
     for command in (run, policies, tour):
         command.add_parser(commands)
     return parser
@@ -66,8 +76,6 @@ def main_command(arguments: Sequence[str]) -> int:
         status = leaving.code if isinstance(leaving.code, int) else ExitStatus.DONE
     with contextlib.suppress(MpimsError):
         dismiss_workers(connect())
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.flush()
     return report_status(status, os.environ)
 
 
@@ -75,11 +83,15 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         parsed = make_parser().parse_args(list(arguments) or ["tour"])
         status: int = parsed.command(parsed)
+        sys.stdout.flush()
         return status
     except MpimsError as error:
         return _tell(error)
     except KeyboardInterrupt:
         return _tell(Interrupted("stopped by the user"))
+    except BrokenPipeError:  # the reader, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.FAILED
     except Exception as error:  # the top of the command line
         reason = f"this is a defect of mpims, please report it: {type(error).__name__}: {error}"
         return _tell(InternalError(reason, traceback.format_exc()))

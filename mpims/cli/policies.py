@@ -46,7 +46,7 @@ def policies_command(arguments: argparse.Namespace) -> int:
 def _described(policy: type[Policy], n_items: int, n_workers: int, size: int | None, width: int) -> str:
     sizes = chunk_sizes(Sizer(policy(n_items, n_workers, size)))
     name = policy.name if size is None else f"{policy.name}:{size}"
-    about = (policy.__doc__ or "").split("\n")[0]
+    about = (policy.__doc__ or "").split("\n")[0].replace("`", "")
     runs = [(n, len(list(same))) for n, same in groupby(sizes)]
     shown = [f"{count}x{n}" if count > 1 else str(n) for n, count in runs]
     if len(shown) > 60:

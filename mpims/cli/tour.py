@@ -23,9 +23,9 @@ from mpims.session import connect, run_master
 class Julia(mpims.Job):
     """Escape times of a Julia set, one image row per item: rows differ much in what they cost."""
 
-    width: int = 900
-    height: int = 600
-    limit: int = 300
+    width: int = 1500
+    height: int = 1000
+    limit: int = 400
 
     def items(self) -> int:
         """The rows."""
@@ -89,7 +89,7 @@ def tour_command(arguments: argparse.Namespace) -> int:
         )
     print("\nNext:")
     if n_ranks == 1:
-        print("  mpirun -n 3 python -m mpims               the same on three ranks")
-    print("  python -m mpims run jobs/mandelbrot.py -n 3   a job of your own looks like that file")
-    print("  python -m mpims run --help", flush=True)
+        print("  mpirun -n 3 python -m mpims          the same on three ranks")
+    print("  python -m mpims --help               what a job looks like, and all commands")
+    print("  python -m mpims run x.py -n 3        your own job on three ranks of this machine", flush=True)
     return ExitStatus.DONE

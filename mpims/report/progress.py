@@ -1,4 +1,4 @@
-"""How far a run is: one line, renewed on a terminal, now and then in a file."""
+"""How far a run is: one line, renewed on a terminal; in a file one now and then, at first more often."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from typing import TextIO
 
 TERMINAL_INTERVAL_S = 0.5
+FIRST_LOG_INTERVAL_S = 5.0
 LOG_INTERVAL_S = 30.0
 
 
@@ -24,12 +25,11 @@ class NoProgress:
 
 
 class TextProgress(NoProgress):
-    """Writes to a stream: in place on a terminal, else a line every half minute."""
+    """Writes to a stream: in place on a terminal, else lines after 5, 10, 20, 40, 70 s and so on."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._on_terminal = self._stream.isatty()
-        self._interval_s = TERMINAL_INTERVAL_S if self._on_terminal else LOG_INTERVAL_S
         self._n_items = self._n_workers = 0
         self._began = self._next = 0.0
         self._shown = False
@@ -37,12 +37,17 @@ class TextProgress(NoProgress):
     def begin(self, n_items: int, n_workers: int, now: float) -> None:
         self._n_items, self._n_workers = n_items, n_workers
         self._began = now
-        self._next = now + self._interval_s
+        self._next = now + self._interval_s(0.0)
+
+    def _interval_s(self, elapsed_s: float) -> float:
+        if self._on_terminal:
+            return TERMINAL_INTERVAL_S
+        return min(max(elapsed_s, FIRST_LOG_INTERVAL_S), LOG_INTERVAL_S)
 
     def update(self, n_done: int, n_joined: int, now: float) -> None:
         if now < self._next:
             return
-        self._next = now + self._interval_s
+        self._next = now + self._interval_s(now - self._began)
         self._write(self._line(n_done, n_joined, now - self._began))
 
     def _line(self, n_done: int, n_joined: int, elapsed_s: float) -> str:

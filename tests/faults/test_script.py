@@ -1,0 +1,93 @@
+"""`mpims.run` in a program of the user's own, alone and under a launcher; and what the README says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpims.launch import find_launcher, launch_command
+from tests.conftest import HARD_LIMIT_S, ROOT, clean_environment
+
+SCRIPT = """
+import sys
+import numpy as np
+import mpims
+
+factor = 3                       # of this script: nothing is pickled
+
+class Local(mpims.Job):
+    n: int = 40
+    output = mpims.Reduce(lambda a, b: a + b)
+    def items(self):
+        return self.n
+    def task(self, item):
+        return [item * factor]
+
+def runs():
+    for n in (40, 7):
+        outcome = mpims.run(Local(n=n), quiet=True)
+        if outcome is not None:
+            print(n, sum(outcome.value), outcome.summary["n_ranks"])
+    try:
+        mpims.run(Local(n=0), quiet=True)
+    except mpims.UsageError as error:
+        sys.stderr.write("refused\\n")
+    outcome = mpims.run(Local(n=3), quiet=True)
+    if outcome is not None:
+        print(outcome.value)
+
+runs()
+"""
+
+
+def on_ranks(n_ranks: int, program: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = launch_command(
+        find_launcher(),
+        n_ranks,
+        program,
+        n_cores=len(os.sched_getaffinity(0)),
+        is_root=os.geteuid() == 0,
+        in_allocation=False,
+    )
+    return subprocess.run(
+        command if n_ranks > 1 else program,
+        cwd=cwd,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=HARD_LIMIT_S,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("n_ranks", [1, 3])
+@pytest.mark.parametrize("head", ["", "from mpi4py import MPI\nMPI.COMM_WORLD.Barrier()\n"])
+def test_run_after_run_in_a_script(tmp_path, n_ranks, head):
+    (tmp_path / "script.py").write_text(head + SCRIPT)
+    done = on_ranks(n_ranks, [sys.executable, "script.py"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = [f"40 {3 * 780} {n_ranks}", f"7 {3 * 21} {n_ranks}", "[0, 3, 6]"]
+    assert done.stdout.splitlines() == expected
+    assert done.stderr.count("refused") == n_ranks
+
+
+def test_the_readme_works_as_typed(tmp_path):
+    readme = (ROOT / "README.md").read_text()
+    job = re.search(r"```python\n# squares.py\n(.*?)```", readme, re.DOTALL)
+    assert job is not None
+    (tmp_path / "squares.py").write_text(job[1])
+    commands = re.findall(r"^python -m mpims run [^#\n]*", readme, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        arguments = [*command.split()[1:], "--set", "n=40"]
+        done = on_ranks(1, [sys.executable, *arguments], tmp_path)
+        assert done.returncode == 0, done.stderr
+    mpirun = re.search(r"^mpirun -n 3 python (-m mpims run .*)$", readme, re.MULTILINE)
+    assert mpirun is not None
+    done = on_ranks(3, [sys.executable, *mpirun[1].split()], tmp_path)
+    assert done.returncode == 0, done.stderr
