@@ -65,7 +65,9 @@ class Mandelbrot(mpims.Job):
         except ImportError:
             print('mandelbrot.png needs Pillow: pip install "mpims[jobs]"', file=sys.stderr)
             return
-        Image.fromarray(palette(self.limit)[times]).save(self.run_dir / "mandelbrot.png")
+        picture = self.run_dir / "mandelbrot.png"
+        Image.fromarray(palette(self.limit)[times]).save(picture)
+        print(f"picture in {picture}", file=sys.stderr)
 
 
 def palette(limit):

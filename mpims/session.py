@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -287,25 +287,26 @@ class _Run:
         )
         write_json(self._folder / "manifest.json", manifest)
         self._announce()
-        summary: Summary = {"status": "failed", "error": "an internal error"}
         try:
             self._compute()
             value, path = self._results.close()
-            summary = {"status": "done", "result_file": str(path), "result_digest": _digest(value)}
             self._finish(value)
-        except KeyboardInterrupt:
-            summary = {"status": "interrupted"}
+        except BaseException as error:
+            with suppress(MpimsError):  # a full disk, say: the first error is the one to tell
+                self._write_record(manifest, _ending(error))
             raise
-        except MpimsError as error:
-            summary = {"status": "failed", "error": error.message}
-            raise
-        finally:
-            summary = {**summary, **self._figures()}
-            write_json(self._folder / "summary.json", dict(summary))
-            write_json(self._folder / "manifest.json", {**manifest, "ranks": self._ranks()})
+        done: Summary = {"status": "done", "result_file": str(path), "result_digest": _digest(value)}
+        summary = self._write_record(manifest, done)
         for line in summary_lines(summary, value):
             self._say(line)
         return Outcome(value, summary, self._folder)
+
+    def _write_record(self, manifest: dict[str, Any], ending: Summary) -> Summary:
+        """Write what is known at the end, however it came."""
+        summary: Summary = {**ending, **self._figures()}
+        write_json(self._folder / "summary.json", dict(summary))
+        write_json(self._folder / "manifest.json", {**manifest, "ranks": self._ranks()})
+        return summary
 
     def _announce(self) -> None:
         job, n_blocks = self._job, -(-self._n_items // self._block)
@@ -384,6 +385,12 @@ class _Run:
     def _ranks(self) -> dict[str, Any]:
         workers = self._master.record.workers.items()
         return {str(rank): {"host": worker.host, "pid": worker.pid} for rank, worker in workers}
+
+
+def _ending(error: BaseException) -> Summary:
+    if isinstance(error, KeyboardInterrupt):
+        return {"status": "interrupted"}
+    return {"status": "failed", "error": error.message if isinstance(error, MpimsError) else repr(error)}
 
 
 def _digest(value: Any) -> str:

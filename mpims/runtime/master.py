@@ -63,8 +63,6 @@ class WorkerRecord:
     host: str
     pid: int
     busy_s: float = 0.0
-    n_items: int = 0
-    longest_block_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -182,10 +180,7 @@ class Master:
 
     def _on_result(self, message: Message, now: float) -> None:
         head = decode_result_head(message.head)
-        worker = self.record.workers[message.source]
-        worker.busy_s += head.busy_s
-        worker.n_items += head.stop - head.start
-        worker.longest_block_s = max(worker.longest_block_s, head.longest_block_s)
+        self.record.workers[message.source].busy_s += head.busy_s
         payload = decode_payload(head.array, message.buffers)
         event = ChunkDone(
             message.source,
