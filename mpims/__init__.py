@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mpims.errors import MpimsError, RunFailed, UsageError
+    from mpims.farm import Outcome
     from mpims.job import Job
     from mpims.outputs import Gather, Reduce
-    from mpims.session import Outcome, run
+    from mpims.session import run
 
 __version__ = "0.1.0"
 
@@ -18,7 +19,7 @@ _HOME = {
     "Gather": "mpims.outputs",
     "Job": "mpims.job",
     "MpimsError": "mpims.errors",
-    "Outcome": "mpims.session",
+    "Outcome": "mpims.farm",
     "Reduce": "mpims.outputs",
     "RunFailed": "mpims.errors",
     "UsageError": "mpims.errors",

@@ -21,7 +21,7 @@ LAYERS = [
     ["core", "errors"],
     ["job", "outputs", "options", "parameters", "loading", "digest"],
     ["runtime", "storage", "report"],
-    ["session", "simulate", "executor", "launch", "slurm"],
+    ["session", "farm", "simulate", "executor", "launch", "slurm"],
     ["cli"],
     ["__main__"],
 ]
@@ -56,8 +56,9 @@ CATCH_ALL = {
     ("mpims/storage/results.py", "ReduceResults.commit"): "the user's reduce function is called",
     ("mpims/storage/results.py", "write_object"): "the user's objects are pickled by their own methods",
     ("mpims/session.py", "telling_workers"): "it tells the other ranks, and raises again",
-    ("mpims/session.py", "_Run._finish"): "the user's finish() is called",
-    ("mpims/session.py", "_digest"): "the user's result is taken apart by its own methods",
+    ("mpims/farm.py", "Farm.run"): "it writes the record, and raises again",
+    ("mpims/farm.py", "Farm._finish"): "the user's finish() is called",
+    ("mpims/farm.py", "_digest"): "the user's result is taken apart by its own methods",
     ("mpims/cli/main.py", "_run"): "the top of the command line",
 }
 """Where everything may be caught, and whose code it is that may raise anything there."""

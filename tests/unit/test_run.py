@@ -14,9 +14,10 @@ import mpims
 from mpims.core.policies import POLICIES
 from mpims.digest import digest
 from mpims.errors import RunFailed, UsageError
+from mpims.farm import Outcome
 from mpims.options import RunOptions
 from mpims.runtime.transport.local import local_transports
-from mpims.session import Outcome, run_master, serve
+from mpims.session import run_master, serve
 
 POLICY_SPECS = ["CSS:7" if name == "CSS" else name for name in POLICIES]
 
