@@ -295,8 +295,12 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0) -> int:
         try:
             _wait(launcher, arrivals, status_file, grace_s)
         finally:
-            _end(launcher, f"{STATUS_FILE}={status_file}", grace_s)
+            _end(launcher, grace_s)
+            _kill_marked(f"{STATUS_FILE}={status_file}".encode())
         status = _told(status_file)
+        if status is None:  # it ended early: a rank may have been about to begin, and unmarked yet
+            time.sleep(_POLL_S)
+            _kill_marked(f"{STATUS_FILE}={status_file}".encode())
     if status is not None:
         return status
     status = launcher.returncode if launcher.returncode >= 0 else 128 - launcher.returncode
@@ -363,8 +367,8 @@ def _wait(launcher: Popen[bytes], arrivals: list[float], status_file: str, grace
             launcher.wait(_POLL_S)
 
 
-def _end(launcher: Popen[bytes], mark: str, grace_s: float) -> None:
-    """End the launcher if it has not ended, and whatever it left behind on this host."""
+def _end(launcher: Popen[bytes], grace_s: float) -> None:
+    """End the launcher if it has not ended."""
     from subprocess import TimeoutExpired
 
     if launcher.poll() is None:
@@ -373,7 +377,6 @@ def _end(launcher: Popen[bytes], mark: str, grace_s: float) -> None:
             launcher.wait(grace_s)
         launcher.kill()
         launcher.wait()
-    _kill_marked(mark.encode())
 
 
 def _kill_marked(mark: bytes) -> None:

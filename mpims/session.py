@@ -77,8 +77,12 @@ def serve(transport: Transport, make_job: Callable[[Start], Job]) -> bool:
     MpimsError
         The error that the run ended with on the master.
     """
-    with one_thread():
-        end = Worker(transport, make_job).run()
+    try:
+        with one_thread():
+            end = Worker(transport, make_job).run()
+    except BaseException:
+        transport.abandon(ExitStatus.INTERNAL)  # or the others would wait for this rank for ever
+        raise
     if end is not None and end.status:
         raise error_with_status(end.status, end.message, end.detail)
     return end is not None

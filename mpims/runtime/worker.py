@@ -205,15 +205,21 @@ class Worker:
 
     def _report(self, attempt: _Attempt) -> None:
         """Send what has been computed since the last report."""
-        assert self._part_start is not None
-        head, buffers = encode_result(
-            attempt.number,
-            self._part_start,
-            attempt.at,
-            self._busy_s,
-            self._longest_block_s,
-            self._part.take(),
-        )
+        start = self._part_start
+        assert start is not None
+        try:
+            head, buffers = encode_result(
+                attempt.number,
+                start,
+                attempt.at,
+                self._busy_s,
+                self._longest_block_s,
+                self._part.take(),
+            )
+        except Exception as error:  # whatever an object of the user's raises when it is pickled
+            reason = f"a result cannot be pickled: {type(error).__name__}: {error}"
+            self._fail(attempt.number, start, attempt.at, reason)
+            return
         self._transport.send(self._master, Kind.RESULT, head, buffers)
         self._part_start = None
         self._busy_s = self._longest_block_s = 0.0

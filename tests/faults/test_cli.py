@@ -200,6 +200,7 @@ def test_a_wrong_job_file_is_one_line(mpims_cli, tmp_path, text, message, ranks)
         ),
         ("def task(self, item):\n    return 1 // (item - 60)", "ZeroDivisionError"),
         ("def task(self, item):\n    return sys.exit(0)", "SystemExit: 0"),
+        ("def task(self, item):\n    return lambda: item", "a result cannot be pickled"),
         ("def setup(self):\n    raise OSError('no device')\ndef task(self, i):\n    return i", "no device"),
         (
             "output = mpims.Reduce(lambda a, b: a + b if b != 60 else 1 // 0)\n"

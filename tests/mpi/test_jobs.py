@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 
@@ -116,6 +117,11 @@ def test_every_rank_raises_what_the_master_raises():
 
 @pytest.mark.mpi(min_size=2)
 def test_ranks_with_different_jobs_are_found():
-    job = Words(n=3 + (connect().rank == 1))
+    class Slow(Words):  # or the others would be done before rank 1 is there
+        def task(self, item):
+            time.sleep(0.01)
+            return str(item)
+
+    job = Slow(n=300 + (connect().rank == 1))
     with tempfile.TemporaryDirectory() as folder, pytest.raises(mpims.UsageError, match="job differs"):
         mpims.run(job, run_dir=Path(folder) / "run", quiet=True)
