@@ -113,6 +113,7 @@ class Worker:
             self._start(decode_object(message.buffers))
         elif kind is Kind.END:
             self.end = decode_object(message.buffers)
+            self._queue.clear()
             self._send(Kind.GOODBYE)
         elif kind is Kind.DISMISS:
             self.dismissed = True
@@ -140,6 +141,7 @@ class Worker:
             self._job = job
             self._new_part()
             job.setup()
+            self._last_report = time.perf_counter()
         except UsageError as error:
             self._fail(0, 0, 0, error.message, error.detail, is_usage=True)
         except (Exception, SystemExit) as error:  # whatever the user's setup raises

@@ -76,6 +76,14 @@ def test_run_after_run_in_a_script(tmp_path, n_ranks, head):
     assert done.stderr.count("refused") == n_ranks
 
 
+def test_the_tour_on_three_ranks(tmp_path):
+    done = on_ranks(3, [sys.executable, "-m", "mpims"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "ranks: 3" in done.stdout
+    assert "are the same, bit for bit" in done.stdout
+    assert "speed-up" in done.stdout
+
+
 def test_the_readme_works_as_typed(tmp_path):
     readme = (ROOT / "README.md").read_text()
     job = re.search(r"```python\n# squares.py\n(.*?)```", readme, re.DOTALL)
