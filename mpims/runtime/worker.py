@@ -95,9 +95,10 @@ class Worker:
         if timeout_s or not self._queue or now - self._last_look >= LOOK_INTERVAL_S:
             self._last_look = now
             message = self._transport.receive(timeout_s)
-            if message is not None:
+            while message is not None:
                 self._handle(message)
-                return
+                # What follows an END belongs to the next run.
+                message = None if self.end or self.dismissed else self._transport.receive(0.0)
         if self._queue:
             self._compute_block(self._queue[0])
 
