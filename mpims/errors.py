@@ -73,6 +73,15 @@ def error_with_status(status: int, message: str, detail: str = "") -> MpimsError
     return RunFailed(message, detail)
 
 
+def describe(error: BaseException) -> str:
+    """Type and first line of an exception of the user's, whatever its own text does."""
+    try:
+        text = str(error).strip().split("\n")[0]
+    except Exception:  # whatever the user's __str__ raises
+        text = "(its text cannot be had)"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def user_traceback(error: BaseException) -> str:
     """The traceback of an exception that the user's code raised, without the frames of mpims."""
     told = traceback.TracebackException.from_exception(error)

@@ -15,7 +15,7 @@ from mpims.core.ledger import Ledger
 from mpims.core.policies import Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
 from mpims.digest import digest
-from mpims.errors import MpimsError, RunFailed, user_traceback
+from mpims.errors import MpimsError, RunFailed, describe, user_traceback
 from mpims.job import Job, block_of
 from mpims.loading import JobSource
 from mpims.options import RunOptions
@@ -198,8 +198,7 @@ class Farm:
             raise
         except Exception as error:  # whatever the user's finish raises
             raise RunFailed(
-                f"finish() raised {type(error).__name__}: {error}; "
-                f"the result itself is whole, in {self._folder}",
+                f"finish() raised {describe(error)}; the result itself is whole, in {self._folder}",
                 user_traceback(error),
             ) from error
 
@@ -241,7 +240,7 @@ def _digest(value: Any) -> str:
     try:
         return digest(value)
     except Exception as error:  # an object that cannot be taken apart, for reasons of its own
-        return f"none: {type(error).__name__}: {error}"
+        return f"none: {describe(error)}"
 
 
 def say(line: str) -> None:

@@ -275,7 +275,8 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0) -> int:
         As `launch_command` gives it; its master must call `report_status`.
     grace_s
         So many seconds the launcher may go on after the run has told its status, before it is ended,
-        and again after it has been told to end, before it is killed.
+        and again after it has been told to end, before it is killed; twice as long a run may take to
+        stop.
 
     Returns
     -------
@@ -350,13 +351,16 @@ def _wait(launcher: Popen[bytes], arrivals: list[float], status_file: str, grace
     """Wait until the launcher has ended, or is to be ended; ask the run to stop at the first signal."""
     from subprocess import TimeoutExpired
 
-    asked = False
+    asked_at: float | None = None
     told_at: float | None = None
     while launcher.poll() is None:
-        if arrivals and not asked:
+        if arrivals and asked_at is None:
             launcher.send_signal(STOP_SIGNAL)
-            asked = True
+            asked_at = time.monotonic()
         if arrivals and arrivals[-1] - arrivals[0] >= _IMPATIENT_S:
+            return
+        if asked_at is not None and time.monotonic() - asked_at > 2 * grace_s:
+            _say(f"the run did not stop within {2 * grace_s:g} s; all ranks are ended")
             return
         if told_at is None and os.path.exists(status_file):
             told_at = time.monotonic()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from mpims.errors import UsageError
+from mpims.errors import UsageError, describe
 from mpims.job import Job
 
 
@@ -130,7 +130,7 @@ def _import_module(name: str) -> types.ModuleType:
     except SyntaxError as error:
         raise UsageError(_syntax_message(error)) from None
     except (Exception, SystemExit) as error:  # whatever the user's module raises while it is imported
-        raise UsageError(f"cannot import {name}: {type(error).__name__}: {error}") from None
+        raise UsageError(f"cannot import {name}: {describe(error)}") from None
 
 
 def _run(name: str, text: str) -> types.ModuleType:
@@ -157,7 +157,7 @@ def _run(name: str, text: str) -> types.ModuleType:
     except (Exception, SystemExit) as error:  # whatever the user's file raises while it runs
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == name]
         place = f"{name}:{lines[-1]}" if lines else name
-        raise UsageError(f"{place}: {type(error).__name__}: {error}") from None
+        raise UsageError(f"{place}: {describe(error)}") from None
     return module
 
 

@@ -21,8 +21,8 @@ class Gather:
     Parameters
     ----------
     dtype
-        Make an array of this dtype, whatever the kernel gives. None takes dtype and shape from the
-        results; they must then be the same in all of them.
+        Make an array of this dtype, whatever the kernel gives; with ``object``, a list. None takes
+        dtype and shape from the results; they must then be the same in all of them.
     """
 
     def __init__(self, dtype: npt.DTypeLike | None = None) -> None:
@@ -33,15 +33,22 @@ class Gather:
 
     def pack(self, results: Any) -> npt.NDArray[Any] | list[Any]:
         """The results of one block as an array, or as a list where they are not NumPy's."""
+        if self.dtype is not None and self.dtype.hasobject:
+            return list(results)
         if self.dtype is not None:
             return np.ascontiguousarray(results, dtype=self.dtype)
         if isinstance(results, np.ndarray):
             return np.ascontiguousarray(results) if results.dtype != object else list(results)
-        if results and all(isinstance(r, (np.ndarray, np.generic)) for r in results):
+        if results and all(_is_plain(r) for r in results):
             first = results[0]
             if all(r.dtype == first.dtype and r.shape == first.shape for r in results):
-                return np.stack(results)
+                return np.stack(results, dtype=first.dtype)
         return list(results)
+
+
+def _is_plain(result: Any) -> bool:
+    """Whether a result is NumPy's and can be part of an array: a masked one would lose its mask."""
+    return isinstance(result, (np.ndarray, np.generic)) and not isinstance(result, np.ma.MaskedArray)
 
 
 class Reduce:

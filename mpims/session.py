@@ -83,6 +83,8 @@ def serve(transport: Transport, make_job: Callable[[Start], Job]) -> bool:
     except BaseException:
         transport.abandon(ExitStatus.INTERNAL)  # or the others would wait for this rank for ever
         raise
+    if 0 in transport.lost:
+        transport.abandon(ExitStatus.FAILED)
     if end is not None and end.status:
         raise error_with_status(end.status, end.message, end.detail)
     return end is not None

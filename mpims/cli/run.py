@@ -6,7 +6,10 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from mpims.launch import find_launcher, find_world, launch_command, run_ranks
 from mpims.loading import load_job_class, read_source
 from mpims.options import RunOptions
 from mpims.parameters import parse_settings
+from mpims.report.progress import TERMINAL_COLUMNS
 from mpims.session import connect, run_master, telling_workers
 
 DESCRIPTION = """\
@@ -62,7 +66,8 @@ def add_parser(commands: Any) -> None:
         type=float,
         metavar="SECONDS",
         help="a rank silent for longer counts as hung and its items go to another; must exceed the "
-        "longest kernel call; default: learnt, ten times the longest seen and 30 s at least",
+        "longest kernel call; default: learnt from the first results on, ten times the longest and at "
+        "least 30 s",
     )
     add("--seed", type=int, default=0, metavar="S", help="seed of the items' random numbers; default 0")
     add(
@@ -99,10 +104,25 @@ def run_command(arguments: argparse.Namespace) -> int:
         source = read_source(arguments.job)
         job_class = load_job_class(source)
         job = job_class(**parse_settings(job_class.__name__, job_class._parameters, arguments.settings))
-    outcome = run_master(job, options, transport, source, command=sys.argv)
+    with _standard_output_kept() if arguments.json else nullcontext():
+        outcome = run_master(job, options, transport, source, command=sys.argv)
     if arguments.json:
         print(json.dumps(outcome.summary, indent=2))
     return ExitStatus.DONE
+
+
+@contextmanager
+def _standard_output_kept() -> Iterator[None]:
+    """Send what the user's code prints to standard error, so that the JSON stands alone."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _launch(arguments: argparse.Namespace) -> int:
@@ -118,6 +138,8 @@ def _launch(arguments: argparse.Namespace) -> int:
         is_root=os.geteuid() == 0,
         in_allocation="SLURM_JOB_ID" in os.environ,
     )
+    if sys.stderr.isatty():  # the ranks see only the launcher's pipe
+        os.environ[TERMINAL_COLUMNS] = str(shutil.get_terminal_size().columns)
     if not arguments.quiet:
         print(f"mpims: {shlex.join(command)}", file=sys.stderr, flush=True)
     return run_ranks(command)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 
 from mpims.errors import ExitStatus, MpimsError
 from mpims.launch import STOP_SIGNAL
@@ -13,6 +15,7 @@ def serve_command() -> int:
     """Serve run after run; the master tells the user what happened, and with which status."""
     for number in (signal.SIGINT, STOP_SIGNAL):
         signal.signal(number, signal.SIG_IGN)  # they reach every rank; the master decides
+    os.dup2(2, 1)  # standard output is rank 0's, where --json prints
     try:
         transport = connect()
     except MpimsError:
@@ -21,6 +24,9 @@ def serve_command() -> int:
         try:
             if not serve(transport, job_from_start):
                 break
-        except MpimsError:
-            continue
+        except MpimsError as error:
+            if 0 in transport.lost:
+                if transport.rank == min(set(range(transport.size)) - transport.lost):
+                    print(f"mpims: {error.message}: the run ends", file=sys.stderr, flush=True)
+                return error.exit_status
     return ExitStatus.DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from typing import TextIO
@@ -9,6 +10,8 @@ from typing import TextIO
 TERMINAL_INTERVAL_S = 0.5
 FIRST_LOG_INTERVAL_S = 5.0
 LOG_INTERVAL_S = 30.0
+TERMINAL_COLUMNS = "MPIMS_TERMINAL_COLUMNS"
+"""Environment variable of ranks whose output reaches a terminal through the launcher: its width."""
 
 
 class NoProgress:
@@ -25,11 +28,19 @@ class NoProgress:
 
 
 class TextProgress(NoProgress):
-    """Writes to a stream: in place on a terminal, else lines after 5, 10, 20, 40, 70 s and so on."""
+    """Writes to a stream: in place on a terminal, else lines after 5, 10, 20, 40, 70 s and so on.
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    Parameters
+    ----------
+    stream
+        Where to; by default standard error.
+    columns
+        The width of the terminal, None if it is none; by default found out.
+    """
+
+    def __init__(self, stream: TextIO | None = None, columns: int | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
-        self._on_terminal = self._stream.isatty()
+        self._columns = columns or terminal_columns(self._stream)
         self._n_items = self._n_workers = 0
         self._began = self._next = 0.0
         self._shown = False
@@ -40,7 +51,7 @@ class TextProgress(NoProgress):
         self._next = now + self._interval_s(0.0)
 
     def _interval_s(self, elapsed_s: float) -> float:
-        if self._on_terminal:
+        if self._columns is not None:
             return TERMINAL_INTERVAL_S
         return min(max(elapsed_s, FIRST_LOG_INTERVAL_S), LOG_INTERVAL_S)
 
@@ -48,34 +59,41 @@ class TextProgress(NoProgress):
         if now < self._next:
             return
         self._next = now + self._interval_s(now - self._began)
-        self._write(self._line(n_done, n_joined, now - self._began))
-
-    def _line(self, n_done: int, n_joined: int, elapsed_s: float) -> str:
-        line = f"{n_done / self._n_items:4.0%}  {n_done:,}/{self._n_items:,} items"
-        if n_done:
-            rate = n_done / elapsed_s
-            left_s = (self._n_items - n_done) / rate
-            line += f"  {rate:,.4g} items/s  {duration(elapsed_s)} gone, about {duration(left_s)} left"
+        fields = self._fields(n_done, n_joined, now - self._began)
+        if self._columns is None:
+            self._stream.write(f"mpims: {'  '.join(fields)}\n")
         else:
-            line += f"  {duration(elapsed_s)} gone"
-        if n_joined < self._n_workers:
-            line += f"  ({n_joined} of {self._n_workers} workers ready)"
-        return line
-
-    def _write(self, line: str) -> None:
-        if self._on_terminal:
-            width = shutil.get_terminal_size().columns
-            self._stream.write("\r\x1b[K" + line[: width - 1])
+            while len(fields) > 1 and len("  ".join(fields)) >= self._columns:
+                del fields[-1]
+            self._stream.write("\r\x1b[K" + "  ".join(fields)[: self._columns - 1])
             self._shown = True
-        else:
-            self._stream.write(f"mpims: {line.strip()}\n")
         self._stream.flush()
+
+    def _fields(self, n_done: int, n_joined: int, elapsed_s: float) -> list[str]:
+        """What there is to say, the most important first: a narrow terminal shows only that."""
+        fields = [f"{n_done / self._n_items:.0%}"]
+        if n_joined < self._n_workers:
+            fields.append(f"{n_joined} of {self._n_workers} workers ready")
+        if n_done:
+            fields.append(f"about {duration(elapsed_s * (self._n_items - n_done) / n_done)} left")
+        fields.append(f"{n_done:,}/{self._n_items:,} items")
+        fields.append(f"{duration(elapsed_s)} gone")
+        if n_done:
+            fields.append(f"{n_done / elapsed_s:,.4g} items/s")
+        return fields
 
     def end(self) -> None:
         if self._shown:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
             self._shown = False
+
+
+def terminal_columns(stream: TextIO) -> int | None:
+    """The width of the terminal that a stream leads to in the end; None if to none."""
+    if TERMINAL_COLUMNS in os.environ:
+        return int(os.environ[TERMINAL_COLUMNS])
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def duration(seconds: float) -> str:

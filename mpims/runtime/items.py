@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numbers
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from mpims.digest import digest_items
-from mpims.errors import UsageError
+from mpims.errors import UsageError, describe
 from mpims.job import Job
 
 
@@ -27,21 +28,40 @@ def resolve_items(job: Job) -> Sequence[Any]:
         raise
     except NotImplementedError:
         raise UsageError(f"job {name} defines no items(): return their number, or a sequence") from None
-    except Exception as error:  # whatever the user's method raises
-        raise UsageError(f"job {name}: items() raised {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever the user's method raises
+        raise UsageError(f"job {name}: items() raised {describe(error)}") from error
     if isinstance(items, numbers.Integral) and not isinstance(items, bool):
         if items < 0:
             raise UsageError(f"job {name}: items() gave {items}: there cannot be fewer than 0")
         items = range(int(items))
-    if not (hasattr(items, "__len__") and hasattr(items, "__getitem__")) or isinstance(items, dict):
+    try:
+        n_items = len(items)
+        is_sequence = hasattr(items, "__getitem__") and not isinstance(items, dict)
+    except (TypeError, OverflowError):
+        is_sequence = False
+    if not is_sequence:
         raise UsageError(
             f"job {name}: items() gave a {type(items).__name__}: "
-            "return their number, or a sequence such as a list"
+            f"return their number, at most {sys.maxsize}, or a sequence such as a list"
         )
-    if len(items) == 0:
+    if n_items == 0:
         raise UsageError(f"job {name} has no items: items() gave none for {job!r}")
     sequence: Sequence[Any] = items
     return sequence
+
+
+def take_items(items: Sequence[Any], start: int, stop: int) -> Sequence[Any]:
+    """The items of one block.
+
+    Raises
+    ------
+    TypeError
+        The user's sequence has another idea of slices.
+    """
+    taken = items[start:stop]
+    if len(taken) != stop - start:
+        raise TypeError(f"items()[{start}:{stop}] gave {len(taken)} items of a {type(items).__name__}")
+    return taken
 
 
 def check_kernel(job: Job) -> None:

@@ -10,6 +10,9 @@ import numpy.typing as npt
 from mpims.core.tree import Forest, Node
 from mpims.outputs import Gather, Output, Reduce
 
+DIFFERENT = "for results that differ in form: output = mpims.Gather(dtype=object), which makes a list"
+"""What to do about it."""
+
 
 class ResultError(Exception):
     """The kernel gave something that is not one result per item, or not like the ones before."""
@@ -51,7 +54,9 @@ class GatherPart:
         if self._is_list:
             raise ResultError(f"kernel returned {_form_text(form)}, before that Python objects")
         if self._form is not None and form != self._form:
-            raise ResultError(f"kernel returned {_form_text(form)}, before that {_form_text(self._form)}")
+            raise ResultError(
+                f"kernel returned {_form_text(form)}, before that {_form_text(self._form)}; {DIFFERENT}"
+            )
         self._form = form
         # The kernel may use its array again for the next block.
         self._arrays.append(packed.copy() if packed is results or packed.base is not None else packed)
@@ -62,7 +67,7 @@ class GatherPart:
         self._arrays, self._list, self.n_bytes = [], [], 0
         if self._is_list:
             return objects
-        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, dtype=arrays[0].dtype)
 
 
 class ReducePart:
@@ -102,6 +107,10 @@ def check_results(results: Any, n_items: int) -> None:
     """
     if results is None:
         raise ResultError(f"kernel returned None for {n_items} items: return one result per item")
+    if isinstance(results, np.ma.MaskedArray):
+        raise ResultError(
+            "kernel returned a masked array: return its .filled(value), or the mask as a field"
+        )
     try:
         n_results = len(results)
     except TypeError:

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mpims.errors import UsageError, user_traceback
+from mpims.errors import ExitStatus, UsageError, describe, user_traceback
 from mpims.job import Job, block_of
-from mpims.runtime.items import check_kernel, items_identity, resolve_items
+from mpims.runtime.items import check_kernel, items_identity, resolve_items, take_items
 from mpims.runtime.parts import Part, ResultError, check_results, new_part
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import (
@@ -78,8 +78,11 @@ class Worker:
         self._report_interval_s = 1.0
         self._last_report = 0.0
         self._last_look = 0.0
+        self._pid = os.getpid()
         self.dismissed = False
         self.end: End | None = None
+        if master in transport.lost:
+            self._end_without_master()
 
     def run(self) -> End | None:
         """Work until the run ends; None if this rank was dismissed before one began."""
@@ -119,7 +122,11 @@ class Worker:
         elif kind is Kind.DISMISS:
             self.dismissed = True
         elif kind is Kind.LOST and message.source == self._master:
-            self.end = End(status=1, message="the master's rank is lost")
+            self._end_without_master()
+
+    def _end_without_master(self) -> None:
+        self.end = End(status=ExitStatus.FAILED, message=f"rank {self._master}, the master, is lost")
+        self._queue.clear()
 
     def _drop(self, number: int) -> None:
         if self._queue and self._queue[0].number == number:
@@ -145,8 +152,10 @@ class Worker:
             self._last_report = time.perf_counter()
         except UsageError as error:
             self._fail(0, 0, 0, error.message, error.detail, is_usage=True)
-        except (Exception, SystemExit) as error:  # whatever the user's setup raises
-            reason = f"setup() raised {type(error).__name__}: {error}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever the user's setup raises
+            reason = f"setup() raised {describe(error)}"
             self._fail(0, 0, 0, reason, user_traceback(error))
         else:
             joined = Joined(
@@ -184,14 +193,18 @@ class Worker:
         began = time.perf_counter()
         job.indices = range(start, stop)
         try:
-            results = job.kernel(self._items[start:stop])
+            results = job.kernel(take_items(self._items, start, stop))
             check_results(results, stop - start)
             self._part.add(start, stop, results)
         except ResultError as error:
             self._fail(attempt.number, start, stop, str(error))
             return
-        except (Exception, SystemExit) as error:  # whatever the user's code raises
-            reason = f"{type(error).__name__}: {error}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever the user's code raises
+            if os.getpid() != self._pid:
+                os._exit(ExitStatus.FAILED)  # a child that the user's code forked: not for it to reply
+            reason = describe(error)
             self._fail(attempt.number, start, stop, reason, user_traceback(error))
             return
         ended = time.perf_counter()
@@ -220,7 +233,7 @@ class Worker:
                 self._part.take(),
             )
         except Exception as error:  # whatever an object of the user's raises when it is pickled
-            reason = f"a result cannot be pickled: {type(error).__name__}: {error}"
+            reason = f"a result cannot be pickled: {describe(error)}"
             self._fail(attempt.number, start, attempt.at, reason)
             return
         self._transport.send(self._master, Kind.RESULT, head, buffers)

@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from mpims.core.events import Range
 from mpims.core.tree import Forest, Node, node_items
-from mpims.errors import MpimsError, RunFailed
+from mpims.errors import MpimsError, RunFailed, describe
 from mpims.outputs import Gather, Output, Reduce
-from mpims.runtime.parts import ResultError, form_text
+from mpims.runtime.parts import DIFFERENT, ResultError, form_text
 from mpims.runtime.wire import ResultHead, as_bytes
 
 
@@ -91,7 +91,7 @@ class GatherResults:
         if payload.dtype != array.dtype or payload.shape[1:] != array.shape[1:]:
             raise ResultError(
                 f"kernel returned {form_text(payload.dtype, payload.shape[1:])}, "
-                f"elsewhere {form_text(array.dtype, array.shape[1:])}"
+                f"elsewhere {form_text(array.dtype, array.shape[1:])}; {DIFFERENT}"
             )
         if (head.attempt, head.start) in self._placed:
             self._placed.remove((head.attempt, head.start))
@@ -162,7 +162,7 @@ class ReduceResults:
                     self._forest.add(Node(*node), value)
                 except Exception as error:  # whatever the user's reduce function raises
                     raise ResultError(
-                        f"the reduce function raised {type(error).__name__}: {error}, "
+                        f"the reduce function raised {describe(error)}, "
                         f"where the master joined items [{items[0]}, {items[1]}) with their neighbours"
                     ) from error
 
@@ -207,7 +207,7 @@ def write_object(folder: Path, value: Any) -> Path:
         raise disk_error(error, path) from None
     except Exception as error:  # whatever an object of the user's raises when it is pickled
         part.unlink(missing_ok=True)
-        raise RunFailed(f"the result cannot be pickled: {type(error).__name__}: {error}") from None
+        raise RunFailed(f"the result cannot be pickled: {describe(error)}") from None
     return path
 
 

@@ -31,6 +31,8 @@ def create_run_dir(path: Path | None, name: str) -> Path:
     try:
         if path is None:
             return _create_new(Path("runs"), f"{name.lower()}-{time.strftime('%Y%m%d-%H%M%S')}")
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"run directory {path} is not a folder: choose another --run-dir")
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):
             raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -56,9 +57,11 @@ def test_run(mpims_cli, write_job, tmp_path, ranks):
 
 @pytest.mark.parametrize("ranks", RANKS, **ids)
 def test_json_stands_alone_on_standard_output(mpims_cli, write_job, tmp_path, ranks):
-    write_job(SQUARES + "\ndef finish(self, result):\n    sys.stderr.write('finished')\n")
+    noisy = SQUARES.replace("return np", "print('kernel', flush=True)\n    return np")
+    write_job(noisy + "\ndef finish(self, result):\n    print('finished')\n")
     done = mpims_cli("run", "x.py", "--json", "--quiet", "--run-dir", "r", *ranks)
-    assert done.stderr == "finished"
+    assert "finished" in done.stderr
+    assert "kernel" in done.stderr
     summary = json.loads(done.stdout)
     assert summary == json.loads((tmp_path / "r" / "summary.json").read_text())
     assert summary["result_digest"] == digest(np.arange(100.0) ** 2)
@@ -326,6 +329,15 @@ def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def all_gone(pids: list[int]) -> bool:
+    """Whether these processes have ended, or do so within 2 s: a killed one takes its time."""
+    for _ in range(40):
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            return True
+        time.sleep(0.05)
+    return False
+
+
 @pytest.mark.parametrize("ranks", RANKS, **ids)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_all_ranks(write_job, tmp_path, ranks, number):
@@ -345,7 +357,7 @@ def test_a_signal_stops_all_ranks(write_job, tmp_path, ranks, number):
     assert process.returncode == 130, stderr
     assert stderr.rstrip().endswith("mpims: stopped by the user")
     assert json.loads((tmp_path / "r" / "summary.json").read_text())["status"] == "interrupted"
-    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert all_gone(pids)
 
 
 def test_a_rank_that_never_comes_back_does_not_hang_the_run(write_job, tmp_path):
@@ -363,6 +375,45 @@ def test_a_rank_that_never_comes_back_does_not_hang_the_run(write_job, tmp_path)
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert summary["n_timeouts"] == 1
     assert summary["n_reissued"] >= 1
+
+
+def test_a_killed_master_ends_the_run(write_job, tmp_path):
+    """Rank 0 dies: nobody waits for it, with an MPI that would let them or without."""
+    write_job("def task(self, item):\n    time.sleep(0.05)\n    return os.getppid()", items="100_000")
+    process = start(tmp_path, "x.py", "--run-dir", "r", "-n", "3")
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "r" / "manifest.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    ranks = children_of_children(process.pid)
+    assert len(ranks) == 3
+    os.kill(ranks[0], signal.SIGKILL)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode not in (0, 2, 70), stderr
+    assert "mpims: " in stderr.strip().split("\n")[-1]
+    assert all_gone(ranks)
+
+
+def children_of_children(parent: int) -> list[int]:
+    """The ranks of a run, in the order of their ranks: the children of its launcher."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    launchers = [pid for pid, of in parents.items() if of == parent]
+    return sorted(pid for pid, of in parents.items() if of in launchers)
+
+
+def test_a_child_that_the_kernel_forks_is_no_worker(mpims_cli, write_job):
+    write_job(
+        "def task(self, item):\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0:\n        sys.exit(0)\n"
+        "    os.waitpid(pid, 0)\n    return item",
+        items="5",
+    )
+    for ranks in RANKS:
+        assert mpims_cli("run", "x.py", *ranks).returncode == 0
 
 
 def test_a_killed_worker_does_not_end_the_run(write_job, tmp_path):

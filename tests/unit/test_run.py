@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +143,12 @@ def test_reduced_values_are_right(tmp_path):
 
 
 def test_what_a_run_leaves(tmp_path):
-    outcome = on_threads(Product, 3, tmp_path / "run", seed=5, policy="GSS")
+    class Slow(Product):  # or one rank would be done before the other is there
+        def kernel(self, items):
+            time.sleep(0.01)
+            return super().kernel(items)
+
+    outcome = on_threads(Slow, 3, tmp_path / "run", seed=5, policy="GSS")
     files = sorted(p.name for p in outcome.run_dir.iterdir())
     assert files == ["manifest.json", "result.npy", "summary.json"]
     assert np.array_equal(np.load(tmp_path / "run" / "result.npy"), outcome.value)
@@ -154,7 +161,7 @@ def test_what_a_run_leaves(tmp_path):
     assert 0 < summary["efficiency"] <= 1
     assert summary["imbalance"] >= 1
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
-    assert manifest["job"] == "Product"
+    assert manifest["job"] == "Slow"
     assert manifest["parameters"] == {"n": 200}
     assert manifest["seed"] == 5
     assert manifest["versions"]["numpy"] == np.__version__
@@ -210,6 +217,48 @@ def test_a_kernel_may_use_its_array_again(tmp_path):
         assert np.array_equal(on_threads(type(job), 3, tmp_path / (folder + "3")).value, expected)
 
 
+@pytest.mark.parametrize("dtype", [">f4", "<i2", "M8[s]", [("a", ">i2"), ("b", "f8")]])
+@pytest.mark.parametrize("scalars", [False, True])
+def test_a_dtype_does_not_depend_on_the_chunks(dtype, scalars, tmp_path):
+    class Typed(mpims.Job):
+        def items(self):
+            return 40
+
+        def kernel(self, items):
+            array = np.zeros(len(items), dtype)
+            return list(array) if scalars else array
+
+    class TypedRows(Typed):
+        def kernel(self, items):
+            return [np.zeros(3, dtype) for _ in items]
+
+    for job_class in (Typed, TypedRows):
+        for policy in ("SS", "STATIC", "FAC2"):
+            folder = tmp_path / f"{job_class.__name__}-{policy}"
+            value = on_threads(job_class, 3, folder, policy=policy).value
+            of_scalars = scalars and job_class is Typed  # they have no byte order of their own
+            assert value.dtype == (np.zeros(1, dtype)[0].dtype if of_scalars else dtype), policy
+
+
+def test_results_of_different_shapes_make_a_list_if_asked(tmp_path):
+    class Ragged(mpims.Job):
+        output = mpims.Gather(dtype=object)
+
+        def items(self):
+            return 30
+
+        def task(self, item):
+            return np.ones(item % 3)
+
+    class Unasked(Ragged):
+        output = mpims.Gather()
+
+    value = on_threads(Ragged, 3, tmp_path / "a").value
+    assert [len(v) for v in value] == [i % 3 for i in range(30)]
+    with pytest.raises(RunFailed, match=r"Gather\(dtype=object\)"):
+        alone(Unasked(), tmp_path / "b")
+
+
 def test_large_and_empty_results(tmp_path):
     class Large(mpims.Job):
         def items(self):
@@ -237,6 +286,27 @@ def failing(body: dict[str, Any], **attributes: Any) -> type[mpims.Job]:
     return type("Failing", (mpims.Job,), methods)
 
 
+class Unsliceable:
+    """A sequence that takes a slice for an index."""
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        return [0, 0, 0]
+
+
+class Unprintable(Exception):
+    """An exception without a text."""
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
 @pytest.mark.parametrize(
     ("kernel", "message"),
     [
@@ -245,6 +315,10 @@ def failing(body: dict[str, Any], **attributes: Any) -> type[mpims.Job]:
         (lambda self, items: 3.5, "returned float 3.5 for 1 items"),
         (lambda self, items: {1: 2}, "returned a dict"),
         (lambda self, items: np.float64(1), "returned float64"),
+        (lambda self, items: np.ma.masked_array([1.0], [True]), "returned a masked array"),
+        (lambda self, items: fail(BaseException("base")), "BaseException: base"),
+        (lambda self, items: fail(Unprintable()), "Unprintable: (its text cannot be had)"),
+        (lambda self, items: fail(ValueError("first\nsecond")), "failed: ValueError: first"),
         (lambda self, items: [1 // (items[0] - 11)], "ZeroDivisionError: integer"),
         (lambda self, items: np.zeros((1, 2 + (items[0] == 11))), "float64 of shape (3,) per item"),
         (lambda self, items: np.zeros(1, "f4" if items[0] == 11 else "f8"), "float32 per item"),
@@ -286,6 +360,10 @@ def test_the_traceback_is_the_users(tmp_path):
         ({"items": lambda self: -3, "task": int}, UsageError, "items() gave -3"),
         ({"items": lambda self: (i for i in range(3)), "task": int}, UsageError, "gave a generator"),
         ({"items": lambda self: {1: 2}, "task": int}, UsageError, "gave a dict"),
+        ({"items": lambda self: 10**19, "task": int}, UsageError, "gave a range"),
+        ({"items": lambda self: np.array(3), "task": int}, UsageError, "gave a ndarray"),
+        ({"items": lambda self: sys.exit(3), "task": int}, UsageError, "items() raised SystemExit: 3"),
+        ({"items": lambda self: Unsliceable(), "task": int}, RunFailed, "items of a Unsliceable"),
         ({"items": lambda self: 1 / 0, "task": int}, UsageError, "items() raised ZeroDivisionError"),
         ({"block": 0, "task": int}, UsageError, "block must be a positive integer"),
         ({"setup": lambda self: 1 / 0, "task": int}, RunFailed, "setup() raised ZeroDivisionError"),

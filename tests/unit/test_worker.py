@@ -142,4 +142,4 @@ def test_the_loss_of_the_master_ends_it():
     _, end = local_transports(2)
     worker = Worker(end, lambda start: Doubles())
     end._inboxes[1].put(mpims.runtime.wire.Message(Kind.LOST, 0, b"", []))
-    assert worker.run() == End(status=1, message="the master's rank is lost")
+    assert worker.run() == End(status=1, message="rank 0, the master, is lost")
