@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -19,7 +18,7 @@ from mpims.launch import find_launcher, find_world, launch_command, run_ranks
 from mpims.loading import load_job_class, read_source
 from mpims.options import RunOptions
 from mpims.parameters import parse_settings
-from mpims.report.progress import TERMINAL_COLUMNS
+from mpims.report.progress import TERMINAL, name_terminal
 from mpims.session import connect, run_master, telling_workers
 
 DESCRIPTION = """\
@@ -138,8 +137,9 @@ def _launch(arguments: argparse.Namespace) -> int:
         is_root=os.geteuid() == 0,
         in_allocation="SLURM_JOB_ID" in os.environ,
     )
-    if sys.stderr.isatty():  # the ranks see only the launcher's pipe
-        os.environ[TERMINAL_COLUMNS] = str(shutil.get_terminal_size().columns)
+    terminal = name_terminal(sys.stderr)
+    if terminal:
+        os.environ[TERMINAL] = terminal
     if not arguments.quiet:
         print(f"mpims: {shlex.join(command)}", file=sys.stderr, flush=True)
     return run_ranks(command)

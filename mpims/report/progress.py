@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
+import platform
 import sys
 from typing import TextIO
 
 TERMINAL_INTERVAL_S = 0.5
 FIRST_LOG_INTERVAL_S = 5.0
 LOG_INTERVAL_S = 30.0
-TERMINAL_COLUMNS = "MPIMS_TERMINAL_COLUMNS"
-"""Environment variable of ranks whose output reaches a terminal through the launcher: its width."""
+TERMINAL = "MPIMS_TERMINAL"
+"""Environment variable of ranks that a launcher started from a terminal: ``HOST:DEVICE``.
+
+Launchers hand on only whole lines, so that a line that is renewed has to go there directly.
+"""
 
 
 class NoProgress:
@@ -33,14 +36,12 @@ class TextProgress(NoProgress):
     Parameters
     ----------
     stream
-        Where to; by default standard error.
-    columns
-        The width of the terminal, None if it is none; by default found out.
+        Where to; by default the user's terminal, or standard error if there is none.
     """
 
-    def __init__(self, stream: TextIO | None = None, columns: int | None = None) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._columns = columns or terminal_columns(self._stream)
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = open_terminal(os.environ.get(TERMINAL)) or sys.stderr if stream is None else stream
+        self._on_terminal = self._stream.isatty()
         self._n_items = self._n_workers = 0
         self._began = self._next = 0.0
         self._shown = False
@@ -51,7 +52,7 @@ class TextProgress(NoProgress):
         self._next = now + self._interval_s(0.0)
 
     def _interval_s(self, elapsed_s: float) -> float:
-        if self._columns is not None:
+        if self._on_terminal:
             return TERMINAL_INTERVAL_S
         return min(max(elapsed_s, FIRST_LOG_INTERVAL_S), LOG_INTERVAL_S)
 
@@ -60,13 +61,12 @@ class TextProgress(NoProgress):
             return
         self._next = now + self._interval_s(now - self._began)
         fields = self._fields(n_done, n_joined, now - self._began)
-        if self._columns is None:
-            self._stream.write(f"mpims: {'  '.join(fields)}\n")
-        else:
-            while len(fields) > 1 and len("  ".join(fields)) >= self._columns:
-                del fields[-1]
-            self._stream.write("\r\x1b[K" + "  ".join(fields)[: self._columns - 1])
+        if self._on_terminal:
+            columns = os.get_terminal_size(self._stream.fileno()).columns or 80
+            self._stream.write("\r\x1b[K" + fitted(fields, columns - 1))
             self._shown = True
+        else:
+            self._stream.write(f"mpims: {'  '.join(fields)}\n")
         self._stream.flush()
 
     def _fields(self, n_done: int, n_joined: int, elapsed_s: float) -> list[str]:
@@ -89,11 +89,37 @@ class TextProgress(NoProgress):
             self._shown = False
 
 
-def terminal_columns(stream: TextIO) -> int | None:
-    """The width of the terminal that a stream leads to in the end; None if to none."""
-    if TERMINAL_COLUMNS in os.environ:
-        return int(os.environ[TERMINAL_COLUMNS])
-    return shutil.get_terminal_size().columns if stream.isatty() else None
+def fitted(fields: list[str], width: int) -> str:
+    """As many of the fields as fit, whole, the first ones first.
+
+    Examples
+    --------
+    >>> fitted(["60%", "about 40 s left", "600/1,000 items"], 25)
+    '60%  about 40 s left'
+    """
+    kept = list(fields)
+    while len(kept) > 1 and len("  ".join(kept)) > width:
+        del kept[-1]
+    return "  ".join(kept)[:width]
+
+
+def name_terminal(stream: TextIO) -> str | None:
+    """What the variable `TERMINAL` is to say for that stream; None if it leads to no terminal."""
+    try:
+        return f"{platform.node()}:{os.ttyname(stream.fileno())}"
+    except OSError:
+        return None
+
+
+def open_terminal(name: str | None) -> TextIO | None:
+    """Open what `name_terminal` named, if it is on this host."""
+    host, _, device = (name or "").partition(":")
+    if host != platform.node() or not device:
+        return None
+    try:
+        return open(os.open(device, os.O_WRONLY | os.O_NOCTTY), "w", encoding="utf-8")
+    except OSError:
+        return None
 
 
 def duration(seconds: float) -> str:
