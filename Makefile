@@ -19,8 +19,9 @@ test: $(VENV)/.test ## format, lint, types, and all tests, on 1 to 5 ranks
 lint: $(VENV)/.test ## format, lint and types only
 	@$(BIN)/python tests/run_all.py --lint
 
-bench: $(VENV)/.test ## measure
+bench: $(VENV)/.test ## measure the balance of uneven work, and the master's memory
 	$(BIN)/python benchmarks/mandelbrot.py
+	$(BIN)/python benchmarks/memory.py
 
 clean: ## remove what make made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -158,9 +158,8 @@ class Farm:
         ranks = "1 rank" if self._n_ranks == 1 else f"{self._n_ranks} ranks"
         self._say(f"{job!r}: {self._n_items:,} items{blocks} on {ranks}, {self._options.policy.upper()}")
         if self._n_ranks == 1:
-            self._say(
-                f"this is one process: for more, mpirun -n {(os.cpu_count() or 1) + 1} or mpims run -n"
-            )
+            n_ranks = len(os.sched_getaffinity(0)) + 1
+            self._say(f"one process computes; for all cores here: -n {n_ranks}, or mpirun -n {n_ranks} ...")
         elif self._n_workers > n_blocks:
             idle = self._n_workers - n_blocks
             self._say(f"{self._n_workers} workers for {n_blocks} blocks: {idle} will have nothing to do")

@@ -93,7 +93,7 @@ class MpiTransport(Transport):
         except MPI.Exception as error:
             self._notice_failures(error)
             return
-        if not MPI.Request.Testall(requests):
+        if not self._test(requests):
             self._sending.append((requests, (frame, views), n_bytes))
             self._unsent_bytes += n_bytes
 
