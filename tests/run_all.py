@@ -16,7 +16,7 @@ from mpims.launch import find_launcher, launch_command
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
-SERIAL = [PYTHON, "-m", "pytest", "-q", "--durations=5"]
+SERIAL = [PYTHON, "-m", "pytest", "-q", "--durations=5", "--ignore=tests/mpi"]
 ON_RANKS = [PYTHON, "-m", "pytest", "-q", "--only-mpi", "tests/mpi", "-p", "no:cacheprovider"]
 RANK_COUNTS = (1, 2, 3, 5)
 STEP_LIMIT_S = 300
