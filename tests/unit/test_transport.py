@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mpims.runtime.transport.local import local_transports
 from mpims.runtime.transport.waiting import Waiting
 from tests.transport_contract import check_pair
@@ -12,30 +14,74 @@ def test_the_local_transport_keeps_the_contract():
     check_pair(first, second)
 
 
-def test_a_wait_ends_in_time():
-    waiting = Waiting()
+class Time:
+    """A virtual time: a look costs 2 µs, a yield 1 µs; sleeps are counted."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.sleeps = []
+
+    def clock(self):
+        self.now += 2e-6
+        return self.now
+
+    def give_way(self):
+        self.now += 1e-6
+
+    def sleep(self, seconds):
+        self.now += seconds
+        self.sleeps.append(seconds)
+
+
+def waiting_after(gap_s: float) -> tuple[Time, Waiting]:
+    """A waiting that has seen messages come with that gap."""
+    time = Time()
+    waiting = Waiting(time.clock, time.sleep, time.give_way)
+    for _ in range(100):
+        time.now += gap_s
+        waiting.arrived()
+    return time, waiting
+
+
+def wait(time: Time, waiting: Waiting, timeout_s: float, relaxed: bool = False) -> int:
+    """Wait to the end; give the number of looks."""
     waiting.begin()
-    n_pauses = 0
-    while waiting.pause(0.02):
-        n_pauses += 1
-    assert n_pauses > 2
+    n_looks = 0
+    while waiting.pause(timeout_s, relaxed):
+        n_looks += 1
+    return n_looks
 
 
-def test_frequent_messages_make_it_spin_and_rare_ones_sleep():
-    """With messages every few microseconds a wait of 200 µs is many looks, with rare ones few."""
-    eager = Waiting()
-    for _ in range(50):
-        eager.arrived()
-    lazy = Waiting()
-    for _ in range(50):
-        lazy._last -= 0.5
-        lazy.arrived()
+@pytest.mark.parametrize("gap_s", [1e-5, 1e-3, 0.1, 10.0])
+@pytest.mark.parametrize("timeout_s", [1e-6, 1e-4, 0.05, 1.0])
+def test_a_wait_ends_when_its_time_is_over(gap_s, timeout_s):
+    time, waiting = waiting_after(gap_s)
+    began = time.now
+    wait(time, waiting, timeout_s)
+    assert timeout_s <= time.now - began < timeout_s + 2e-5
 
-    def looks(waiting: Waiting) -> int:
-        waiting.begin()
-        n = 0
-        while waiting.pause(200e-6):
-            n += 1
-        return n
 
-    assert max(looks(eager) for _ in range(5)) > 3 * min(looks(lazy) for _ in range(5))
+def test_fast_answers_are_waited_for_without_sleep():
+    time, waiting = waiting_after(20e-6)
+    assert wait(time, waiting, 250e-6) > 50
+    assert time.sleeps == []
+
+
+def test_rare_answers_are_slept_for_and_the_sleeps_grow():
+    time, waiting = waiting_after(0.1)
+    n_looks = wait(time, waiting, 0.1)
+    assert n_looks < 50
+    assert time.sleeps[:4] == [50e-6, 100e-6, 200e-6, 400e-6]
+    assert max(time.sleeps) == pytest.approx(0.1 / 20, rel=0.01)
+
+
+def test_a_relaxed_wait_sleeps_longer():
+    time, waiting = waiting_after(0.02)
+    wait(time, waiting, 0.02, relaxed=True)
+    assert max(time.sleeps) == pytest.approx(0.02 / 4, rel=0.01)
+
+
+def test_a_wait_that_turns_out_long_costs_little():
+    """Messages came fast, then none: the looks become rare although the mean gap is still short."""
+    time, waiting = waiting_after(20e-6)
+    assert wait(time, waiting, 1.0) < 350

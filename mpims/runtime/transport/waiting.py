@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 FAST_GAP_S = 2e-3
 """Messages that come more often than this are worth a long spin."""
@@ -26,38 +27,52 @@ _LONGEST_GAP_S = 1.0
 
 
 class Waiting:
-    """The waiting of one rank; remembers how often messages come."""
+    """The waiting of one rank; remembers how often messages come.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    clock, sleep, give_way
+        The time in seconds, and what passes it; others than the system's for tests.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
+        give_way: Callable[[], None] = os.sched_yield,
+    ) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._give_way = give_way
         self._mean_gap_s = FAST_GAP_S / 2
-        self._last = time.perf_counter()
+        self._last = clock()
         self._began = self._last
         self._sleep_s = FIRST_SLEEP_S
 
     def arrived(self) -> None:
         """A message is there."""
-        now = time.perf_counter()
+        now = self._clock()
         gap = min(now - self._last, _LONGEST_GAP_S)
         self._last = now
         self._mean_gap_s += _MEMORY * (gap - self._mean_gap_s)
 
     def begin(self) -> None:
         """A new wait begins."""
-        self._began = time.perf_counter()
+        self._began = self._clock()
         self._sleep_s = FIRST_SLEEP_S
 
     def pause(self, timeout_s: float, relaxed: bool = False) -> bool:
         """Let some time pass between two looks; False once `timeout_s` is over."""
-        waited = time.perf_counter() - self._began
+        waited = self._clock() - self._began
         if waited >= timeout_s:
             return False
         spin_s = LONG_SPIN_S if self._mean_gap_s < FAST_GAP_S else SHORT_SPIN_S
         if waited < spin_s:
-            os.sched_yield()
+            self._give_way()
             return True
         gap_s = max(self._mean_gap_s, waited)
         fraction = RELAXED_GAP_FRACTION if relaxed else GAP_FRACTION
         longest = max(FIRST_SLEEP_S, min(LONGEST_SLEEP_S, gap_s * fraction))
-        time.sleep(min(self._sleep_s, longest, timeout_s - waited))
+        self._sleep(min(self._sleep_s, longest, timeout_s - waited))
         self._sleep_s *= 2
         return True
