@@ -168,7 +168,10 @@ def _encode_form(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 @lru_cache(maxsize=256)
 def _decode_form(form: bytes) -> ArrayHead:
-    return ArrayHead(*pickle.loads(form))
+    dtype, shape = pickle.loads(form)
+    if dtype.kind in "mM":  # pickling gives it metadata, of which NumPy warns when it is written
+        dtype = np.dtype(dtype.str)
+    return ArrayHead(dtype, shape)
 
 
 def decode_payload(array: ArrayHead | None, buffers: Sequence[Buffer]) -> Any:
