@@ -31,6 +31,8 @@ PART_BYTES = 4 << 20
 """Results are sent when they have grown to this, so that a chunk of any size fits into memory."""
 MAX_UNSENT_BYTES = 256 << 20
 """A worker computes nothing more while this much waits for the master to take it."""
+CLOGGED_WAIT_S = 1e-3
+"""Then it looks this often whether enough has left."""
 LOOK_INTERVAL_S = 5e-3
 """Between blocks that are shorter than this, messages are not looked for every time."""
 IDLE_WAIT_S = 1.0
@@ -92,8 +94,9 @@ class Worker:
 
     def step(self, timeout_s: float) -> None:
         """Look for a message, waiting only if there is nothing to compute, and compute one block."""
-        if self._queue and self._transport.unsent_bytes <= MAX_UNSENT_BYTES:
-            timeout_s = 0.0
+        clogged = self._transport.unsent_bytes > MAX_UNSENT_BYTES
+        if self._queue:
+            timeout_s = CLOGGED_WAIT_S if clogged else 0.0
         now = time.perf_counter()
         if timeout_s or not self._queue or now - self._last_look >= LOOK_INTERVAL_S:
             self._last_look = now
@@ -102,7 +105,7 @@ class Worker:
                 self._handle(message)
                 # What follows an END belongs to the next run.
                 message = None if self.end or self.dismissed else self._transport.receive(0.0)
-        if self._queue:
+        if self._queue and not clogged:
             self._compute_block(self._queue[0])
 
     # ------------------------------------------------------------------ messages

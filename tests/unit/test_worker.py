@@ -126,6 +126,18 @@ def test_large_results_leave_in_parts(started, monkeypatch):
     assert [r[:3] for r in results(master)] == [(1, 0, 20), (1, 20, 40), (1, 40, 50)]
 
 
+def test_nothing_more_is_computed_while_results_pile_up(started, monkeypatch):
+    worker, job, master = started
+    n_unsent = 1 << 40
+    monkeypatch.setattr(type(worker._transport), "unsent_bytes", property(lambda self: n_unsent))
+    assign(master, 1, 0, 30)
+    drive(worker)
+    assert job.computed == []
+    n_unsent = 0
+    drive(worker)
+    assert job.computed == [(0, 10), (10, 20), (20, 30)]
+
+
 def test_the_end_ends_it_with_work_left(started):
     worker, _, master = started
     assign(master, 1, 0, 100)
