@@ -12,8 +12,8 @@ import sys
 def main() -> int:
     """Run this rank; give the exit status."""
     _search_here_last()
-    from mpims.launch import find_world
     from mpims.runtime.threads import set_thread_variables
+    from mpims.world import find_world
 
     set_thread_variables(os.environ)
     world = find_world(os.environ)

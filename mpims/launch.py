@@ -1,4 +1,4 @@
-"""Whether a launcher started this process; which one there is, and a run on ranks that it starts.
+"""Which launcher there is, and a run on ranks that it starts.
 
 ::
 
@@ -12,81 +12,33 @@ of its own about any other than 0, and with some failures both lose it.
 
 A run is asked to stop with SIGUSR1, whatever signal came here: that one both launchers hand to every
 rank and do no more about, while Open MPI's answers SIGINT and SIGTERM by killing all ranks at once.
-
-Every rank imports this file for `find_world`: what only the starting process needs is imported late.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from ctypes import CDLL
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from subprocess import Popen, TimeoutExpired
+from tempfile import TemporaryDirectory
 
 from mpims.errors import ExitStatus, UsageError
-
-if TYPE_CHECKING:
-    from subprocess import Popen
-
-STATUS_FILE = "MPIMS_STATUS_FILE"
-"""The environment variable that names the file for the status of the run."""
-
-STOP_SIGNAL = signal.SIGUSR1
-"""What the ranks get when the run is to stop: rank 0 stops it, the others ignore the signal."""
+from mpims.world import STATUS_FILE, STOP_SIGNAL
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _IMPATIENT_S = 1.0  # one Ctrl-C or `timeout` can send two signals at once: that is not a second request
 _POLL_S = 0.2
 _MOST_THREADS_PER_CORE = 8  # Open MPI counts a core once
 _ANSWER_S = 30.0  # for a program that says its version, from a slow file system
-
-# ------------------------------------------------------------------ the world of this process
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What the launcher of this process says: its rank and how many were started.
-
-    MPI may see it otherwise: `srun` without the PMI that the MPI library speaks starts `size` processes
-    that are each a world of their own.
-    """
-
-    rank: int
-    size: int
-
-
-_WORLD_VARIABLES = (
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),  # Open MPI
-    ("PMI_RANK", "PMI_SIZE"),  # MPICH, Intel MPI, Cray; srun --mpi=pmi2
-    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),  # MVAPICH2
-    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # any srun; a batch script has no second one
-)
-
-
-def find_world(environ: Mapping[str, str]) -> World | None:
-    """Find out from the environment whether an MPI launcher started this process.
-
-    A step of SLURM with one task is no world: it may be the shell of `srun --pty` or `salloc`.
-
-    Examples
-    --------
-    >>> find_world({"PMI_RANK": "1", "PMI_SIZE": "3"})
-    World(rank=1, size=3)
-    >>> find_world({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"})  # a batch script
-    """
-    for rank, size in _WORLD_VARIABLES:
-        if rank in environ and size in environ:
-            world = World(int(environ[rank]), int(environ[size]))
-            if world.size > 1 or environ.get("SLURM_STEP_NUM_TASKS") != "1":
-                return world
-    return None
-
 
 # ------------------------------------------------------------------ the launcher
 
@@ -126,8 +78,6 @@ def find_launcher(folders: Sequence[str] | None = None, library: str | None = No
     UsageError
         There is no MPI library, no launcher, or none of the library's kind.
     """
-    import shutil
-
     if folders is None:
         folders = [os.path.dirname(sys.executable), *os.get_exec_path()]
     candidates = [shutil.which(name, path=folder) for folder in folders for name in ("mpirun", "mpiexec")]
@@ -176,8 +126,6 @@ def _version(text: str) -> str:
 
 def _output(*command: str) -> str:
     """What a program prints; nothing if it fails."""
-    import subprocess
-
     try:
         return subprocess.run(
             command,
@@ -244,24 +192,6 @@ def launch_command(
 # ------------------------------------------------------------------ a run on ranks of its own
 
 
-def report_status(status: int, environ: Mapping[str, str]) -> int:
-    """Tell `run_ranks` the status of the run; give the one that this process is to exit with.
-
-    The last thing that the master does. It is 0 if the status has been told, else the status itself:
-    nobody asked, or who asked is on another host.
-    """
-    path = environ.get(STATUS_FILE)
-    if path is None:
-        return status
-    try:
-        with open(f"{path}.part", "w", encoding="ascii") as file:
-            file.write(f"{int(status)}\n")
-        os.replace(f"{path}.part", path)
-    except OSError:
-        return status
-    return ExitStatus.DONE
-
-
 def run_ranks(command: Sequence[str], *, grace_s: float = 10.0) -> int:
     """Start a launcher, wait until it has ended, and give the exit status of the run.
 
@@ -288,8 +218,6 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0) -> int:
     UsageError
         The launcher cannot be started.
     """
-    from tempfile import TemporaryDirectory
-
     with TemporaryDirectory(prefix="mpims-") as folder, _arrivals() as arrivals:
         status_file = os.path.join(folder, "status")
         launcher = _start(command, status_file)
@@ -323,10 +251,8 @@ def _arrivals() -> Iterator[list[float]]:
 
 
 def _start(command: Sequence[str], status_file: str) -> Popen[bytes]:
-    import subprocess
-
     try:
-        return subprocess.Popen(
+        return Popen(
             command,
             env={**os.environ, STATUS_FILE: status_file},
             stdin=subprocess.DEVNULL,
@@ -341,16 +267,12 @@ def _ending_with_parent() -> Callable[[], object] | None:
     """What makes a child get SIGTERM when its parent dies, called in the child."""
     if sys.platform != "linux":
         return None
-    from ctypes import CDLL
-
     prctl, set_death_signal = CDLL(None).prctl, 1
     return lambda: prctl(set_death_signal, signal.SIGTERM)
 
 
 def _wait(launcher: Popen[bytes], arrivals: list[float], status_file: str, grace_s: float) -> None:
     """Wait until the launcher has ended, or is to be ended; ask the run to stop at the first signal."""
-    from subprocess import TimeoutExpired
-
     asked_at: float | None = None
     told_at: float | None = None
     while launcher.poll() is None:
@@ -373,8 +295,6 @@ def _wait(launcher: Popen[bytes], arrivals: list[float], status_file: str, grace
 
 def _end(launcher: Popen[bytes], grace_s: float) -> None:
     """End the launcher if it has not ended."""
-    from subprocess import TimeoutExpired
-
     if launcher.poll() is None:
         launcher.terminate()
         with suppress(TimeoutExpired):

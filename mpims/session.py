@@ -19,7 +19,6 @@ from mpims.errors import (
 )
 from mpims.farm import Farm, Outcome, say
 from mpims.job import Job
-from mpims.launch import find_world
 from mpims.loading import JobSource, load_job_class
 from mpims.options import RunOptions
 from mpims.runtime.master import GOODBYE_WAIT_S, end_workers
@@ -27,6 +26,7 @@ from mpims.runtime.threads import one_thread
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import Kind, Start
 from mpims.runtime.worker import Worker
+from mpims.world import find_world
 
 if TYPE_CHECKING:
     from mpims.runtime.transport.mpi import MpiTransport

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from mpims import __version__
 from mpims.cli import policies, run, tour
 from mpims.errors import ExitStatus, InternalError, Interrupted, MpimsError, UsageError
-from mpims.launch import STOP_SIGNAL, report_status
 from mpims.session import connect, dismiss_workers
+from mpims.world import STOP_SIGNAL, report_status
 
 DESCRIPTION = """\
 A task farm on MPI: many independent items of uneven cost, one NumPy kernel, any number of ranks.

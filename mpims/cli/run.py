@@ -14,12 +14,13 @@ from typing import Any
 
 from mpims.core.policies import DEFAULT_POLICY, POLICIES
 from mpims.errors import ExitStatus, UsageError
-from mpims.launch import find_launcher, find_world, launch_command, run_ranks
+from mpims.launch import find_launcher, launch_command, run_ranks
 from mpims.loading import load_job_class, read_source
 from mpims.options import RunOptions
 from mpims.parameters import parse_settings
 from mpims.report.progress import TERMINAL, name_terminal
 from mpims.session import connect, run_master, telling_workers
+from mpims.world import find_world
 
 DESCRIPTION = """\
 Compute all items of a job. Under mpirun on its ranks; else on -n ranks that are started here; else

@@ -7,8 +7,8 @@ import signal
 import sys
 
 from mpims.errors import ExitStatus, MpimsError
-from mpims.launch import STOP_SIGNAL
 from mpims.session import connect, job_from_start, serve
+from mpims.world import STOP_SIGNAL
 
 
 def serve_command() -> int:

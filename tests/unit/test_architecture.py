@@ -21,7 +21,7 @@ LAYERS = [
     ["core", "errors"],
     ["job", "outputs", "options", "parameters", "loading", "digest"],
     ["runtime", "storage", "report"],
-    ["session", "farm", "simulate", "executor", "launch", "slurm"],
+    ["session", "farm", "simulate", "executor", "launch", "world", "slurm"],
     ["cli"],
     ["__main__"],
 ]

@@ -16,16 +16,13 @@ import pytest
 
 from mpims.errors import ExitStatus, UsageError
 from mpims.launch import (
-    STATUS_FILE,
     Flavour,
     Launcher,
-    World,
     find_launcher,
-    find_world,
     launch_command,
-    report_status,
     run_ranks,
 )
+from mpims.world import STATUS_FILE, World, find_world, report_status
 
 OPEN_MPI = "Open MPI v5.0.11, package: Open MPI user@localhost Distribution"
 MPICH = "MPICH Version:      5.0.2\nMPICH Release date: Fri Sep 25 20:45:26 UTC 2026"
@@ -185,7 +182,7 @@ def test_a_status_that_cannot_be_told_is_the_process_s_own(tmp_path):
 
 # ------------------------------------------------------------------ run_ranks, without MPI
 
-TELL = "import os, sys; from mpims.launch import report_status; sys.exit(report_status({}, os.environ))"
+TELL = "import os, sys; from mpims.world import report_status; sys.exit(report_status({}, os.environ))"
 
 
 def run(command: list[str], capfd, **options) -> tuple[int, str]:
@@ -253,7 +250,7 @@ def record(number, frame):
     with open("signals", "a") as file:
         print(signal.Signals(number).name, file=file)
     if number == signal.{ends_at}:
-        from mpims.launch import report_status
+        from mpims.world import report_status
         sys.exit(report_status(130, os.environ))
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
     signal.signal(number, record)
@@ -372,7 +369,7 @@ def test_more_ranks_than_cores_are_one_world_on_all_allowed_cores(launcher, capf
     n_ranks = len(os.sched_getaffinity(0)) + 1
     code = f"""
         import os, sys
-        from mpims.launch import find_world, report_status
+        from mpims.world import find_world, report_status
         world = find_world(os.environ)
         assert world.size == {n_ranks} and 0 <= world.rank < {n_ranks}, world
         assert os.sched_getaffinity(0) == {os.sched_getaffinity(0)!r}, os.sched_getaffinity(0)
@@ -386,7 +383,7 @@ def test_a_failed_status_passes_through_mpi_without_a_notice(launcher, capfd):
     code = """
         import os, sys
         from mpi4py import MPI
-        from mpims.launch import report_status
+        from mpims.world import report_status
         MPI.COMM_WORLD.Barrier()
         sys.exit(report_status(70, os.environ) if MPI.COMM_WORLD.rank == 0 else 0)
     """
@@ -405,7 +402,7 @@ def test_a_program_that_crashes_has_failed(launcher, capfd):
 def test_a_rank_that_hangs_after_the_run_is_not_left_behind(launcher, capfd, tmp_path):
     code = f"""
         import os, signal, sys, time
-        from mpims.launch import find_world, report_status
+        from mpims.world import find_world, report_status
         if find_world(os.environ).rank == 0:
             while not os.path.exists({str(tmp_path / "pid")!r}):
                 time.sleep(0.02)
@@ -425,7 +422,7 @@ def test_a_rank_that_hangs_after_the_run_is_not_left_behind(launcher, capfd, tmp
 def test_every_rank_hears_that_the_run_is_to_stop(launcher, tmp_path):
     code = f"""
         import os, signal, sys, time
-        from mpims.launch import STOP_SIGNAL, find_world, report_status
+        from mpims.world import STOP_SIGNAL, find_world, report_status
         def stop(number, frame):
             open(os.path.join({str(tmp_path)!r}, f"stopped {{world.rank}}"), "w").close()
             sys.exit(report_status(130, os.environ) if world.rank == 0 else 0)

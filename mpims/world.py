@@ -1,0 +1,73 @@
+"""What a rank knows of the launcher that started it: its world, and how to tell it the status."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mpims.errors import ExitStatus
+
+STATUS_FILE = "MPIMS_STATUS_FILE"
+"""The environment variable that names the file for the status of the run."""
+
+STOP_SIGNAL = signal.SIGUSR1
+"""What the ranks get when the run is to stop: rank 0 stops it, the others ignore the signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the launcher of this process says: its rank and how many were started.
+
+    MPI may see it otherwise: `srun` without the PMI that the MPI library speaks starts `size` processes
+    that are each a world of their own.
+    """
+
+    rank: int
+    size: int
+
+
+_WORLD_VARIABLES = (
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),  # Open MPI
+    ("PMI_RANK", "PMI_SIZE"),  # MPICH, Intel MPI, Cray; srun --mpi=pmi2
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),  # MVAPICH2
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # any srun; a batch script has no second one
+)
+
+
+def find_world(environ: Mapping[str, str]) -> World | None:
+    """Find out from the environment whether an MPI launcher started this process.
+
+    A step of SLURM with one task is no world: it may be the shell of `srun --pty` or `salloc`.
+
+    Examples
+    --------
+    >>> find_world({"PMI_RANK": "1", "PMI_SIZE": "3"})
+    World(rank=1, size=3)
+    >>> find_world({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"})  # a batch script
+    """
+    for rank, size in _WORLD_VARIABLES:
+        if rank in environ and size in environ:
+            world = World(int(environ[rank]), int(environ[size]))
+            if world.size > 1 or environ.get("SLURM_STEP_NUM_TASKS") != "1":
+                return world
+    return None
+
+
+def report_status(status: int, environ: Mapping[str, str]) -> int:
+    """Tell `run_ranks` the status of the run; give the one that this process is to exit with.
+
+    The last thing that the master does. It is 0 if the status has been told, else the status itself:
+    nobody asked, or who asked is on another host.
+    """
+    path = environ.get(STATUS_FILE)
+    if path is None:
+        return status
+    try:
+        with open(f"{path}.part", "w", encoding="ascii") as file:
+            file.write(f"{int(status)}\n")
+        os.replace(f"{path}.part", path)
+    except OSError:
+        return status
+    return ExitStatus.DONE
