@@ -1,64 +1,105 @@
-"""A discrete-event driver of the real scheduler: virtual workers, a virtual clock, planned faults.
+"""A discrete-event driver of the real scheduler: virtual ranks, a virtual clock, planned faults.
 
 Nothing here waits and nothing is random but what the caller's generator decides, so a run is a
 function of its arguments: a failure found with a seed can be replayed.
+
+A virtual rank computes block by block, as a real one does, and looks at its messages in between. A
+master that dies is followed by the lowest rank alive, with a scheduler that knows what the journal
+says; the others join it with what they hold and send again what they sent last. When everything dies,
+or the run was stopped, it is resumed on all ranks, without what the journal had not yet on disk.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from random import Random
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from mpims.core.events import (
     Action,
     Assign,
+    Care,
     ChunkDone,
+    ChunkFailed,
     Discard,
+    Drain,
     Event,
     Finish,
     GiveUp,
+    Held,
+    Hire,
+    MasterAway,
     Range,
     Recall,
     Record,
+    Skip,
+    Stop,
+    StopRequested,
     Tick,
+    Trim,
+    WorkerDrained,
     WorkerJoined,
     WorkerLost,
 )
+from mpims.core.ranges import RangeSet
 from mpims.core.scheduler import Scheduler
 
 BlockTime: TypeAlias = Callable[[int], float]
 """Seconds that a block takes, from its index."""
 
+ATTEMPTS_PER_MASTER = 1 << 32
+"""Each master numbers its attempts from another multiple of this on."""
+_RETAINED = 3
+_TAKEOVER_S = 0.05
+
+
+class MakeScheduler(Protocol):
+    """Makes the scheduler of a new master."""
+
+    def __call__(
+        self, *, done: Sequence[Range], first_attempt: int, n_workers: int, own_rank: int
+    ) -> Scheduler:
+        """A scheduler that knows what is done."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """What goes wrong, as probabilities per attempt.
+    """What goes wrong.
 
     Parameters
     ----------
-    death
-        The rank dies while it computes.
-    hang
-        The rank is silent for `hang_s` seconds and then goes on.
-    late
-        The answer is under way for `late_s` seconds instead of the latency.
-    twice
-        The answer arrives twice.
+    death, hang
+        Probability that a rank dies, or is silent for `hang_s` seconds, in an attempt.
+    late, twice
+        Probability that an answer is under way for up to `late_s` seconds (and so may overtake one
+        before it), or arrives twice.
+    master_death, crash, stop, away
+        Probability, at each event, that the master dies, that everything does, that the user stops the
+        run, or that the master is suspended for `hang_s` seconds.
     spare
-        So many ranks neither die nor hang.
+        So many ranks neither die nor hang as workers.
+    most
+        At most so many deaths of masters, crashes and stops, all together.
+    poison
+        Blocks at fault: "raise", "kill" or "hang", whoever computes them.
     """
 
     death: float = 0.0
     hang: float = 0.0
     late: float = 0.0
     twice: float = 0.0
+    master_death: float = 0.0
+    crash: float = 0.0
+    stop: float = 0.0
+    away: float = 0.0
     hang_s: float = 100.0
     late_s: float = 100.0
     spare: int = 1
+    most: int = 10
+    poison: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -72,35 +113,58 @@ class Simulated:
     busy_s
         Virtual seconds in kernels, all workers together.
     commits
-        Every committed range, in the order of the commits.
+        Every committed range that was not lost, in the order of the commits.
+    skipped
+        Items given up.
     outcome
         The Finish or GiveUp that ended the run; None if the events ran out before.
+    n_masters, n_resumed
+        How often another rank became the master, and how often the whole run was resumed.
     """
 
     makespan_s: float = 0.0
     busy_s: float = 0.0
     commits: list[Range] = field(default_factory=list)
+    skipped: list[int] = field(default_factory=list)
     outcome: Finish | GiveUp | None = None
+    n_masters: int = 0
+    n_resumed: int = 0
+
+
+class _Chunk:
+    __slots__ = ("at", "care", "fault", "fault_at", "number", "stop")
+
+    def __init__(self, number: int, start: int, stop: int, care: Care) -> None:
+        self.number = number
+        self.at = start
+        self.stop = stop
+        self.care = care
+        self.fault = ""  # what happens to the rank in the block `fault_at`
+        self.fault_at = -1
 
 
 class _VirtualWorker:
-    __slots__ = ("busy", "dead", "queue")
+    __slots__ = ("busy", "dead", "drained", "hung", "part_start", "queue", "sent")
 
     def __init__(self) -> None:
-        self.queue: deque[Assign] = deque()
+        self.queue: deque[_Chunk] = deque()
+        self.sent: deque[Event] = deque(maxlen=_RETAINED)
+        self.part_start: int | None = None
         self.busy = False
         self.dead = False
+        self.drained = False
+        self.hung = False  # for ever
 
 
 class Simulation:
-    """Runs a scheduler to its end on a virtual clock.
+    """Runs a job to its end on a virtual clock, through any number of masters.
 
     Parameters
     ----------
-    scheduler
-        A new scheduler.
+    make_scheduler
+        Makes the scheduler of each master.
     ranks
-        The workers.
+        The workers; rank 0 is the first master.
     block_time
         Seconds that each block takes.
     latency_s
@@ -110,14 +174,16 @@ class Simulation:
     random
         Decides about the faults.
     whole_chunks
-        Results come as one indivisible unit per chunk part, as in a reduction.
+        Results come as one indivisible unit per part, as in a reduction.
+    skip
+        Whether the run goes on without the items that fail.
     after_event
-        Called after every event, for checks.
+        Called after every event with the scheduler, for checks.
     """
 
     def __init__(
         self,
-        scheduler: Scheduler,
+        make_scheduler: MakeScheduler,
         ranks: Sequence[int],
         block_time: BlockTime,
         *,
@@ -125,29 +191,40 @@ class Simulation:
         faults: Faults | None = None,
         random: Random | None = None,
         whole_chunks: bool = False,
-        after_event: Callable[[], None] | None = None,
+        skip: bool = False,
+        after_event: Callable[[Scheduler], None] | None = None,
     ) -> None:
-        self._scheduler = scheduler
-        self._workers = {rank: _VirtualWorker() for rank in ranks}
+        self._make_scheduler = make_scheduler
+        self._ranks = list(ranks)
         self._block_time = block_time
         self._latency_s = latency_s
-        self._faults = faults or Faults()
+        self.faults = faults or Faults()
         self._random = random or Random(0)
         self._whole_chunks = whole_chunks
-        self._after_event = after_event or (lambda: None)
+        self.skip = skip
+        self._after_event = after_event or (lambda scheduler: None)
         self._now = 0.0
         self._n_scheduled = 0
         # Heap of (time, order of scheduling, what happens then).
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
-        self._n_mortal = max(0, len(ranks) - self._faults.spare)
+        self._n_mortal = max(0, len(ranks) - self.faults.spare)
+        self._n_upsets = 0
+        self._life = 0  # of the whole run: what was under way in an earlier one is gone
+        self.master = 0
+        self._master_life = 0  # what was sent to an earlier master is lost
+        self._workers: dict[int, _VirtualWorker] = {}
         self.result = Simulated()
+        self._begin_run()
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The scheduler of the present master."""
+        return self._scheduler
 
     def run(self) -> Simulated:
         """Play events in the order of their times until the run ends or nothing is left to happen."""
-        for rank in self._workers:
-            self._at(self._latency_s * self._random.random(), self._deliver, WorkerJoined(rank))
         while self.result.outcome is None:
-            deadline = self._scheduler.next_deadline()
+            deadline = self._scheduler.next_deadline() if self._has_master else None
             if deadline is not None and (not self._agenda or deadline <= self._agenda[0][0]):
                 self._now = max(self._now, deadline)
                 self._deliver(Tick())
@@ -160,81 +237,275 @@ class Simulation:
         return self.result
 
     def _at(self, delay_s: float, function: Callable[..., None], *arguments: object) -> None:
+        """Plan what the ranks of this life do."""
         self._n_scheduled += 1
-        heappush(self._agenda, (self._now + delay_s, self._n_scheduled, lambda: function(*arguments)))
+        life = self._life
+
+        def happen() -> None:
+            if life == self._life:
+                function(*arguments)
+
+        heappush(self._agenda, (self._now + delay_s, self._n_scheduled, happen))
 
     # ------------------------------------------------------------------ the master
 
-    def _deliver(self, event: Event) -> None:
-        for action in self._scheduler.handle(event, self._now):
-            self._perform(action)
-        self._after_event()
+    def _begin_run(self) -> None:
+        """All ranks begin, with what the journal has."""
+        self._life += 1
+        self._workers = {rank: _VirtualWorker() for rank in self._ranks}
+        self._lead(0)
 
-    def _perform(self, action: Action) -> None:
-        if isinstance(action, Assign):
-            self._at(self._latency_s, self._assigned, action)
-        elif isinstance(action, Recall):
-            self._at(self._latency_s, self._recalled, action)
-        elif isinstance(action, Record):
-            self.result.commits += action.ranges
-        elif isinstance(action, (Finish, GiveUp)):
-            self.result.outcome = action
-        else:
-            assert isinstance(action, Discard)
+    def _lead(self, rank: int) -> None:
+        """A rank becomes the master; the others join it."""
+        self.master = rank
+        self._has_master = True
+        self._master_life += 1
+        alive = [r for r, worker in self._workers.items() if not worker.dead and r != rank]
+        self._scheduler = self._make_scheduler(
+            done=list(RangeSet(self.result.commits)),
+            first_attempt=1 + self._master_life * ATTEMPTS_PER_MASTER,
+            n_workers=len(alive),
+            own_rank=rank,
+        )
+        self._block, self._n_items = self._scheduler.ledger.block, self._scheduler.ledger.n_items
+        if self._scheduler.ledger.complete:
+            self.result.outcome = Finish()
+        for r in alive:
+            self._at(self._latency_s * (1 + self._random.random()), self._join, r, self._master_life)
+        if not alive:
+            self._deliver(Tick())
+
+    def _deliver(self, event: Event) -> None:
+        if self.result.outcome is not None:
+            return
+        self._perform(self._scheduler.handle(event, self._now))
+        self._after_event(self._scheduler)
+        if self.result.outcome is None:
+            self._upset()
+
+    def _upset(self) -> None:
+        """What may befall the master at any moment."""
+        faults, random = self.faults, self._random
+        if self._n_upsets >= faults.most:
+            return
+        draw = random.random()
+        for name in ("master_death", "crash", "stop", "away"):
+            probability: float = getattr(faults, name)
+            if draw < probability:
+                self._n_upsets += 1
+                getattr(self, f"_{name}")()
+                return
+            draw -= probability
+
+    def _master_death(self) -> None:
+        """The lowest rank alive takes over, once it is done with its block."""
+        if self.master in self._workers:
+            self._workers[self.master].dead = True
+        self._master_life += 1
+        self._has_master = False
+        self._at(_TAKEOVER_S, self._take_over, self._master_life)
+
+    def _take_over(self, master_life: int) -> None:
+        heirs = [rank for rank, worker in self._workers.items() if not worker.dead]
+        while heirs and self._workers[min(heirs)].hung:  # the others wait for it in vain, and fence it
+            self._workers[min(heirs)].dead = True
+            heirs.remove(min(heirs))
+        if not heirs:
+            self._crash()
+            return
+        rank = min(heirs)
+        heir = self._workers.pop(rank)
+        for event in heir.sent:  # what it had computed itself
+            if isinstance(event, ChunkDone):
+                self._at(self._latency_s, self._arrive, event, master_life + 1)
+        self._lead(rank)
+        self.result.n_masters += 1
+
+    def _crash(self) -> None:
+        """Everything dies: what was not yet on disk has to be computed again."""
+        commits = self.result.commits
+        del commits[len(commits) - self._random.randint(0, min(3, len(commits))) :]
+        self.result.n_resumed += 1
+        self._begin_run()
+
+    def _stop(self) -> None:
+        self._perform(self._scheduler.handle(StopRequested(1.0), self._now))
+
+    def _away(self) -> None:
+        self._now += self.faults.hang_s
+        self._deliver(MasterAway(self.faults.hang_s))
+
+    def _perform(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Assign):
+                self._at(self._latency_s, self._assigned, action, self._master_life)
+            elif isinstance(action, (Recall, Trim, Drain)):
+                self._at(self._latency_s, self._told, action, self._master_life)
+            elif isinstance(action, Record):
+                self.result.commits += action.ranges
+            elif isinstance(action, Skip):
+                self.result.commits.append((action.item, action.item + 1))
+                self.result.skipped.append(action.item)
+            elif isinstance(action, Hire):
+                self._workers[self.master] = _VirtualWorker()
+                self._at(0.0, self._join, self.master, self._master_life)
+            elif isinstance(action, Stop):
+                self.result.n_resumed += 1
+                self._begin_run()
+                return
+            elif isinstance(action, (Finish, GiveUp)):
+                self.result.outcome = action
+            else:
+                assert isinstance(action, Discard)
 
     # ----------------------------------------------------------------- the workers
 
-    def _assigned(self, action: Assign) -> None:
-        worker = self._workers[action.rank]
-        worker.queue.append(action)
+    def _join(self, rank: int, master_life: int) -> None:
+        """Join the master with what this rank holds, and send again what may have been lost."""
+        worker = self._workers.get(rank)
+        if worker is None or worker.dead or master_life != self._master_life:
+            return
+        worker.drained = False
+        self._report(rank)
+        holding = [chunk for chunk in worker.queue if not chunk.care]
+        if not worker.busy:
+            worker.queue = deque(holding)
+        held = tuple(Held(chunk.number, chunk.at, chunk.stop) for chunk in holding)
+        self._at(self._latency_s, self._arrive, WorkerJoined(rank, held), master_life)
+        for event in worker.sent:
+            self._at(2 * self._latency_s, self._arrive, event, master_life)
+
+    def _assigned(self, action: Assign, master_life: int) -> None:
+        worker = self._workers.get(action.rank)
+        if worker is None or worker.dead or master_life != self._master_life:
+            return
+        chunk = _Chunk(action.attempt, action.start, action.stop, action.care)
+        self._draw_fault(action.rank, chunk)
+        worker.queue.append(chunk)
         self._begin(action.rank)
 
-    def _recalled(self, action: Recall) -> None:
-        worker = self._workers[action.rank]
-        running = worker.queue[0] if worker.busy else None
-        worker.queue = deque(a for a in worker.queue if a is running or a.attempt != action.attempt)
+    def _draw_fault(self, rank: int, chunk: _Chunk) -> None:
+        faults, random = self.faults, self._random
+        if rank > self._n_mortal:
+            return
+        for name in ("death", "hang"):
+            if random.random() < getattr(faults, name):
+                chunk.fault = name
+                chunk.fault_at = random.randrange(*self._blocks(chunk.at, chunk.stop))
+
+    def _blocks(self, start: int, stop: int) -> Range:
+        block = self._block
+        return start // block, -(-stop // block)
+
+    def _told(self, action: Recall | Trim | Drain, master_life: int) -> None:
+        worker = self._workers.get(action.rank)
+        if worker is None or worker.dead or master_life != self._master_life:
+            return
+        if isinstance(action, Drain):
+            worker.drained = True
+        for chunk in worker.queue:
+            if isinstance(action, Recall) and chunk.number == action.attempt:
+                chunk.stop = min(chunk.stop, chunk.at)
+            elif isinstance(action, Trim) and chunk.number == action.attempt:
+                chunk.stop = min(chunk.stop, max(chunk.at, action.stop))
+        if not worker.busy:
+            self._begin(action.rank)
 
     def _begin(self, rank: int) -> None:
-        """Begin the next attempt, and decide what will become of it."""
-        worker = self._workers[rank]
-        if worker.busy or worker.dead or not worker.queue:
+        """Begin the next block, and decide what will become of it."""
+        worker = self._workers.get(rank)
+        if worker is None or worker.busy or worker.dead:
             return
+        if worker.drained:
+            self._report(rank)
+            worker.queue.clear()
+            self._send(rank, WorkerDrained(rank))
+            worker.drained = False
+        while worker.queue and worker.queue[0].at >= worker.queue[0].stop:
+            self._report(rank)
+            worker.queue.popleft()
+        if not worker.queue:
+            return
+        chunk = worker.queue[0]
+        index = chunk.at // self._block
+        poison = self.faults.poison.get(index, "")
         worker.busy = True
-        attempt = worker.queue[0]
-        faults, random = self._faults, self._random
-        block = self._scheduler.ledger.block
-        blocks = range(attempt.start // block, -(-attempt.stop // block))
-        busy_s = sum(map(self._block_time, blocks))
-        if faults.death and rank <= self._n_mortal and random.random() < faults.death:
-            self._at(busy_s * random.random(), self._die, rank)
+        busy_s = self._block_time(index)
+        is_isolated = chunk.care & Care.ISOLATED or rank == self.master
+        if not is_isolated and (poison == "kill" or self._is_fault(chunk, index, "death")):
+            self._at(busy_s * self._random.random(), self._die, rank, worker)
             return
-        if faults.hang and rank <= self._n_mortal and random.random() < faults.hang:
-            busy_s += faults.hang_s
-        self._at(busy_s, self._computed, rank, attempt, busy_s)
+        if not is_isolated and poison == "hang":
+            worker.hung = True
+            return
+        if self._is_fault(chunk, index, "hang"):
+            busy_s += self.faults.hang_s
+        self._at(busy_s, self._computed, rank, worker, chunk, busy_s, poison)
 
-    def _die(self, rank: int) -> None:
-        self._workers[rank].dead = True
-        self._at(self._latency_s, self._deliver, WorkerLost(rank))
+    def _is_fault(self, chunk: _Chunk, index: int, name: str) -> bool:
+        return chunk.fault == name and chunk.fault_at == index
 
-    def _computed(self, rank: int, attempt: Assign, busy_s: float) -> None:
-        """Send the answer, in one part or, now and then, in two."""
-        worker = self._workers[rank]
-        self.result.busy_s += busy_s
-        faults, random = self._faults, self._random
-        block = self._scheduler.ledger.block
-        cut = attempt.stop
-        if attempt.stop - attempt.start > block and random.random() < 0.3:
-            n_blocks = (attempt.stop - attempt.start - 1) // block
-            cut = attempt.start + block * random.randint(1, n_blocks)
-        late = faults.late_s if faults.late and random.random() < faults.late else 0.0
-        for start, stop in ((attempt.start, cut), (cut, attempt.stop)):
-            if start == stop:
-                continue
-            units = ((start, stop),) if self._whole_chunks else None
-            event = ChunkDone(rank, attempt.attempt, start, stop, busy_s, busy_s, units)
-            self._at(self._latency_s + late, self._deliver, event)
-            if faults.twice and random.random() < faults.twice:
-                self._at(2 * self._latency_s + late, self._deliver, event)
+    def _die(self, rank: int, worker: _VirtualWorker) -> None:
+        if self._workers.get(rank) is not worker:  # it is the master by now
+            return
+        worker.dead = True
+        self._at(self._latency_s, self._arrive, WorkerLost(rank), self._master_life)
+
+    def _computed(
+        self, rank: int, worker: _VirtualWorker, chunk: _Chunk, busy_s: float, poison: str
+    ) -> None:
+        """A block is done, or has failed; go on."""
+        if self._workers.get(rank) is not worker or worker.dead:
+            return
         worker.busy = False
-        worker.queue.popleft()
+        if chunk not in worker.queue:
+            self._begin(rank)
+            return
+        self.result.busy_s += busy_s
+        start, stop = chunk.at, min(chunk.at + self._block, self._n_items)
+        if poison and not (chunk.care & Care.ITEMWISE and self.skip):
+            self._report(rank)
+            chunk.at = stop
+            final = bool(chunk.care & Care.ITEMWISE)
+            self._send(rank, ChunkFailed(rank, chunk.number, start, stop, poison, "", final))
+        else:
+            if poison:
+                self.result.skipped.append(start)
+            if worker.part_start is None:
+                worker.part_start = start
+            chunk.at = stop
+            if chunk.at >= chunk.stop or self._random.random() < 0.2:
+                self._report(rank)
         self._begin(rank)
+
+    def _report(self, rank: int) -> None:
+        worker = self._workers[rank]
+        if worker.part_start is None or not worker.queue:
+            worker.part_start = None
+            return
+        chunk = worker.queue[0]
+        start, stop = worker.part_start, chunk.at
+        worker.part_start = None
+        if start >= stop:
+            return
+        units = ((start, stop),) if self._whole_chunks else None
+        n_blocks = -(-(stop - start) // self._block)
+        busy_s = self._block_time(start // self._block)
+        event = ChunkDone(rank, chunk.number, start, stop, busy_s * n_blocks, busy_s, units)
+        worker.sent.append(event)
+        self._send(rank, event)
+
+    def _send(self, rank: int, event: Event) -> None:
+        """Send an answer; it may be late, or arrive twice."""
+        faults, random = self.faults, self._random
+        late = 0.0
+        if not isinstance(event, WorkerDrained) and faults.late and random.random() < faults.late:
+            late = faults.late_s * random.random()
+        self._at(self._latency_s + late, self._arrive, event, self._master_life)
+        if faults.twice and random.random() < faults.twice:
+            self._at(2 * self._latency_s + late, self._arrive, event, self._master_life)
+
+    def _arrive(self, event: Event, master_life: int) -> None:
+        """A message of the ranks reaches its master, unless that is dead."""
+        if master_life == self._master_life:
+            self._deliver(event)

@@ -6,16 +6,38 @@ every chunk, and a named tuple costs a quarter of a frozen dataclass.
 
 from __future__ import annotations
 
+from enum import IntFlag
 from typing import NamedTuple, TypeAlias
 
 Range: TypeAlias = tuple[int, int]
 """A half-open range of items, ``(start, stop)``."""
 
 
+class Care(IntFlag):
+    """How carefully a chunk is to be computed; 0 is the ordinary way."""
+
+    ISOLATED = 1
+    """In a child process: a rank died or fell silent over it."""
+    ITEMWISE = 2
+    """One item at a time: the block failed again and again, and one of its items is at fault."""
+
+
+PLAIN = Care(0)
+
+
+class Held(NamedTuple):
+    """An attempt of an earlier master that a rank goes on with: what it has still to deliver."""
+
+    attempt: int
+    start: int
+    stop: int
+
+
 class WorkerJoined(NamedTuple):
-    """A rank is ready to compute."""
+    """A rank is ready to compute; `holding` is what an earlier master gave it."""
 
     rank: int
+    holding: tuple[Held, ...] = ()
 
 
 class ChunkDone(NamedTuple):
@@ -35,7 +57,11 @@ class ChunkDone(NamedTuple):
 
 
 class ChunkFailed(NamedTuple):
-    """The user's code failed on a rank, in items ``[start, stop)`` of an attempt."""
+    """The block ``[start, stop)`` of an attempt failed; the rank goes on behind it.
+
+    What of the attempt lies before it has been delivered. `final` says that it was a single item,
+    tried alone as often as may be.
+    """
 
     rank: int
     attempt: int
@@ -43,6 +69,19 @@ class ChunkFailed(NamedTuple):
     stop: int
     reason: str
     detail: str
+    final: bool = False
+
+
+class WorkerSpoke(NamedTuple):
+    """A rank says that it is there, and nothing else."""
+
+    rank: int
+
+
+class WorkerDrained(NamedTuple):
+    """A rank that was told to stop has delivered what it had, and holds nothing more."""
+
+    rank: int
 
 
 class WorkerLost(NamedTuple):
@@ -55,7 +94,29 @@ class Tick(NamedTuple):
     """Time has passed; a deadline may be over."""
 
 
-Event: TypeAlias = WorkerJoined | ChunkDone | ChunkFailed | WorkerLost | Tick
+class MasterAway(NamedTuple):
+    """The master did not listen for so long, as when it was suspended: nobody's silence counts."""
+
+    duration_s: float
+
+
+class StopRequested(NamedTuple):
+    """Hand out nothing more; take in what comes within `grace_s` seconds."""
+
+    grace_s: float
+
+
+Event: TypeAlias = (
+    WorkerJoined
+    | ChunkDone
+    | ChunkFailed
+    | WorkerSpoke
+    | WorkerDrained
+    | WorkerLost
+    | Tick
+    | MasterAway
+    | StopRequested
+)
 
 
 class Assign(NamedTuple):
@@ -65,13 +126,28 @@ class Assign(NamedTuple):
     attempt: int
     start: int
     stop: int
+    care: Care = PLAIN
 
 
 class Recall(NamedTuple):
-    """Tell a rank to drop an attempt: somebody else has its items."""
+    """Tell a rank to drop an attempt: somebody else has its items, or had them first."""
 
     rank: int
     attempt: int
+
+
+class Trim(NamedTuple):
+    """Tell a rank to end an attempt at `stop`, or where it is if that is later."""
+
+    rank: int
+    attempt: int
+    stop: int
+
+
+class Drain(NamedTuple):
+    """Tell a rank to deliver what it has and drop the rest."""
+
+    rank: int
 
 
 class Record(NamedTuple):
@@ -88,6 +164,20 @@ class Discard(NamedTuple):
     n_items: int
 
 
+class Skip(NamedTuple):
+    """Commit an item without a result: it failed `n_tries` times, the last time on that rank."""
+
+    item: int
+    rank: int
+    n_tries: int
+    reason: str
+    detail: str
+
+
+class Hire(NamedTuple):
+    """No rank is in service: let the master's own compute."""
+
+
 class GiveUp(NamedTuple):
     """End the run as failed."""
 
@@ -95,8 +185,12 @@ class GiveUp(NamedTuple):
     detail: str = ""
 
 
+class Stop(NamedTuple):
+    """End the run unfinished, as was asked: nothing more is to be waited for."""
+
+
 class Finish(NamedTuple):
     """Every item is done."""
 
 
-Action: TypeAlias = Assign | Recall | Record | Discard | GiveUp | Finish
+Action: TypeAlias = Assign | Recall | Trim | Drain | Record | Discard | Skip | Hire | GiveUp | Stop | Finish

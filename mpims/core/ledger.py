@@ -4,43 +4,63 @@ Rules
 -----
 1. Every item is done, or pending, or in the open part of at least one attempt in force.
 2. No item is both pending and done, nor both pending and in the open part of an attempt in force.
-3. The open parts of attempts in force do not overlap.
+3. An item is in the open parts of at most two attempts in force, a twin each of the other, on
+   different ranks.
 4. The first answer for an item commits; every later one is discarded. It does not matter whether
    the attempt that answers is still in force: an attempt is numbered, never cancelled.
 5. Ranges begin and end at multiples of the block, or at the end of the items.
+6. Nothing that is done is in trouble; see `mpims.core.troubles`.
 
-Memory grows with the attempts outstanding and the gaps between what is done, never with the number
-of items.
+Memory grows with the attempts outstanding, the gaps between what is done, and what is in trouble,
+never with the number of items.
 """
 
 from __future__ import annotations
 
-from mpims.core.events import Range
+from collections.abc import Callable, Iterable
+
+from mpims.core.events import PLAIN, Care, Held, Range
 from mpims.core.ranges import RangeSet
+from mpims.core.troubles import Trouble, Troubles
 
 
 class Attempt:
     """One handing-out of a chunk to a rank; ``[start, stop)`` is what it has still to deliver."""
 
-    __slots__ = ("number", "rank", "start", "stop")
+    __slots__ = ("care", "number", "rank", "start", "stop", "twin")
 
-    def __init__(self, number: int, rank: int, start: int, stop: int) -> None:
+    def __init__(self, number: int, rank: int, start: int, stop: int, care: Care = PLAIN) -> None:
         self.number = number
         self.rank = rank
         self.start = start
         self.stop = stop
+        self.care = care
+        self.twin: Attempt | None = None  # in force for the same items on another rank
 
 
 class Ledger:
-    """The book of all items of a run, in units of whole blocks."""
+    """The book of all items of a run, in units of whole blocks.
 
-    def __init__(self, n_items: int, block: int) -> None:
+    Parameters
+    ----------
+    n_items, block
+        The items, and how many of them make a block.
+    done
+        What was done before: whole blocks.
+    first_attempt
+        Attempts are numbered from here on: no number is used twice in a run, whoever its master is.
+    """
+
+    def __init__(
+        self, n_items: int, block: int, *, done: Iterable[Range] = (), first_attempt: int = 1
+    ) -> None:
         self.n_items = n_items
         self.block = block
-        self.pending = RangeSet([(0, n_items)])
-        self.done = RangeSet()
+        self.done = RangeSet(done)
+        self.pending = RangeSet(self.done.missing(0, n_items))
+        self.troubles = Troubles()
         self.attempts: dict[int, Attempt] = {}
-        self._n_attempts = 0
+        self._next_number = first_attempt
 
     @property
     def complete(self) -> bool:
@@ -52,22 +72,60 @@ class Ledger:
         """How many blocks wait to be handed out."""
         return -(-self.pending.size // self.block)
 
-    def assign(self, rank: int, n_blocks: int) -> Attempt:
-        """Hand the first pending items, at most `n_blocks` blocks, to a rank."""
-        start, stop = self.pending.take_first(n_blocks * self.block)
-        return self._attempt(rank, start, stop)
+    # ---------------------------------------------------------------- handing out
+
+    def assign(
+        self, rank: int, n_blocks: int, suits: Callable[[int, Trouble], bool] = lambda rank, trouble: True
+    ) -> Attempt | None:
+        """Hand the first pending items that suit a rank, at most `n_blocks` blocks, to it.
+
+        None if all that is pending is in trouble that does not suit.
+        """
+        if not self.troubles:
+            start, stop = self.pending.take_first(n_blocks * self.block)
+            return self._attempt(rank, start, stop)
+        for start, stop in self.pending:
+            while start < stop:
+                trouble = self.troubles.at(start)
+                limit = self.troubles.next_after(start) if trouble is None else trouble.stop
+                end = stop if limit is None else min(stop, limit)
+                if trouble is None or suits(rank, trouble):
+                    end = min(end, start + n_blocks * self.block)
+                    self.pending.remove(start, end)
+                    return self._attempt(rank, start, end, trouble.care if trouble else PLAIN)
+                start = end
+        return None
 
     def reassign(self, attempt: Attempt, rank: int) -> Attempt:
         """Hand what an attempt has still to deliver to another rank; the attempt is out of force."""
         del self.attempts[attempt.number]
-        return self._attempt(rank, attempt.start, attempt.stop)
+        return self._attempt(rank, attempt.start, attempt.stop, attempt.care)
+
+    def split(self, attempt: Attempt, at: int, rank: int) -> Attempt:
+        """Hand the items from `at` on, within an attempt, to another rank; the attempt ends there."""
+        stop, attempt.stop = attempt.stop, at
+        return self._attempt(rank, at, stop, attempt.care)
+
+    def duplicate(self, attempt: Attempt, rank: int) -> Attempt:
+        """Hand what an attempt has still to deliver to a second rank as well."""
+        twin = self._attempt(rank, attempt.start, attempt.stop, attempt.care)
+        attempt.twin, twin.twin = twin, attempt
+        return twin
+
+    def _attempt(self, rank: int, start: int, stop: int, care: Care = PLAIN) -> Attempt:
+        attempt = Attempt(self._next_number, rank, start, stop, care)
+        self._next_number += 1
+        self.attempts[attempt.number] = attempt
+        return attempt
+
+    # ----------------------------------------------------------------- taking back
 
     def release(self, attempt: Attempt) -> bool:
         """Put an attempt out of force; what only it was to deliver is pending again.
 
         False if it was out of force already.
         """
-        if self.attempts.pop(attempt.number, None) is None:
+        if not self._end(attempt):
             return False
         self._return_uncovered(attempt.start, attempt.stop)
         return True
@@ -80,6 +138,21 @@ class Ledger:
         self.attempts[attempt.number] = attempt
         return True
 
+    def adopt(self, rank: int, held: Held) -> Attempt | None:
+        """Put an attempt of an earlier master in force, if all that it has to deliver is pending."""
+        attempt = Attempt(held.attempt, rank, held.start, held.stop)
+        return attempt if held.start < held.stop and self.revive(attempt) else None
+
+    def _end(self, attempt: Attempt) -> bool:
+        if self.attempts.pop(attempt.number, None) is None:
+            return False
+        if attempt.twin is not None:
+            attempt.twin.twin = None
+            attempt.twin = None
+        return True
+
+    # ------------------------------------------------------------------- answers
+
     def commit(
         self, number: int, start: int, stop: int, units: tuple[Range, ...] | None
     ) -> tuple[Range, ...]:
@@ -90,10 +163,9 @@ class Ledger:
         """
         done = self.done
         attempt = self.attempts.get(number)
+        gap = (0, 0)
         if attempt is not None:
-            attempt.start = max(attempt.start, stop)
-            if stop >= attempt.stop:
-                del self.attempts[number]
+            gap = self._move_on(attempt, start, stop)
         fresh: tuple[Range, ...]
         if units is not None:
             fresh = tuple(unit for unit in units if not done.intersects(*unit))
@@ -104,20 +176,56 @@ class Ledger:
         for a, b in fresh:
             done.add(a, b)
             self.pending.remove(a, b)
+        if self.troubles:
+            self.troubles.settle(fresh)
         if attempt is not None and units is not None:
             self._return_uncovered(start, stop)
+        self._return_uncovered(*gap)
         return fresh
 
-    def _return_uncovered(self, start: int, stop: int) -> None:
-        """Make pending again what of a range is not done; rule 3 says that nobody else has it."""
-        for a, b in self.done.missing(start, stop):
-            self.pending.add(a, b)
+    def fail(self, number: int, start: int, stop: int, rank: int) -> Trouble | None:
+        """Enter a block that failed on a rank; give its trouble, or None if it is done."""
+        attempt = self.attempts.get(number)
+        if attempt is not None:
+            self._return_uncovered(self._move_on(attempt, start, stop)[0], stop)
+        if self.done.intersects(start, stop):
+            return None
+        return self.troubles.fail(start, stop, rank)
 
-    def _attempt(self, rank: int, start: int, stop: int) -> Attempt:
-        self._n_attempts += 1
-        attempt = Attempt(self._n_attempts, rank, start, stop)
-        self.attempts[attempt.number] = attempt
-        return attempt
+    def strike(self, start: int, stop: int) -> None:
+        """A rank died or fell silent within these items."""
+        for a, b in self.done.missing(start, stop):
+            self.troubles.strike(a, b)
+
+    def skip(self, start: int, stop: int) -> None:
+        """Enter items as done that have no result."""
+        self.done.add(start, stop)
+        self.pending.remove(start, stop)
+        self.troubles.settle(((start, stop),))
+
+    def _move_on(self, attempt: Attempt, start: int, stop: int) -> Range:
+        """An attempt has delivered ``[start, stop)``; give what it left out, were a message to overtake."""
+        gap = (min(attempt.start, start), start)
+        attempt.start = max(attempt.start, stop)
+        if stop >= attempt.stop:
+            self._end(attempt)
+        return gap
+
+    def _return_uncovered(self, start: int, stop: int) -> None:
+        """Make pending again what of a range is not done and no attempt in force has."""
+        if start >= stop:
+            return
+        missing = self.done.missing(start, stop)
+        if not missing:
+            return
+        covered = RangeSet()
+        for attempt in self.attempts.values():
+            covered.add(max(start, attempt.start), min(stop, attempt.stop))
+        for a, b in missing:
+            for uncovered in covered.missing(a, b):
+                self.pending.add(*uncovered)
+
+    # --------------------------------------------------------------------- checks
 
     def check(self) -> None:
         """Assert the rules of this file; for tests, in time linear in what the ledger holds."""
@@ -128,11 +236,23 @@ class Ledger:
             covered.add(start, stop)
         for attempt in self.attempts.values():
             assert not self.pending.intersects(attempt.start, attempt.stop), "pending and assigned"
-            assert not assigned.intersects(attempt.start, attempt.stop), "assigned twice"
-            assigned.add(attempt.start, attempt.stop)
             covered.add(attempt.start, attempt.stop)
+            twin = attempt.twin
+            if twin is not None:
+                assert twin.twin is attempt, "a twin that does not know it"
+                assert twin.number in self.attempts, "a twin out of force"
+                assert twin.rank != attempt.rank, "twins on one rank"
+            if twin is None or attempt.number < twin.number:
+                start = attempt.start if twin is None else min(attempt.start, twin.start)
+                assert not assigned.intersects(start, attempt.stop), "assigned to more than twins"
+                assigned.add(start, attempt.stop)
         assert covered.missing(0, self.n_items) == [], "an item is neither pending, assigned nor done"
         for start, stop in (*self.pending, *self.done):
             assert start % self.block == 0, "a range begins within a block"
             assert stop % self.block == 0 or stop == self.n_items, "a range ends within a block"
             assert 0 <= start < stop <= self.n_items, "a range is out of bounds"
+        at = 0
+        for trouble in self.troubles:
+            assert at <= trouble.start < trouble.stop, "troubles overlap or are empty"
+            assert not self.done.intersects(trouble.start, trouble.stop), "done and in trouble"
+            at = trouble.stop

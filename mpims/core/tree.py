@@ -15,11 +15,22 @@ on massively multithreaded systems", CUG 2009).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from enum import Enum
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from mpims.core.events import Range
 
 T = TypeVar("T")
+
+
+class Absent(Enum):
+    """The value of a leaf that has none, because all of its items were skipped."""
+
+    ABSENT = "absent"
+
+
+ABSENT = Absent.ABSENT
+"""Combined with anything it gives that."""
 
 
 class Node(NamedTuple):
@@ -89,9 +100,14 @@ class Forest(Generic[T]):
                     break
                 sibling = self.nodes.pop(twin)
                 left, right = (value, sibling) if position % 2 == 0 else (sibling, value)
-                value = self._combine(left, right)
+                value = self._join(left, right)
             level, position = level + 1, position // 2
         self.nodes[Node(level, position)] = value
+
+    def _join(self, left: Any, right: Any) -> Any:
+        if left is ABSENT or right is ABSENT:
+            return right if left is ABSENT else left
+        return self._combine(left, right)
 
     def take(self) -> list[tuple[Node, T]]:
         """Take all nodes out, in the order of their blocks."""
