@@ -1,50 +1,74 @@
-"""The manifest: what a run is, written before it begins."""
+"""The manifest: what a run is, written before it begins, and compared before it is resumed."""
 
 from __future__ import annotations
 
+import inspect
+import json
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mpims import __version__
+from mpims.errors import UsageError
 from mpims.job import Job
 from mpims.options import RunOptions
 
-FORMAT = 1
+FORMAT = 2
 """Version of the run directory's layout."""
+
+_DECIDING = {
+    "job": "the job is {new}, was {old}",
+    "output": "the output is {new}, was {old}",
+    "seed": "the seed is {new}, was {old}",
+    "n_items": "the job has {new} items, had {old}",
+    "items_digest": "items() gives others, or in another order",
+    "block": "the block is {new} items, was {old}",
+    "source_digest": "the source of the job is another",
+}
+"""What decides the result, beside the parameters, and how a difference is said."""
 
 
 def make_manifest(
     job: Job,
     options: RunOptions,
     *,
+    run_id: str,
     source_digest: str | None,
     items: tuple[int, str],
     block: int,
     n_ranks: int,
     mpi: str,
+    fault_tier: str,
     command: Sequence[str],
 ) -> dict[str, Any]:
     """Everything that decides the result, and what it was computed with.
 
     Parameters
     ----------
+    run_id
+        The run, however often it is resumed.
     source_digest
-        SHA-256 of the job file's text.
+        SHA-256 of the job file's text; None takes that of the class, if its source can be found.
     items
         Number and digest of the items.
     mpi
         The MPI library, in one line.
+    fault_tier
+        What of ranks that die or hang is survived.
     command
         What the user typed.
     """
-    return {
+    made: dict[str, Any] = {
         "format": FORMAT,
+        "run_id": run_id,
         "job": type(job).__name__,
         "parameters": job.parameters,
         "output": repr(job.output),
@@ -53,11 +77,9 @@ def make_manifest(
         "items_digest": items[1],
         "block": block,
         "source": getattr(sys.modules.get(type(job).__module__), "__file__", None),
-        "source_digest": source_digest,
-        "policy": options.policy,
-        "chunk_min": options.chunk_min,
-        "chunk_max": options.chunk_max,
-        "timeout_s": options.timeout_s,
+        "source_digest": source_digest or _class_digest(type(job)),
+        "options": {k: v for k, v in asdict(options).items() if k not in ("seed", "run_dir", "resume")},
+        "fault_tier": fault_tier,
         "n_ranks": n_ranks,
         "host": platform.node(),
         "command": list(command),
@@ -70,6 +92,65 @@ def make_manifest(
             "mpi": mpi,
         },
     }
+    as_read: dict[str, Any] = json.loads(json.dumps(made, default=str))
+    return as_read
+
+
+def check_format(manifest: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a run directory that another version of mpims made.
+
+    Raises
+    ------
+    UsageError
+        Its layout is another, or not known.
+    """
+    found = manifest.get("format")
+    if found != FORMAT:
+        made_by = manifest.get("versions", {}).get("mpims", "an unknown version")
+        raise UsageError(
+            f"run directory {folder} has format {found}, made by mpims {made_by}; "
+            f"this is mpims {__version__} with format {FORMAT}: use that version, or start the run anew"
+        )
+
+
+def check_same_job(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on with a run whose result would be another's.
+
+    Raises
+    ------
+    UsageError
+        Something that decides the result differs; the text says what.
+    """
+    differences = []
+    before, after = old.get("parameters") or {}, new["parameters"]
+    for name in sorted({*before, *after}):
+        if before.get(name) != after.get(name):
+            differences.append(f"parameter {name} is {after.get(name)!r}, was {before.get(name)!r}")
+    for key, text in _DECIDING.items():
+        if old.get(key) != new[key]:
+            differences.append(text.format(new=new[key], old=old.get(key)))
+    if differences:
+        raise UsageError(
+            f"cannot resume {folder}: {'; '.join(differences)}; "
+            "put it back as it was, or start a new run in another --run-dir"
+        )
+
+
+def other_versions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What computes now with another version than before: the last bits may depend on it."""
+    before, after = old.get("versions", {}), new["versions"]
+    return [
+        f"{name} {after[name]}, was {before[name]}"
+        for name in ("python", "numpy")
+        if before.get(name) != after[name]
+    ]
+
+
+def _class_digest(job_class: type[Job]) -> str | None:
+    try:
+        return sha256(inspect.getsource(job_class).encode()).hexdigest()
+    except (OSError, TypeError):  # typed in at a prompt
+        return None
 
 
 def _version(package: str) -> str | None:

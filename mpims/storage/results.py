@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mpims.core.events import Range
-from mpims.core.tree import Forest, Node, node_items
-from mpims.errors import MpimsError, RunFailed, describe
+from mpims.core.tree import ABSENT, Forest, Node, node_items
+from mpims.errors import MpimsError, RunFailed, Stopped, UsageError, describe
 from mpims.outputs import Gather, Output, Reduce
 from mpims.runtime.parts import DIFFERENT, ResultError, form_text
 from mpims.runtime.wire import ResultHead, as_bytes
@@ -34,10 +34,22 @@ class Results(Protocol):
         """The ranges of a payload that can only be taken whole; None if it can be cut anywhere."""
 
     def commit(self, head: ResultHead, payload: Any, ranges: Sequence[Range]) -> None:
-        """Put those ranges of a payload into the result."""
+        """Put those ranges of a payload into the result; with no payload, they have none."""
 
-    def close(self) -> tuple[Any, Path]:
-        """Give the whole result and the file that holds it."""
+    def keeps(self, payload: Any) -> bool:
+        """Whether a committed payload is in a file already, and need not be in the journal."""
+
+    def snapshot(self) -> Any:
+        """One payload that stands for all that was committed; None if there is no such thing."""
+
+    def reopen(self) -> bool:
+        """Find again what an earlier process kept in files; whether there is such a thing."""
+
+    def sync(self) -> None:
+        """Force to the disk what is kept in files; may be called from another thread."""
+
+    def close(self, skipped: Sequence[int] = ()) -> tuple[Any, Path]:
+        """Give the whole result and the file that holds it; `skipped` items get the fill value."""
 
 
 class GatherResults:
@@ -61,6 +73,7 @@ class GatherResults:
         self._item_bytes = 0
         self._placed: set[tuple[int, int]] = set()  # attempt and start of what was received in place
         self._list: list[Any] | None = None
+        self._descriptor: int | None = None  # of the array's file
 
     def place(self, head: ResultHead) -> memoryview | None:
         if head.array is None:
@@ -79,10 +92,20 @@ class GatherResults:
     def units(self, payload: Any) -> tuple[Range, ...] | None:
         return None
 
+    def keeps(self, payload: Any) -> bool:
+        return isinstance(payload, np.ndarray) and self._item_bytes > 0
+
+    def snapshot(self) -> Any:
+        return None
+
     def commit(self, head: ResultHead, payload: Any, ranges: Sequence[Range]) -> None:
+        if payload is None:
+            return
         if isinstance(payload, list):
             self._commit_list(head, payload, ranges)
             return
+        if self._array is None and self._list is None:
+            self._array = self._create(payload.dtype, (self._n_items, *payload.shape[1:]))
         array = self._array
         if array is None:
             raise ResultError(
@@ -121,21 +144,67 @@ class GatherResults:
         except OSError as error:
             path.unlink(missing_ok=True)
             raise disk_error(error, path, n_bytes) from None
+        return self._mapped(array, path)
+
+    def _mapped(self, array: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
         plain = np.asarray(array)  # slicing a memmap is slow
-        self._bytes, self._item_bytes = as_bytes(plain), n_bytes // self._n_items
+        self._bytes, self._item_bytes = as_bytes(plain), plain.nbytes // self._n_items
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         return plain
 
-    def close(self) -> tuple[Any, Path]:
-        if self._list is not None:
-            return self._list, write_object(self._folder, self._list)
-        assert self._array is not None
+    def reopen(self) -> bool:
+        path = self._folder / "result.npy.part"
+        try:
+            if not path.exists():  # the run was whole, and died before it could say so
+                path.with_name("result.npy").rename(path)
+            array = np.lib.format.open_memmap(path, "r+")
+        except (OSError, ValueError):
+            return False
+        if array.shape[:1] != (self._n_items,) or not array.nbytes:
+            return False
+        self._array = self._mapped(array, path)
+        return True
+
+    def sync(self) -> None:
+        if self._descriptor is not None:
+            os.fsync(self._descriptor)  # writes what was changed through the map, too
+
+    def close(self, skipped: Sequence[int] = ()) -> tuple[Any, Path]:
+        if self._array is None:
+            values = self._list if self._list is not None else [None] * self._n_items
+            return values, write_object(self._folder, values)
+        if len(skipped):
+            self._array[np.asarray(skipped)] = fill_value(self._array.dtype)
         path = self._folder / "result.npy"
-        if self._item_bytes:
+        if self._descriptor is not None:
             self._array, self._bytes = None, memoryview(b"")  # unmaps the file
-            path.with_name("result.npy.part").rename(path)
+            try:
+                self.sync()
+                path.with_name("result.npy.part").rename(path)
+            except OSError as error:
+                raise disk_error(error, path) from None
+            os.close(self._descriptor)
+            self._descriptor = None
         else:
             write_array(path, self._array)
         return np.load(path, mmap_mode="r"), path
+
+
+def fill_value(dtype: np.dtype[Any]) -> Any:
+    """What stands in a gathered array for an item that was skipped.
+
+    NaN for floats and complex numbers, NaT for dates and durations, zeros for all others (False, an
+    empty string; field by field in a structured dtype). In a list it is None.
+    """
+    value = np.zeros((), dtype)
+    if dtype.names is not None:
+        for name in dtype.names:
+            value[name] = fill_value(dtype[name])
+    elif dtype.kind in "fc":
+        value[()] = np.nan
+    elif dtype.kind in "mM":
+        value[()] = "NaT"
+    return value
 
 
 class ReduceResults:
@@ -151,9 +220,29 @@ class ReduceResults:
         return None
 
     def units(self, payload: Any) -> tuple[Range, ...] | None:
+        if payload is None:
+            return None
         return tuple(node_items(Node(*node), self._block, self._n_items) for node in payload[0])
 
+    def keeps(self, payload: Any) -> bool:
+        return False
+
+    def snapshot(self) -> Any:
+        nodes = list(self._forest.nodes.items())
+        return [tuple(node) for node, _ in nodes], [value for _, value in nodes]
+
+    def reopen(self) -> bool:
+        return False
+
+    def sync(self) -> None:
+        """Do nothing: the journal has it all."""
+
     def commit(self, head: ResultHead, payload: Any, ranges: Sequence[Range]) -> None:
+        if payload is None:
+            for start, stop in ranges:
+                for index in range(start // self._block, -(-stop // self._block)):
+                    self._forest.add(Node(0, index), ABSENT)
+            return
         taken = set(ranges)
         for node, value in zip(*payload, strict=True):
             items = node_items(Node(*node), self._block, self._n_items)
@@ -166,8 +255,10 @@ class ReduceResults:
                         f"where the master joined items [{items[0]}, {items[1]}) with their neighbours"
                     ) from error
 
-    def close(self) -> tuple[Any, Path]:
+    def close(self, skipped: Sequence[int] = ()) -> tuple[Any, Path]:
         value = self._forest.root()
+        if value is ABSENT:
+            value = None
         if isinstance(value, (np.ndarray, np.generic)) and not value.dtype.hasobject:
             path = self._folder / "result.npy"
             write_array(path, np.asarray(value))
@@ -180,6 +271,25 @@ def new_results(output: Output, n_items: int, block: int, folder: Path) -> Resul
     if isinstance(output, Gather):
         return GatherResults(output, n_items, folder)
     return ReduceResults(output, n_items, block, folder)
+
+
+def read_result(path: Path) -> Any:
+    """Read the file of a whole result; an array is mapped.
+
+    Raises
+    ------
+    UsageError
+        It is not there, or damaged.
+    """
+    try:
+        if path.suffix == ".npy":
+            array = np.load(path, mmap_mode="r")
+            return array if array.shape else array[()]
+        return pickle.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"cannot read the result {path}: {error.strerror}") from None
+    except Exception as error:  # a damaged pickle raises anything
+        raise UsageError(f"the result {path} is damaged: {describe(error)}") from None
 
 
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:
@@ -219,7 +329,4 @@ def disk_error(error: OSError, path: Path, n_bytes: int = 0) -> MpimsError:
         there = f", {free.f_bavail * free.f_frsize / 1e6:.1f} MB are free there"
     except OSError:
         there = ""
-    return RunFailed(
-        f"cannot write {path}{wanted}: {error.strerror}{there}; "
-        "free some space, or choose another folder with --run-dir"
-    )
+    return Stopped(f"cannot write {path}{wanted}: {error.strerror}{there}; free some space and resume")

@@ -1,15 +1,21 @@
-"""The run directory: where it is, and the small files in it."""
+"""The run directory: where it is, whose it is, and the small files in it."""
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 import time
 from pathlib import Path
 from typing import Any
 
-from mpims.errors import UsageError
+from mpims.errors import UsageError, describe
 from mpims.storage.results import disk_error
+
+MANIFEST = "manifest.json"
+SUMMARY = "summary.json"
+FAILED = "failed.json"
+JOB = "job.pkl"
 
 
 def create_run_dir(path: Path | None, name: str) -> Path:
@@ -34,10 +40,11 @@ def create_run_dir(path: Path | None, name: str) -> Path:
         if path.exists() and not path.is_dir():
             raise UsageError(f"run directory {path} is not a folder: choose another --run-dir")
         path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise UsageError(
-                f"run directory {path} is not empty: choose another --run-dir, or remove what is in it"
-            )
+        if any(entry.name != "lock" for entry in path.iterdir()):
+            what = "remove what is in it"
+            if (path / MANIFEST).exists():
+                what = f"go on with the run in it: python -m mpims resume {path}"
+            raise UsageError(f"run directory {path} is not empty: choose another --run-dir, or {what}")
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied")
         return path.absolute()
@@ -60,17 +67,77 @@ def _create_new(parent: Path, name: str) -> Path:
     raise FileExistsError(17, "a thousand runs in one second")
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: Any) -> None:
     """Write a JSON file, whole or not at all; values that JSON lacks are written as text.
 
     Raises
     ------
-    RunFailed
+    Stopped
         The file system does not take it.
     """
+    text = json.dumps(value, indent=2, default=str) + "\n"
+    _write_whole(path, text.encode("utf-8", "surrogateescape"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a run directory.
+
+    Raises
+    ------
+    UsageError
+        It is not there, or is no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"no run in {path.parent}: there is no {path.name}") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged: it is no JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} is damaged: it holds a {type(value).__name__}, not an object")
+    return value
+
+
+def write_job(folder: Path, value: Any) -> None:
+    """Keep what the job is made of, for `read_job`.
+
+    Raises
+    ------
+    Stopped
+        The file system does not take it.
+    """
+    _write_whole(folder / JOB, pickle.dumps(value, protocol=5))
+
+
+def read_job(folder: Path) -> Any:
+    """Read what `write_job` wrote.
+
+    Raises
+    ------
+    UsageError
+        It is not there, or damaged.
+    """
+    path = folder / JOB
+    try:
+        return pickle.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(f"no run in {folder}: there is no {JOB}") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except Exception as error:  # a damaged pickle raises anything
+        raise UsageError(f"{path} is damaged: {describe(error)}") from None
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a file under another name, force it to disk, and give it its own."""
     part = path.with_name(path.name + ".part")
     try:
-        part.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         part.rename(path)
     except OSError as error:
         part.unlink(missing_ok=True)
