@@ -16,10 +16,14 @@ class ExitStatus(IntEnum):
     """The run started and could not be finished."""
     USAGE = 2
     """The command line, the job definition or the run directory is wrong; nothing was computed."""
+    SKIPPED = 3
+    """Done, but for items that failed and were skipped: ``failed.json`` names them."""
     INTERNAL = 70
     """A defect of mpims itself."""
+    STOPPED = 75
+    """Stopped before its end, and resumable (EX_TEMPFAIL of sysexits.h: try again)."""
     INTERRUPTED = 130
-    """Stopped by the user (Ctrl-C)."""
+    """Stopped by the user (Ctrl-C) before there was anything to resume."""
 
 
 class MpimsError(Exception):
@@ -59,15 +63,21 @@ class InternalError(MpimsError):
     exit_status = ExitStatus.INTERNAL
 
 
+class Stopped(MpimsError):
+    """The run was stopped before its end; what is done is kept, and `mpims resume` goes on from there."""
+
+    exit_status = ExitStatus.STOPPED
+
+
 class Interrupted(MpimsError):
-    """The user stopped the run."""
+    """The user stopped it before there was anything to resume."""
 
     exit_status = ExitStatus.INTERRUPTED
 
 
 def error_with_status(status: int, message: str, detail: str = "") -> MpimsError:
     """Make the error again that another rank had, from its exit status and text."""
-    for kind in (UsageError, InternalError, Interrupted):
+    for kind in (UsageError, InternalError, Stopped, Interrupted):
         if kind.exit_status == status:
             return kind(message, detail)
     return RunFailed(message, detail)

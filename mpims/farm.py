@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+import uuid
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +18,59 @@ from mpims.core.ledger import Ledger
 from mpims.core.policies import Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
 from mpims.digest import digest
-from mpims.errors import MpimsError, RunFailed, describe, user_traceback
+from mpims.errors import ExitStatus, MpimsError, RunFailed, Stopped, describe, user_traceback
 from mpims.job import Job, block_of
 from mpims.loading import JobSource
 from mpims.options import RunOptions
+from mpims.processes import Process, this_process
 from mpims.report.progress import NoProgress, TextProgress
 from mpims.report.summary import Summary, balance, summary_lines
 from mpims.runtime.items import check_kernel, items_identity, resolve_items
 from mpims.runtime.master import Master
+from mpims.runtime.stopping import StopSignals
 from mpims.runtime.threads import one_thread
 from mpims.runtime.transport.base import Transport
-from mpims.runtime.transport.local import local_transports
-from mpims.runtime.wire import Start
+from mpims.runtime.transport.joint import JointTransport
+from mpims.runtime.wire import Kind, Message, Start
 from mpims.runtime.worker import Worker
-from mpims.storage.manifest import make_manifest
-from mpims.storage.results import new_results
-from mpims.storage.rundir import create_run_dir, write_json
+from mpims.storage.checkpoint import Checkpoint
+from mpims.storage.lock import RunLock
+from mpims.storage.manifest import check_format, check_same_job, make_manifest, other_versions
+from mpims.storage.results import new_results, read_result
+from mpims.storage.rundir import (
+    FAILED,
+    MANIFEST,
+    SUMMARY,
+    create_run_dir,
+    read_json,
+    write_job,
+    write_json,
+)
 
-LONGEST_REPORT_INTERVAL_S = 1.0
-"""A worker reports at least this often, if its blocks are short enough ..."""
-REPORTS_PER_TIMEOUT = 4
-"""... and this often within the user's timeout."""
+ATTEMPTS_PER_MASTER = 1 << 32
+"""Each master numbers its attempts from another multiple of this on."""
+MANIFEST_INTERVAL_S = 5.0
+"""The ranks that have joined are written down at most this often before all have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """A worker that is to be the master, for the one before is dead.
+
+    Attributes
+    ----------
+    start
+        What the one before said; None if it died before it could.
+    job, items
+        As this rank has them.
+    inheritance
+        What this rank had computed for it.
+    """
+
+    start: Start | None = None
+    job: Job | None = None
+    items: Sequence[Any] = ()
+    inheritance: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +91,11 @@ class Outcome:
     summary: Summary
     run_dir: Path
 
+    @property
+    def exit_status(self) -> ExitStatus:
+        """Done, or done without the items that were skipped."""
+        return ExitStatus.SKIPPED if self.summary.get("n_skipped") else ExitStatus.DONE
+
 
 class Farm:
     """A job, its options, and everything that the master needs to compute it.
@@ -70,6 +110,8 @@ class Farm:
         The way to the workers; None if this process is to compute by itself.
     source
         Where the workers get the job from; None if they have it.
+    lead
+        What this rank has from the master before, if there was one.
 
     Raises
     ------
@@ -78,115 +120,211 @@ class Farm:
     """
 
     def __init__(
-        self, job: Job, options: RunOptions, transport: Transport | None, source: JobSource | None
+        self,
+        job: Job,
+        options: RunOptions,
+        transport: Transport | None,
+        source: JobSource | None,
+        lead: Lead | None = None,
     ) -> None:
         check_kernel(job)
         job._seed = options.seed
-        self._items = resolve_items(job)
+        self._lead = lead
+        self._items = lead.items if lead is not None and lead.items else resolve_items(job)
         self._n_items = len(self._items)
         self._block = block_of(job, self._n_items)
-        self._n_ranks = 1 if transport is None else transport.size
-        self._n_workers = max(1, self._n_ranks - 1)
         self._job, self._options, self._source = job, options, source
         self._say = say_nothing if options.quiet else say
-        # Alone, master and worker take turns, and speak as two ranks would.
-        self._ends: list[Any] = local_transports(2) if transport is None else [transport]
-        self._folder = create_run_dir(options.run_dir, type(job).__name__)
-        self._scheduler = self._make_scheduler()
-        self._results = new_results(job.output, self._n_items, self._block, self._folder)
+        self._transport = JointTransport(transport)
+        self._n_ranks = self._transport.size - len(self._transport.lost)
+        others = set(range(self._transport.size)) - self._transport.lost - {self._transport.rank}
+        self._workers = sorted(others) if self._transport.size > 1 else [self._transport.rank]
         self._identity = items_identity(self._items)
-        self._master = Master(
-            self._ends[0],
-            self._scheduler,
-            self._results,
-            identity=self._identity,
-            job=repr(job),
-            workers=range(1, self._n_workers + 1),
-            alone=transport is None,
-            progress=NoProgress() if options.quiet else TextProgress(),
-        )
+        self._stop_signals = StopSignals()
+        self._ranks_written = 0.0
+        self._manifest: dict[str, Any] = {}
+        self._is_resumed = False
+        self._began = time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
-    def _make_scheduler(self) -> Scheduler:
-        options, block = self._options, self._block
-        policy, size = parse_policy(options.policy)
-        sizer = Sizer(
-            policy(-(-self._n_items // block), self._n_workers, size and -(-size // block)),
-            -(-options.chunk_min // block),
-            options.chunk_max and -(-options.chunk_max // block),
-        )
-        ledger = Ledger(self._n_items, block)
-        return Scheduler(ledger, sizer, Deadlines(options.timeout_s), self._n_workers)
+    # ---------------------------------------------------------------------- parts
 
-    def run(self, command: Sequence[str]) -> Outcome:
-        """Compute, keep a record of it whatever happens, and give the outcome."""
+    def _open(self) -> None:
+        """Make or find the run directory, and lock it."""
+        options = self._options
+        wanted = options.run_dir
+        may_resume = options.resume or self._lead is not None
+        self._is_resumed = may_resume and wanted is not None and (wanted / MANIFEST).exists()
+        if self._is_resumed and wanted is not None:
+            self._folder = wanted.absolute()
+        else:
+            self._folder = create_run_dir(wanted, type(self._job).__name__)
+        self._lock = RunLock.acquire(self._folder)
+
+    def _describe(self, command: Sequence[str]) -> dict[str, Any]:
+        """What this run is; where it is another's, that is an error."""
         manifest = make_manifest(
             self._job,
             self._options,
+            run_id=uuid.uuid4().hex,
             source_digest=self._source.digest if self._source else None,
             items=self._identity,
             block=self._block,
             n_ranks=self._n_ranks,
-            mpi=self._ends[0].library(),
+            mpi=self._transport.library(),
+            fault_tier=self.fault_tier,
             command=command,
         )
-        write_json(self._folder / "manifest.json", manifest)
+        if self._is_resumed:
+            old = read_json(self._folder / MANIFEST)
+            check_format(old, self._folder)
+            check_same_job(old, manifest, self._folder)
+            for difference in other_versions(old, manifest):
+                self._say(f"the last bits may differ from those of the first part: {difference}")
+            entry = {key: manifest[key] for key in ("started", "host", "n_ranks", "command", "fault_tier")}
+            what = "resumed" if self._lead is None else "taken_over"
+            manifest = {**old, what: [*old.get(what, []), entry], "options": manifest["options"]}
+        return manifest
+
+    def _prepare(self) -> None:
+        """Make all that works in the run directory."""
+        manifest, durability_s = self._manifest, self._options.durability_s
+        self._results = new_results(self._job.output, self._n_items, self._block, self._folder)
+        run_id = manifest["run_id"]
+        if self._is_resumed:
+            self._checkpoint = Checkpoint.resume(
+                self._folder, run_id, self._results, self._n_items, durability_s=durability_s
+            )
+            for note in self._checkpoint.past.notes:
+                self._say(note)
+        else:
+            write_job(self._folder, {"source": self._source, "parameters": self._job.parameters})
+            self._checkpoint = Checkpoint.create(
+                self._folder, run_id, self._results, durability_s=durability_s
+            )
+        write_json(self._folder / MANIFEST, self._manifest)
+        self._scheduler = self._make_scheduler()
+        self._master = Master(
+            self._transport,
+            self._scheduler,
+            self._checkpoint,
+            self._results,
+            identity=self._identity,
+            job=repr(self._job),
+            workers=self._workers,
+            hire=self._hire,
+            stop_signals=self._stop_signals,
+            grace_s=self._options.grace_s,
+            joined=self._write_ranks,
+            stats=self._stats,
+            progress=NoProgress() if self._options.quiet else TextProgress(),
+        )
+
+    def _make_scheduler(self) -> Scheduler:
+        options, block = self._options, self._block
+        n_workers = len(self._workers)
+        policy, size = parse_policy(options.policy)
+        sizer = Sizer(
+            policy(-(-self._n_items // block), max(1, n_workers), size and -(-size // block)),
+            -(-options.chunk_min // block),
+            options.chunk_max and -(-options.chunk_max // block),
+        )
+        past = self._checkpoint.past
+        ledger = Ledger(
+            self._n_items,
+            block,
+            done=past.done,
+            first_attempt=1 + self._checkpoint.epoch * ATTEMPTS_PER_MASTER,
+        )
+        for start, stop in past.suspicious:
+            ledger.strike(start - start % block, min(-(-stop // block) * block, self._n_items))
+        return Scheduler(
+            ledger,
+            sizer,
+            Deadlines(options.timeout_s),
+            n_workers,
+            own_rank=self._transport.rank,
+            n_retries=options.retries,
+            skip=options.on_error == "skip",
+        )
+
+    def _hire(self, isolated: bool) -> Worker:
+        return Worker(self._transport.worker_end, lambda start: self._job, isolated=isolated)
+
+    # ------------------------------------------------------------------------ run
+
+    def run(self, command: Sequence[str]) -> Outcome:
+        """Compute, keep a record of it whatever happens, and give the outcome."""
+        self._open()
+        try:
+            self._manifest = self._describe(command)
+            finished = self._finished() if self._is_resumed else None
+            if finished is not None:
+                return finished
+            self._prepare()
+            try:
+                with self._stop_signals:
+                    return self._run_opened(command)
+            finally:
+                self._checkpoint.abandon()
+        finally:
+            self._lock.release()
+
+    def _finished(self) -> Outcome | None:
+        """The outcome of a run that is done already."""
+        path = self._folder / SUMMARY
+        summary: Any = read_json(path) if path.exists() else {}
+        if summary.get("status") != "done":
+            return None
+        self._tell_closing()
+        self._say(f"run {_short(self._folder)} is done already: the result is in {summary['result_file']}")
+        return Outcome(read_result(Path(summary["result_file"])), summary, self._folder)
+
+    def _run_opened(self, command: Sequence[str]) -> Outcome:
         self._announce()
         try:
-            self._compute()
-            value, path = self._results.close()
+            self._compute(command)
+            self._tell_closing()
+            skipped = sorted(self._checkpoint.failures)
+            value, path = self._results.close(skipped)
             self._finish(value)
         except BaseException as error:
+            failure = self._explained(error)
             with suppress(MpimsError):  # a full disk, say: the first error is the one to tell
-                self._write_record(manifest, _ending(error))
-            raise
+                self._write_record(_ending(failure))
+            if failure is error:
+                raise
+            raise failure from None
         done: Summary = {"status": "done", "result_file": str(path), "result_digest": _digest(value)}
-        summary = self._write_record(manifest, done)
+        summary = self._write_record(done)
+        self._checkpoint.close("done")
         for line in summary_lines(summary, value):
             self._say(line)
         return Outcome(value, summary, self._folder)
 
-    def _write_record(self, manifest: dict[str, Any], ending: Summary) -> Summary:
-        """Write what is known at the end, however it came."""
-        summary: Summary = {**ending, **self._figures()}
-        write_json(self._folder / "summary.json", dict(summary))
-        write_json(self._folder / "manifest.json", {**manifest, "ranks": self._ranks()})
-        return summary
-
-    def _announce(self) -> None:
-        job, n_blocks = self._job, -(-self._n_items // self._block)
-        blocks = f" in {n_blocks:,} blocks of {self._block:,}" if self._block > 1 else ""
-        ranks = "1 rank" if self._n_ranks == 1 else f"{self._n_ranks} ranks"
-        self._say(f"{job!r}: {self._n_items:,} items{blocks} on {ranks}, {self._options.policy.upper()}")
-        if self._n_ranks == 1:
-            n_ranks = len(os.sched_getaffinity(0)) + 1
-            self._say(f"one process computes; for all cores here: -n {n_ranks}, or mpirun -n {n_ranks} ...")
-        elif self._n_workers > n_blocks:
-            idle = self._n_workers - n_blocks
-            self._say(f"{self._n_workers} workers for {n_blocks} blocks: {idle} will have nothing to do")
-
-    def _compute(self) -> None:
-        timeout_s = self._options.timeout_s or LONGEST_REPORT_INTERVAL_S * REPORTS_PER_TIMEOUT
+    def _compute(self, command: Sequence[str]) -> None:
         start = Start(
             source=self._source,
             parameters=self._job.parameters,
-            seed=self._options.seed,
-            report_interval_s=min(LONGEST_REPORT_INTERVAL_S, timeout_s / REPORTS_PER_TIMEOUT),
+            options=self._options,
+            run_id=self._manifest["run_id"],
+            epoch=self._checkpoint.epoch,
+            run_dir=str(self._folder),
+            command=tuple(command),
+            master=this_process(),
         )
         master = self._master
         with one_thread():
             try:
-                master.begin(start)
-                if self._n_ranks > 1:
-                    master.run()
-                else:
-                    worker = Worker(self._ends[1], lambda start: self._job)
-                    while not master.ended:
-                        worker.step(0.0)
-                        master.step(0.0)
+                master.begin(start, self._lead.inheritance if self._lead is not None else ())
+                master.run()
             finally:
                 master.stop()
         if master.error is not None:
             raise master.error
+
+    def _tell_closing(self) -> None:
+        for rank in set(range(self._transport.size)) - self._transport.lost - {self._transport.rank}:
+            self._transport.send(rank, Kind.CLOSING)
 
     def _finish(self, value: Any) -> None:
         """Call the job's own `finish`."""
@@ -201,38 +339,148 @@ class Farm:
                 user_traceback(error),
             ) from error
 
-    def _figures(self) -> Summary:
-        record, counters = self._master.record, self._scheduler.counters
-        busy_s = [worker.busy_s for worker in record.workers.values()]
-        efficiency, imbalance = balance(busy_s, self._n_workers, record.wall_s)
-        return {
+    def _explained(self, error: BaseException) -> BaseException:
+        """What ended the run, with the way to go on where it was only stopped."""
+        if isinstance(error, KeyboardInterrupt):
+            error = Stopped("stopped at once")
+        if not isinstance(error, Stopped):
+            return error
+        with suppress(MpimsError):
+            self._checkpoint.note(self._stats())
+            self._checkpoint.close("stopped")
+        n_done = self._scheduler.ledger.done.size
+        return Stopped(
+            f"{error.message}: {n_done:,} of {self._n_items:,} items are done; "
+            f"resume with: {self.resume_command}",
+            error.detail,
+        )
+
+    # -------------------------------------------------------------------- records
+
+    @property
+    def fault_tier(self) -> str:
+        """What of ranks that die or hang this run survives, in one phrase."""
+        if self._transport.size == 1:
+            return "one process: if it dies, nothing that is done is lost"
+        if self._transport.survives_deaths:
+            return "ranks that die or hang are survived (ULFM)"
+        return "ranks that hang are survived; one that dies ends the job (no ULFM)"
+
+    @property
+    def resume_command(self) -> str:
+        """What the user types to go on with this run."""
+        ranks = f" -n {self._transport.size}" if self._transport.size > 1 else ""
+        return f"python -m mpims resume {_short(self._folder)}{ranks}"
+
+    @property
+    def run_dir(self) -> Path:
+        """The run directory."""
+        return self._folder
+
+    @property
+    def suspects(self) -> set[int]:
+        """Ranks that are silent past their deadline."""
+        return self._scheduler.suspects if hasattr(self, "_scheduler") else set()
+
+    @property
+    def processes(self) -> dict[int, Process]:
+        """Who the ranks are, as far as they said so."""
+        workers = self._master.record.workers if hasattr(self, "_master") else {}
+        return {rank: worker.process for rank, worker in workers.items()}
+
+    def _announce(self) -> None:
+        job, n_blocks = self._job, -(-self._n_items // self._block)
+        blocks = f" in {n_blocks:,} blocks of {self._block:,}" if self._block > 1 else ""
+        ranks = "1 rank" if self._n_ranks == 1 else f"{self._n_ranks} ranks"
+        if self._lead is not None:
+            rank = self._transport.rank
+            self._say(f"rank {rank} ({self._transport.host}) is the master now, of {ranks}")
+        else:
+            self._say(
+                f"{job!r}: {self._n_items:,} items{blocks} on {ranks}, {self._options.policy.upper()}"
+            )
+            self._say(f"{self.fault_tier}; to resume: {self.resume_command}")
+        n_done = self._checkpoint.past.done.size
+        if self._is_resumed:
+            self._say(
+                f"{n_done:,} of {self._n_items:,} items are done already ({n_done / self._n_items:.0%})"
+            )
+        if self._transport.size == 1:
+            n_ranks = len(os.sched_getaffinity(0)) + 1
+            self._say(f"one process computes; for all cores here: -n {n_ranks}, or mpirun -n {n_ranks} ...")
+        elif len(self._workers) > n_blocks:
+            idle = len(self._workers) - n_blocks
+            self._say(f"{len(self._workers)} workers for {n_blocks} blocks: {idle} will have nothing to do")
+
+    def _write_ranks(self) -> None:
+        """Write down who the ranks are, so that the others can fence one without the master."""
+        now = time.monotonic()
+        n_joined = len(self._master.record.workers)
+        self._lock.refresh(now)
+        if n_joined < len(self._workers) and now - self._ranks_written < MANIFEST_INTERVAL_S:
+            return
+        self._ranks_written = now
+        ranks = {str(rank): process.as_dict() for rank, process in self.processes.items()}
+        own = {str(self._transport.rank): this_process().as_dict()}
+        self._manifest["ranks"] = {**self._manifest.get("ranks", {}), **own, **ranks}
+        write_json(self._folder / MANIFEST, self._manifest)
+
+    def _write_record(self, ending: Summary) -> Summary:
+        """Write what is known at the end, however it came."""
+        stats = self._stats()
+        efficiency, imbalance = balance(list(stats["busy_s"].values()), stats["workers_s"])
+        failures = self._checkpoint.failures
+        summary: Summary = {
+            **ending,
             "job": repr(self._job),
             "n_items": self._n_items,
-            "n_ranks": self._n_ranks,
-            "n_workers": self._n_workers,
+            "n_done": self._scheduler.ledger.done.size,
+            "n_ranks": self._transport.size,
+            "n_workers": len(self._workers),
             "policy": self._options.policy.upper(),
-            "n_chunks": counters.n_chunks,
-            "n_reissued": counters.n_reissued,
-            "n_recalled": counters.n_recalled,
-            "n_duplicates": counters.n_duplicates,
-            "n_timeouts": counters.n_timeouts,
-            "n_lost": counters.n_lost,
-            "wall_s": record.wall_s,
-            "busy_s": {str(rank): worker.busy_s for rank, worker in record.workers.items()},
-            "master_cpu_s": record.cpu_s,
+            **stats,  # type: ignore[typeddict-item]
+            "n_skipped": len(failures),
             "efficiency": efficiency,
             "imbalance": imbalance,
         }
+        if failures:
+            entries = [
+                {**asdict(failures[item]), "value": self._item_text(item)} for item in sorted(failures)
+            ]
+            write_json(self._folder / FAILED, {"run_id": self._manifest["run_id"], "items": entries})
+        write_json(self._folder / SUMMARY, dict(summary))
+        write_json(self._folder / MANIFEST, self._manifest)
+        return summary
 
-    def _ranks(self) -> dict[str, Any]:
-        workers = self._master.record.workers.items()
-        return {str(rank): {"host": worker.host, "pid": worker.pid} for rank, worker in workers}
+    def _item_text(self, item: int) -> str:
+        try:
+            return repr(self._items[item])[:200]
+        except Exception as error:  # an item that cannot be shown, for reasons of its own
+            return f"(cannot be shown: {describe(error)})"
+
+    def _stats(self) -> dict[str, Any]:
+        """The figures of this master and all before it."""
+        record, counters = self._master.record, self._scheduler.counters
+        past = self._checkpoint.past.stats
+        now: Counter[str] = Counter({name: getattr(counters, name) for name in type(counters).__slots__})
+        now.update({"n_masters": 1 if self._lead is not None else 0})
+        now.update({"n_resumed": 1 if self._is_resumed and self._lead is None else 0})
+        wall_s = record.wall_s or self._master.elapsed_s
+        busy_s = Counter({str(rank): worker.busy_s for rank, worker in record.workers.items()})
+        busy_s.update(past.get("busy_s", {}))
+        before = {name: past.get(name, 0) for name in now}
+        return {
+            **{name: now[name] + before[name] for name in now},
+            "wall_s": wall_s + past.get("wall_s", 0.0),
+            "workers_s": wall_s * len(self._workers) + past.get("workers_s", 0.0),
+            "busy_s": dict(busy_s),
+            "master_cpu_s": record.cpu_s + past.get("master_cpu_s", 0.0),
+        }
 
 
 def _ending(error: BaseException) -> Summary:
-    if isinstance(error, KeyboardInterrupt):
-        return {"status": "interrupted"}
-    return {"status": "failed", "error": error.message if isinstance(error, MpimsError) else repr(error)}
+    status = "stopped" if isinstance(error, Stopped) else "failed"
+    return {"status": status, "error": error.message if isinstance(error, MpimsError) else repr(error)}
 
 
 def _digest(value: Any) -> str:
@@ -240,6 +488,13 @@ def _digest(value: Any) -> str:
         return digest(value)
     except Exception as error:  # an object that cannot be taken apart, for reasons of its own
         return f"none: {describe(error)}"
+
+
+def _short(path: Path) -> str:
+    """A path as the user would type it here."""
+    with suppress(ValueError, OSError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
 
 
 def say(line: str) -> None:

@@ -72,6 +72,7 @@ class Job:
     block: ClassVar[int | None] = None
     _parameters: ClassVar[dict[str, Parameter]] = {}
     _seed: int = 0
+    _set_up_for: str = ""
     indices: range = range(0)
     run_dir: Path | None = None
 

@@ -185,7 +185,9 @@ def launch_command(
             crowded = n_ranks * _MOST_THREADS_PER_CORE > n_cores
             command += ["--oversubscribe"] if crowded else []
             command += ["--bind-to", "none"]
-        command += ["--with-ft", "ulfm"] if launcher.ulfm else []
+        # A rank that leaves with a status of its own is a dead rank like others.
+        ulfm = ["--with-ft", "ulfm", "--runtime-options", "error-nonzero-status=false"]
+        command += ulfm if launcher.ulfm else []
     return [*command, *program]
 
 

@@ -10,6 +10,7 @@ import traceback
 import types
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 
 from mpims.errors import UsageError, describe
@@ -71,6 +72,32 @@ def read_source(spec: str) -> JobSource:
     except UnicodeDecodeError as error:
         raise UsageError(f"cannot read {name}: it is not UTF-8 text (byte {error.start})") from None
     return JobSource(str(path.absolute()), class_name or None, text)
+
+
+def check_unchanged(source: JobSource) -> None:
+    """Refuse a job file that is no longer what it was when `source` was read.
+
+    Raises
+    ------
+    UsageError
+        It has changed; the text names the first line that did.
+    """
+    if source.text is None:
+        return
+    try:
+        text = Path(source.name).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return  # it is gone: what was kept of it will do
+    if text == source.text:
+        return
+    before, after = source.text.splitlines(), text.splitlines()
+    n_same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False)))
+    was = repr(before[n_same].strip()) if n_same < len(before) else "not there"
+    now = repr(after[n_same].strip()) if n_same < len(after) else "gone"
+    raise UsageError(
+        f"cannot resume: {source.name} has changed since the run began: line {n_same + 1} is {now}, "
+        f"was {was}; put it back as it was, or start a new run"
+    )
 
 
 def _nearby(path: Path) -> str:

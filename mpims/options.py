@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from typing import Literal, get_args
 
 from mpims.core.policies import DEFAULT_POLICY, parse_policy
 from mpims.errors import UsageError
+
+OnError = Literal["abort", "skip"]
+"""What becomes of a run in which an item fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +27,23 @@ class RunOptions:
     timeout_s
         Seconds without a word after which a rank with work counts as hung and its items are given
         to another; a rank speaks at least once a block. None learns it from the measured blocks.
+    retries
+        A block that fails is tried so many times more, on another rank if there is one; then its items
+        alone, each as often.
+    on_error
+        What an item that fails alone does: ``"abort"`` ends the run, ``"skip"`` leaves the item out and
+        names it in ``failed.json``.
+    durability_s
+        Every so many seconds what is done is forced to the disk, so that a crash of the machine costs no
+        more; 0 forces every result, None leaves it to the system. A crash of the run itself costs none.
+    grace_s
+        A run that is asked to stop takes in what comes within this many seconds.
     seed
         Seed of the items' random numbers (`Job.rng`), at least 0.
     run_dir
         Where the run leaves its files. None makes ``runs/NAME-DATE-TIME``.
+    resume
+        Go on with the run in `run_dir` if there is one.
     quiet
         Say nothing but errors.
 
@@ -40,8 +57,13 @@ class RunOptions:
     chunk_min: int = 1
     chunk_max: int | None = None
     timeout_s: float | None = None
+    retries: int = 2
+    on_error: OnError = "abort"
+    durability_s: float | None = 1.0
+    grace_s: float = 10.0
     seed: int = 0
     run_dir: Path | None = None
+    resume: bool = False
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -57,5 +79,15 @@ class RunOptions:
             )
         if self.timeout_s is not None and not (isfinite(self.timeout_s) and self.timeout_s > 0):
             raise UsageError(f"the timeout must be above 0 seconds, found {self.timeout_s}")
+        if self.retries < 0:
+            raise UsageError(f"the retries must be at least 0, found {self.retries}")
+        if self.on_error not in get_args(OnError):
+            raise UsageError(f"on error there is abort or skip, found {self.on_error!r}")
+        if self.durability_s is not None and not self.durability_s >= 0:
+            raise UsageError(f"the durability must be at least 0 seconds, found {self.durability_s}")
+        if not (isfinite(self.grace_s) and self.grace_s >= 0):
+            raise UsageError(f"the grace must be at least 0 seconds, found {self.grace_s}")
+        if self.resume and self.run_dir is None:
+            raise UsageError("resume needs the run directory of the run to go on with")
         if self.seed < 0:
             raise UsageError(f"the seed must be at least 0, found {self.seed}")

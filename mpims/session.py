@@ -17,14 +17,14 @@ from mpims.errors import (
     UsageError,
     error_with_status,
 )
-from mpims.farm import Farm, Outcome, say
+from mpims.farm import Farm, Lead, Outcome, say
 from mpims.job import Job
 from mpims.loading import JobSource, load_job_class
 from mpims.options import RunOptions
-from mpims.runtime.master import GOODBYE_WAIT_S, end_workers
+from mpims.runtime.ending import end_workers
 from mpims.runtime.threads import one_thread
 from mpims.runtime.transport.base import Transport
-from mpims.runtime.wire import Kind, Start
+from mpims.runtime.wire import End, Kind, Start, encode_object
 from mpims.runtime.worker import Worker
 from mpims.world import find_world
 
@@ -42,20 +42,22 @@ def run(job: Job, **options: Any) -> Outcome | None:
     job
         The job.
     **options
-        The fields of `mpims.options.RunOptions`: policy, chunk_min, chunk_max, timeout_s, seed,
-        run_dir, quiet.
+        The fields of `mpims.options.RunOptions`: policy, chunk_min, chunk_max, timeout_s, retries,
+        on_error, durability_s, grace_s, seed, run_dir, resume, quiet.
 
     Returns
     -------
     Outcome or None
-        The outcome on rank 0; None on the others.
+        The outcome on rank 0, or on the rank that took over from it; None on the others.
 
     Raises
     ------
     UsageError
         The job, an option or the run directory is wrong; on every rank.
     RunFailed
-        The user's code failed, or the result could not be written; on every rank.
+        The user's code failed; on every rank.
+    Stopped
+        The run was stopped, or the disk is full; what is done is kept, and `resume` goes on from there.
 
     Examples
     --------
@@ -63,28 +65,45 @@ def run(job: Job, **options: Any) -> Outcome | None:
     >>> outcome = mpims.run(Squares(n=1000), policy="GSS")  # doctest: +SKIP
     """
     transport = connect()
-    if transport is not None and transport.rank > 0:
-        serve(transport, lambda start: job)
-        return None
+    if transport is not None:
+        served = serve(transport, lambda start: job)
+        if not isinstance(served, Lead):
+            return None
+        if served.start is not None:
+            options = {**options, "run_dir": Path(served.start.run_dir)}
+        return run_master(job, options, transport, lead=served if transport.lost else None)
     return run_master(job, options, transport)
 
 
-def serve(transport: Transport, make_job: Callable[[Start], Job]) -> bool:
-    """Compute for the master until the run ends; False if this rank was dismissed instead.
+def serve(transport: Transport, make_job: Callable[[Start], Job]) -> bool | Lead:
+    """Compute for the masters until the run ends.
+
+    Returns
+    -------
+    bool or Lead
+        True if a run has ended, False if this rank was dismissed before one began; a `Lead` if this
+        rank is the master now: rank 0 at once, another when all below it are dead.
 
     Raises
     ------
     MpimsError
         The error that the run ended with on the master.
     """
+    master = min(set(range(transport.size)) - transport.lost)
+    if master == transport.rank:
+        return Lead()
+    worker = Worker(transport, make_job, master)
     try:
         with one_thread():
-            end = Worker(transport, make_job).run()
+            end = worker.run()
+    except MpimsError as error:
+        transport.abandon(error.exit_status)
+        raise
     except BaseException:
         transport.abandon(ExitStatus.INTERNAL)  # or the others would wait for this rank for ever
         raise
-    if 0 in transport.lost:
-        transport.abandon(ExitStatus.FAILED)
+    if worker.must_lead:
+        return Lead(worker.start, worker.job, worker.items, tuple(worker.inheritance()))
     if end is not None and end.status:
         raise error_with_status(end.status, end.message, end.detail)
     return end is not None
@@ -107,8 +126,13 @@ def make_options(fields: dict[str, Any]) -> RunOptions:
     return RunOptions(**fields)
 
 
-def connect() -> MpiTransport | None:
+def connect(*, share: bool = True) -> MpiTransport | None:
     """The transport of this process's world, made once; None if it is alone.
+
+    Parameters
+    ----------
+    share
+        Whether the program may use the world for messages of its own.
 
     Raises
     ------
@@ -121,7 +145,7 @@ def connect() -> MpiTransport | None:
         return None
     from mpims.runtime.transport.mpi import world_transport
 
-    transport = world_transport()
+    transport = world_transport(share=share)
     if transport.size == 1:
         if world is not None and world.size > 1:
             raise UsageError(
@@ -134,8 +158,15 @@ def connect() -> MpiTransport | None:
 
 
 @contextmanager
-def telling_workers(transport: Transport | None) -> Iterator[None]:
-    """Whatever happens to the master, tell the workers how the run ended, and let none hang."""
+def telling_workers(transport: Transport | None, farm: list[Farm] | None = None) -> Iterator[None]:
+    """Whatever happens to the master, tell the workers how the run ended, and let none hang.
+
+    Parameters
+    ----------
+    farm
+        Where the run is put, if it comes to one: it knows who the ranks are. Without it only an error
+        ends the run: it is yet to begin.
+    """
     error: MpimsError | None = None
     try:
         yield
@@ -149,19 +180,29 @@ def telling_workers(transport: Transport | None) -> Iterator[None]:
         error = InternalError(f"{type(failure).__name__}: {failure}")
         raise
     finally:
-        if transport is not None:
-            silent = end_workers(transport, error)
+        if transport is not None and (farm is not None or error is not None):
+            processes = farm[0].processes if farm else {}
+            suspects = farm[0].suspects if farm else set()
+            silent = end_workers(transport, error, processes, suspects)
             if silent:
                 ranks = ", ".join(map(str, silent))
-                say(f"no answer from rank {ranks} {GOODBYE_WAIT_S:.0f} s after the end: it is ended")
+                say(f"no answer from rank {ranks} after the end: all ranks are ended")
                 transport.abandon(error.exit_status if error else ExitStatus.DONE)
 
 
-def dismiss_workers(transport: Transport | None) -> None:
-    """Let the workers of this program leave it."""
+def dismiss_workers(transport: Transport | None, ended: End | None = None) -> None:
+    """Let the workers of this program leave it.
+
+    Parameters
+    ----------
+    ended
+        How the last run ended, if the master died before it could tell all of them.
+    """
     if transport is not None:
-        for rank in range(1, transport.size):
-            transport.send(rank, Kind.DISMISS)
+        for rank in set(range(transport.size)) - transport.lost - {transport.rank}:
+            if ended is not None:
+                transport.send(rank, Kind.END, b"", encode_object(ended))
+            transport.send(rank, Kind.DISMISS, b"", encode_object(tuple(transport.lost)))
 
 
 def job_from_start(start: Start) -> Job:
@@ -175,8 +216,9 @@ def run_master(
     transport: Transport | None,
     source: JobSource | None = None,
     command: Sequence[str] = (),
+    lead: Lead | None = None,
 ) -> Outcome:
-    """Run a job as rank 0: with the workers of a transport, or alone.
+    """Run a job as its master: with the workers of a transport, or alone.
 
     Parameters
     ----------
@@ -184,15 +226,19 @@ def run_master(
         Where the other ranks get the job from; None if they have it.
     command
         What the user typed, for the manifest.
+    lead
+        What this rank has from the master before.
 
     Raises
     ------
     MpimsError
         As `run`.
     """
-    with telling_workers(transport):
+    farm: list[Farm] = []
+    with telling_workers(transport, farm):
         if not isinstance(job, Job):
             raise UsageError(f"run wants a job, found a {type(job).__name__}")
         if isinstance(options, dict):
             options = make_options(options)
-        return Farm(job, options, transport, source).run(command)
+        farm.append(Farm(job, options, transport, source, lead))
+        return farm[0].run(command)

@@ -11,8 +11,9 @@ import traceback
 from collections.abc import Sequence
 
 from mpims import __version__
-from mpims.cli import policies, run, tour
+from mpims.cli import policies, replay, resume, run, tour
 from mpims.errors import ExitStatus, InternalError, Interrupted, MpimsError, UsageError
+from mpims.farm import Lead
 from mpims.session import connect, dismiss_workers
 from mpims.world import STOP_SIGNAL, report_status
 
@@ -22,6 +23,7 @@ A task farm on MPI: many independent items of uneven cost, one NumPy kernel, any
   mpims run jobs/x.py                           one process
   mpims run jobs/x.py -n 4                      four ranks on this machine
   mpirun -n 4 python -m mpims run jobs/x.py     the same, your own launcher
+  mpims resume runs/x-20260101-120000           go on with a run that was stopped or died
   mpirun -n 4 python -m mpims                   a tour: does it work here, and how well?
 
 A job, in a file x.py:
@@ -38,8 +40,8 @@ Rank 0 hands the items out and takes the results in; the others compute. So N wo
 ranks: rank 0 sleeps most of the time and needs no core of its own.
 """
 EPILOG = """\
-exit status: 0 done, 1 failed, 2 wrong usage (nothing was computed), 70 a defect of mpims,
-130 stopped by the user
+exit status: 0 done, 1 failed, 2 wrong usage (nothing was computed), 3 done, but items failed and were
+skipped, 75 stopped and resumable, 70 a defect of mpims, 130 stopped before there was anything to resume
 """
 
 
@@ -61,27 +63,40 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mpims {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
-    for command in (run, policies, tour):
+    for command in (run, resume, replay, policies, tour):
         command.add_parser(commands)
     return parser
 
 
-def main_command(arguments: Sequence[str]) -> int:
-    """Run rank 0; give the status that this process is to exit with."""
+def main_command(arguments: Sequence[str], lead: Lead | None = None) -> int:
+    """Run rank 0; give the status that this process is to exit with.
+
+    Parameters
+    ----------
+    arguments
+        What the user typed.
+    lead
+        What this rank has from the master before, if it was not rank 0 from the start.
+    """
     for number in (signal.SIGTERM, STOP_SIGNAL):
         signal.signal(number, signal.default_int_handler)
     try:
-        status = _run(arguments)
+        status = _run(arguments, lead)
     except SystemExit as leaving:  # --help and --version
         status = leaving.code if isinstance(leaving.code, int) else ExitStatus.DONE
+    told = report_status(status, os.environ)
     with contextlib.suppress(MpimsError):
-        dismiss_workers(connect())
-    return report_status(status, os.environ)
+        transport = connect(share=False)
+        if transport is not None:
+            transport.exit_status = told
+        dismiss_workers(transport)
+    return told
 
 
-def _run(arguments: Sequence[str]) -> int:
+def _run(arguments: Sequence[str], lead: Lead | None) -> int:
     try:
         parsed = make_parser().parse_args(list(arguments) or ["tour"])
+        parsed.lead = lead
         status: int = parsed.command(parsed)
         sys.stdout.flush()
         return status

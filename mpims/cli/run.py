@@ -7,15 +7,18 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mpims.core.policies import DEFAULT_POLICY, POLICIES
-from mpims.errors import ExitStatus, UsageError
+from mpims.errors import UsageError
+from mpims.farm import Lead, Outcome
+from mpims.job import Job
 from mpims.launch import find_launcher, launch_command, run_ranks
-from mpims.loading import load_job_class, read_source
+from mpims.loading import JobSource, load_job_class, read_source
 from mpims.options import RunOptions
 from mpims.parameters import parse_settings
 from mpims.report.progress import TERMINAL, name_terminal
@@ -28,7 +31,8 @@ in this process.
 
 The result does not depend on the number of ranks, nor on the policy: it is the same to the last bit.
 What a run leaves is in its run directory: manifest.json, the result (result.npy, or result.pkl for
-Python objects) and summary.json.
+Python objects), summary.json, the journal that `mpims resume` goes on from, and failed.json if items
+were skipped.
 """
 
 
@@ -43,7 +47,6 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(command=run_command)
     add = parser.add_argument
     add("job", metavar="JOB", help="path.py, path.py:Class, or package.module:Class")
-    add("-n", dest="n_ranks", type=int, metavar="N", help="start N ranks here: one master, N-1 workers")
     add(
         "--set",
         dest="settings",
@@ -52,14 +55,33 @@ def add_parser(commands: Any) -> None:
         metavar="NAME=VALUE",
         help="set a parameter of the job (again for each)",
     )
+    add("--seed", type=int, default=0, metavar="S", help="seed of the items' random numbers; default 0")
+    add(
+        "--run-dir",
+        type=Path,
+        metavar="DIR",
+        help="where the run leaves its files, new or empty; default runs/NAME-DATE-TIME",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --run-dir if there is one, as `mpims resume` does",
+    )
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser, defaults: RunOptions | None = None) -> None:
+    """Add the options that do not change the result."""
+    known = defaults or RunOptions()
+    add = parser.add_argument
+    add("-n", dest="n_ranks", type=int, metavar="N", help="start N ranks here: one master, N-1 workers")
     add(
         "--policy",
-        default=DEFAULT_POLICY,
         metavar="NAME",
         help=f"how large the chunks are: {', '.join(POLICIES)} (CSS with a size: CSS:100); "
         f"default {DEFAULT_POLICY}; `mpims policies` shows their sizes",
     )
-    add("--chunk", default="1", metavar="MIN[:MAX]", help="items in a chunk at the least and at the most")
+    add("--chunk", metavar="MIN[:MAX]", help="items in a chunk at the least and at the most")
     add(
         "--timeout",
         dest="timeout_s",
@@ -69,12 +91,30 @@ def add_parser(commands: Any) -> None:
         "longest kernel call; default: learnt from the first results on, ten times the longest and at "
         "least 30 s",
     )
-    add("--seed", type=int, default=0, metavar="S", help="seed of the items' random numbers; default 0")
     add(
-        "--run-dir",
-        type=Path,
-        metavar="DIR",
-        help="where the run leaves its files, new or empty; default runs/NAME-DATE-TIME",
+        "--retries",
+        type=int,
+        metavar="K",
+        help=f"try what fails so many times more, on another rank if there is one; default {known.retries}",
+    )
+    add(
+        "--on-error",
+        choices=["abort", "skip"],
+        help="what an item that fails again and again does: end the run, or be left out and named in "
+        f"failed.json; default {known.on_error}",
+    )
+    add(
+        "--durability",
+        metavar="SECONDS",
+        help="force what is done to the disk this often (0: every result, off: leave it to the system), so "
+        "that a crash of the machine costs no more; a crash of the run alone costs nothing; default 1",
+    )
+    add(
+        "--grace",
+        dest="grace_s",
+        type=float,
+        metavar="SECONDS",
+        help=f"a run that is to stop takes in what comes within this time; default {known.grace_s:g}",
     )
     add("--json", action="store_true", help="print the summary as JSON, alone, on standard output")
     add("--quiet", action="store_true", help="say nothing but errors")
@@ -83,32 +123,58 @@ def add_parser(commands: Any) -> None:
 def run_command(arguments: argparse.Namespace) -> int:
     """Compute the job; give the exit status."""
     if arguments.n_ranks is not None and find_world(os.environ) is None:
-        return _launch(arguments)
-    transport = connect()
-    with telling_workers(transport):
-        if arguments.n_ranks not in (None, transport.size if transport else 1):
-            raise UsageError(
-                f"-n {arguments.n_ranks} under a launcher that started "
-                f"{transport.size if transport else 1} ranks: give the number to one of them only"
-            )
-        chunk_min, chunk_max = _parse_chunk(arguments.chunk)
-        options = RunOptions(
-            policy=arguments.policy,
-            chunk_min=chunk_min,
-            chunk_max=chunk_max,
-            timeout_s=arguments.timeout_s,
-            seed=arguments.seed,
-            run_dir=arguments.run_dir,
-            quiet=arguments.quiet,
+        return launch(arguments)
+
+    def prepare(lead: Lead | None) -> tuple[Job, RunOptions, JobSource]:
+        options = options_from(
+            arguments, RunOptions(seed=arguments.seed), run_dir=arguments.run_dir, resume=arguments.resume
         )
         source = read_source(arguments.job)
         job_class = load_job_class(source)
         job = job_class(**parse_settings(job_class.__name__, job_class._parameters, arguments.settings))
+        return job, options, source
+
+    return compute(arguments, prepare)
+
+
+def compute(
+    arguments: argparse.Namespace,
+    prepare: Callable[[Lead | None], tuple[Job, RunOptions, JobSource | None]],
+) -> int:
+    """Run what `prepare` gives as the master; give the exit status."""
+    transport = connect(share=False)
+    lead: Lead | None = arguments.lead
+    with telling_workers(transport):
+        n_ranks = transport.size if transport else 1
+        if arguments.n_ranks not in (None, n_ranks):
+            raise UsageError(
+                f"-n {arguments.n_ranks} under a launcher that started {n_ranks} ranks: "
+                "give the number to one of them only"
+            )
+        if lead is not None and lead.start is not None and lead.job is not None:
+            job, source = lead.job, lead.start.source
+            options = replace(lead.start.options, run_dir=Path(lead.start.run_dir))
+        else:
+            job, options, source = prepare(lead)
     with _standard_output_kept() if arguments.json else nullcontext():
-        outcome = run_master(job, options, transport, source, command=sys.argv)
+        outcome: Outcome = run_master(job, options, transport, source, command=sys.argv, lead=lead)
     if arguments.json:
         print(json.dumps(outcome.summary, indent=2))
-    return ExitStatus.DONE
+    return outcome.exit_status
+
+
+def options_from(arguments: argparse.Namespace, base: RunOptions, **fixed: Any) -> RunOptions:
+    """The options that were typed, in place of those of `base`."""
+    typed: dict[str, Any] = {
+        name: value
+        for name in ("policy", "timeout_s", "retries", "on_error", "grace_s")
+        if (value := getattr(arguments, name)) is not None
+    }
+    if arguments.chunk is not None:
+        typed["chunk_min"], typed["chunk_max"] = _parse_chunk(arguments.chunk)
+    if arguments.durability is not None:
+        typed["durability_s"] = _parse_durability(arguments.durability)
+    return replace(base, **typed, quiet=arguments.quiet, **fixed)
 
 
 @contextmanager
@@ -125,7 +191,7 @@ def _standard_output_kept() -> Iterator[None]:
         os.close(kept)
 
 
-def _launch(arguments: argparse.Namespace) -> int:
+def launch(arguments: argparse.Namespace) -> int:
     """Start the same command on ranks of its own."""
     if arguments.n_ranks < 1:
         raise UsageError(f"-n wants at least 1 rank, found {arguments.n_ranks}")
@@ -156,6 +222,15 @@ def _without_n(arguments: list[str]) -> list[str]:
         elif not (argument.startswith("-n") and argument[2:].lstrip("=").isdecimal()):
             kept.append(argument)
     return kept
+
+
+def _parse_durability(text: str) -> float | None:
+    if text in ("off", "none"):
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--durability wants a number of seconds or off, found {text!r}") from None
 
 
 def _parse_chunk(text: str) -> tuple[int, int | None]:

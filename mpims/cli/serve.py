@@ -5,28 +5,65 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import NoReturn
 
-from mpims.errors import ExitStatus, MpimsError
-from mpims.session import connect, job_from_start, serve
-from mpims.world import STOP_SIGNAL
+from mpims.errors import ExitStatus, MpimsError, Stopped
+from mpims.farm import Lead
+from mpims.runtime.wire import End
+from mpims.session import connect, dismiss_workers, job_from_start, serve
+from mpims.world import STOP_SIGNAL, report_status
 
 
 def serve_command() -> int:
-    """Serve run after run; the master tells the user what happened, and with which status."""
-    for number in (signal.SIGINT, STOP_SIGNAL):
+    """Serve run after run; the master tells the user what happened, and with which status.
+
+    If the master dies and this rank is the next, it does what rank 0 would have done.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, STOP_SIGNAL):
         signal.signal(number, signal.SIG_IGN)  # they reach every rank; the master decides
+    output = os.dup(1)
     os.dup2(2, 1)  # standard output is rank 0's, where --json prints
     try:
-        transport = connect()
+        transport = connect(share=False)
     except MpimsError:
         return ExitStatus.DONE  # rank 0 has the same error, and says so
+    _die_where_the_kernel_exits()
+    ended: End | None = None
     while transport is not None:
         try:
-            if not serve(transport, job_from_start):
-                break
+            served = serve(transport, job_from_start)
+        except Stopped as error:
+            print(f"mpims: {error.message}", file=sys.stderr, flush=True)
+            return error.exit_status
         except MpimsError as error:
-            if 0 in transport.lost:
-                if transport.rank == min(set(range(transport.size)) - transport.lost):
-                    print(f"mpims: {error.message}: the run ends", file=sys.stderr, flush=True)
-                return error.exit_status
+            ended = End(status=error.exit_status, message=error.message, detail=error.detail)
+            continue
+        if isinstance(served, Lead):
+            if served.start is None and ended is not None:  # it died after the end
+                dismiss_workers(transport, ended)
+                return report_status(ended.status, os.environ)
+            return _lead(served, output)
+        if not served:
+            break
+        ended = End(status=ExitStatus.DONE)
     return ExitStatus.DONE
+
+
+def _die_where_the_kernel_exits() -> None:
+    """Make ``os._exit`` in a kernel a death like others: launchers end all ranks if one just leaves."""
+    leave, rank = os._exit, os.getpid()
+
+    def die_or_leave(status: int) -> NoReturn:
+        if os.getpid() == rank:  # and no child of the kernel's
+            os.kill(rank, signal.SIGKILL)
+        leave(status)
+
+    vars(os)["_exit"] = die_or_leave
+
+
+def _lead(lead: Lead, output: int) -> int:
+    """Go on as the master would."""
+    from mpims.cli.main import main_command
+
+    os.dup2(output, 1)
+    return main_command(sys.argv[1:], lead)

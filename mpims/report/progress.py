@@ -26,6 +26,9 @@ class NoProgress:
     def update(self, n_done: int, n_joined: int, now: float) -> None:
         """So many items are done and so many workers have joined."""
 
+    def note(self, text: str) -> None:
+        """Something happened that the user wants to know."""
+
     def end(self) -> None:
         """The run is over."""
 
@@ -81,6 +84,11 @@ class TextProgress(NoProgress):
         if n_done:
             fields.append(f"{n_done / elapsed_s:,.4g} items/s")
         return fields
+
+    def note(self, text: str) -> None:
+        clear = "\r\x1b[K" if self._shown else ""
+        self._stream.write(f"{clear}mpims: {text}\n")
+        self._stream.flush()
 
     def end(self) -> None:
         if self._shown:

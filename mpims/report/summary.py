@@ -13,11 +13,11 @@ class Summary(TypedDict, total=False):
     Attributes
     ----------
     status : str
-        ``done``, ``failed`` or ``interrupted``.
+        ``done``, ``failed`` or ``stopped``.
     error : str
         What went wrong, if anything did.
     job : str
-    n_items, n_ranks, n_workers : int
+    n_items, n_done, n_ranks, n_workers : int
     policy : str
     n_chunks : int
         Chunks handed out, those handed out again included.
@@ -27,17 +27,25 @@ class Summary(TypedDict, total=False):
         Chunks moved from a rank that had not begun them to an idle one.
     n_duplicates : int
         Items whose result came when another's was there already.
+    n_split, n_twins : int
+        Chunks of which an idle rank took half at the end, or which it computed as well.
+    n_failures, n_skipped : int
+        Blocks that failed, each time they did; items given up.
     n_timeouts, n_lost : int
         Times a rank was silent past its deadline; ranks that died.
+    n_masters, n_resumed : int
+        Times another rank became the master; times the run was resumed.
     wall_s : float
         From the start on the workers to the last result.
+    workers_s : float
+        The same summed over the workers: what they could have computed.
     busy_s : dict of str to float
         For each computing rank the seconds in the kernel.
     hosts : dict of str to str
     master_cpu_s : float
         Processor time of the master's loop (with one rank: of everything).
     efficiency : float
-        Busy time of all workers over ``n_workers * wall_s``.
+        Busy time of all workers over ``workers_s``.
     imbalance : float
         Busy time of the busiest worker over the mean; 1.0 is even.
     result_file : str
@@ -49,6 +57,7 @@ class Summary(TypedDict, total=False):
     error: str
     job: str
     n_items: int
+    n_done: int
     n_ranks: int
     n_workers: int
     policy: str
@@ -56,9 +65,16 @@ class Summary(TypedDict, total=False):
     n_reissued: int
     n_recalled: int
     n_duplicates: int
+    n_split: int
+    n_twins: int
+    n_failures: int
+    n_skipped: int
     n_timeouts: int
     n_lost: int
+    n_masters: int
+    n_resumed: int
     wall_s: float
+    workers_s: float
     busy_s: dict[str, float]
     hosts: dict[str, str]
     master_cpu_s: float
@@ -68,18 +84,18 @@ class Summary(TypedDict, total=False):
     result_digest: str
 
 
-def balance(busy_s: list[float], n_workers: int, wall_s: float) -> tuple[float, float]:
-    """Efficiency and imbalance, from each worker's busy seconds.
+def balance(busy_s: list[float], workers_s: float) -> tuple[float, float]:
+    """Efficiency and imbalance, from each worker's busy seconds and what all had together.
 
     Examples
     --------
-    >>> balance([3.0, 1.0], 2, 4.0)
+    >>> balance([3.0, 1.0], 8.0)
     (0.5, 1.5)
     """
     total = sum(busy_s)
-    if not total or not wall_s:
+    if not total or not workers_s:
         return 0.0, 1.0
-    return total / (n_workers * wall_s), max(busy_s) * n_workers / total
+    return total / workers_s, max(busy_s) * len(busy_s) / total
 
 
 def summary_lines(summary: Summary, result: Any) -> list[str]:
@@ -88,7 +104,11 @@ def summary_lines(summary: Summary, result: Any) -> list[str]:
     for key, noun in (
         ("n_reissued", "reissued"),
         ("n_duplicates", "items computed twice"),
+        ("n_timeouts", "timeouts"),
         ("n_lost", "ranks lost"),
+        ("n_masters", "masters lost"),
+        ("n_resumed", "times resumed"),
+        ("n_failures", "failures"),
     ):
         if summary.get(key):
             counted.append(f"{summary[key]:,} {noun}")  # type: ignore[literal-required]
@@ -101,6 +121,8 @@ def summary_lines(summary: Summary, result: Any) -> list[str]:
     ]
     if summary["n_ranks"] == 1:
         del lines[1]
+    if summary.get("n_skipped"):
+        lines.append(f"{summary['n_skipped']:,} items failed and were skipped: failed.json names them")
     shown = shorten(repr(result) if not hasattr(result, "shape") else array_text(result))
     lines.append(f"result {shown}")
     lines.append(f"sha256 {summary['result_digest']}")

@@ -4,13 +4,13 @@
 
     transport --message--> Master --event, now--> Scheduler
                              |                        |
-                    results, ranks <----actions-------+
+           checkpoint, ranks <----actions-------------+
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,27 +19,38 @@ from mpims.core.events import (
     Assign,
     ChunkDone,
     ChunkFailed,
+    Drain,
     Event,
     Finish,
     GiveUp,
+    Hire,
+    MasterAway,
     Recall,
     Record,
+    Skip,
+    Stop,
+    StopRequested,
     Tick,
+    Trim,
+    WorkerDrained,
     WorkerJoined,
     WorkerLost,
+    WorkerSpoke,
 )
 from mpims.core.scheduler import Scheduler
-from mpims.errors import ExitStatus, MpimsError, RunFailed, UsageError
+from mpims.errors import MpimsError, RunFailed, Stopped, UsageError
+from mpims.processes import Process, is_alive
 from mpims.report.progress import NoProgress
 from mpims.runtime.parts import ResultError
-from mpims.runtime.transport.base import Transport
+from mpims.runtime.stopping import StopSignals
+from mpims.runtime.transport.joint import JointTransport
 from mpims.runtime.wire import (
-    End,
     Failed,
     Joined,
     Kind,
     Message,
     ResultHead,
+    SkippedItem,
     Start,
     decode_object,
     decode_payload,
@@ -47,13 +58,23 @@ from mpims.runtime.wire import (
     encode_assign,
     encode_object,
     encode_recall,
+    encode_trim,
 )
+from mpims.runtime.worker import Worker
+from mpims.storage.checkpoint import Checkpoint, Failure
 from mpims.storage.results import Results
 
 LONGEST_WAIT_S = 1.0
 """The master looks around at least this often."""
-GOODBYE_WAIT_S = 5.0
-"""After the end, workers have this long to finish the block that they are in."""
+AWAY_S = 2.0
+"""A step that takes so much longer than it may says that the master itself was suspended."""
+TICK_LATENESS_S = 0.05
+"""Messages that are waiting are read before a deadline is judged, but for no longer than this."""
+NOTE_INTERVAL_S = 0.5
+"""Figures for a master to come are noted this often."""
+LIVENESS_INTERVAL_S = 0.25
+LIVENESS_COST_S = 0.01
+"""Whether the processes of this host live is looked at this often, or less often the more there are."""
 
 
 @dataclass(slots=True)
@@ -61,7 +82,7 @@ class WorkerRecord:
     """What is known of one worker, for messages and the summary."""
 
     host: str
-    pid: int
+    process: Process
     busy_s: float = 0.0
 
 
@@ -83,41 +104,60 @@ class Master:
         The way to the workers.
     scheduler
         The state machine, new.
-    results
+    checkpoint, results
         Where results go.
     identity
         Number and digest of the items as the master sees them.
     job
         The job as text, to compare.
     workers
-        The ranks that compute.
-    alone
-        The worker is this process itself: to the user, both are rank 0.
+        The ranks that compute; the master's own, if it is one of them, in this process.
+    hire
+        Makes a worker in this process when no other rank is left.
+    stop_signals, grace_s
+        Tells whether the run is to stop; and how long it then waits for results.
+    joined
+        Called when ranks have joined, after the last and now and then.
+    stats
+        Gives the figures to be noted for a master to come.
     progress
         Is told how far the run is.
     """
 
     def __init__(
         self,
-        transport: Transport,
+        transport: JointTransport,
         scheduler: Scheduler,
+        checkpoint: Checkpoint,
         results: Results,
         *,
         identity: tuple[int, str],
         job: str,
         workers: Sequence[int],
-        alone: bool = False,
+        hire: Callable[[bool], Worker],
+        stop_signals: StopSignals,
+        grace_s: float = 10.0,
+        joined: Callable[[], None] = lambda: None,
+        stats: Callable[[], Mapping[str, Any]] = dict,
         progress: NoProgress | None = None,
     ) -> None:
         self._transport = transport
         self._scheduler = scheduler
+        self._checkpoint = checkpoint
         self._results = results
         self._identity = identity
         self._job = job
         self._workers = workers
-        self._alone = alone
+        self._hire = hire
+        self._own: Worker | None = None
+        self._stop_signals = stop_signals
+        self._grace_s = grace_s
+        self._is_stopping = False
+        self._joined = joined
+        self._stats = stats
         self._progress = progress or NoProgress()
-        self._began = 0.0
+        self._skipped: dict[int, list[SkippedItem]] = {}  # attempt -> items given up in its next result
+        self._began = self._stepped = self._noted = self._checked = 0.0
         self._cpu_began = 0.0
         self.record = MasterRecord()
         self.ended = False
@@ -125,14 +165,22 @@ class Master:
 
     # ------------------------------------------------------------------ the loop
 
-    def begin(self, start: Start) -> None:
-        """Send the job to the workers."""
+    def begin(self, start: Start, inheritance: Sequence[Message] = ()) -> None:
+        """Send the job to the workers, and take in what was computed for the master before."""
         self._began, self._cpu_began = time.monotonic(), time.process_time()
+        self._stepped = self._noted = self._checked = self._began
         self._progress.begin(self._identity[0], len(self._workers), self._began)
         self._transport.place = self._place
-        buffers = encode_object(start)
+        self._start_buffers = encode_object(start)
         for rank in self._workers:
-            self._transport.send(rank, Kind.START, b"", buffers)
+            self._transport.send(rank, Kind.START, b"", self._start_buffers)
+        if self._transport.rank in self._workers:
+            self._own = self._hire(False)
+        if self._scheduler.ledger.complete:
+            self.ended = True
+        for message in inheritance:
+            self._handle(message, self._began)
+        self._send_event(Tick(), self._began)
 
     def run(self) -> None:
         """Loop until the run has ended."""
@@ -141,22 +189,65 @@ class Master:
             timeout_s = LONGEST_WAIT_S
             if deadline is not None:
                 timeout_s = max(0.0, min(timeout_s, deadline - time.monotonic()))
+            if self._own is not None:
+                self._own.step(0.0)
+                timeout_s = 0.0 if self._own.has_work else min(timeout_s, 0.01)
             self.step(timeout_s)
 
     def step(self, timeout_s: float) -> None:
         """Take in one message, waiting for it at most that long, and do what follows."""
         message = self._transport.receive(timeout_s, self._scheduler.all_have_next)
         now = time.monotonic()
+        away_s = now - self._stepped - timeout_s
+        if away_s > AWAY_S:
+            self._send_event(MasterAway(away_s), now)
+        self._stepped = now
         if message is not None:
             self._handle(message, now)
-        if message is None or (self._scheduler.next_deadline() or now + 1) <= now:
-            self._perform(self._scheduler.handle(Tick(), now))
+        due = self._scheduler.next_deadline()
+        if message is None or (due is not None and due + TICK_LATENESS_S <= now):
+            self._look_around(now)
         self._progress.update(self._scheduler.ledger.done.size, len(self._scheduler.workers), now)
+
+    def _look_around(self, now: float) -> None:
+        """What is to be done when there is time, or now and then."""
+        if self._stop_signals.requested_at is not None and not self._is_stopping:
+            self._is_stopping = True
+            self._send_event(StopRequested(self._grace_s), now)
+        self._send_event(Tick(), now)
+        if self.ended:
+            return
+        if now - self._checked > max(LIVENESS_INTERVAL_S, LIVENESS_COST_S * len(self.record.workers)):
+            self._checked = now
+            self._look_for_dead(now)
+        try:
+            if now - self._noted > NOTE_INTERVAL_S:
+                self._noted = now
+                self._checkpoint.note(self._stats())
+            self._checkpoint.poll(now)
+        except MpimsError as error:
+            self.fail(error)
+
+    def _look_for_dead(self, now: float) -> None:
+        """Find ranks of this host that have left without MPI noticing, as by ``os._exit``."""
+        if not self._transport.survives_deaths:
+            return
+        for rank, worker in self.record.workers.items():
+            if rank not in self._transport.lost and is_alive(worker.process) is False:
+                self._transport.lose(rank)
+                self._send_event(WorkerLost(rank), now)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._began
 
     def stop(self) -> None:
         """Close the record; what still arrives is no longer received into the result."""
         self._progress.end()
         self._transport.place = None
+        if self._own is not None:
+            self._own.close()
         self.record.wall_s = time.monotonic() - self._began
         self.record.cpu_s = time.process_time() - self._cpu_began
 
@@ -173,26 +264,36 @@ class Master:
             self._on_result(message, now)
         elif kind is Kind.JOINED:
             self._on_joined(rank, decode_object(message.buffers), now)
+        elif kind is Kind.PING:
+            self._transport.send(rank, Kind.PONG)
+            self._send_event(WorkerSpoke(rank), now)
         elif kind is Kind.FAILED:
             self._on_failed(rank, decode_object(message.buffers), now)
+        elif kind is Kind.SKIPPED:
+            attempt, items = decode_object(message.buffers)
+            self._skipped[attempt] = items
+        elif kind is Kind.DRAINED:
+            self._send_event(WorkerDrained(rank), now)
         elif kind is Kind.LOST:
             self._send_event(WorkerLost(rank), now)
 
     def _on_result(self, message: Message, now: float) -> None:
         head = decode_result_head(message.head)
-        self.record.workers[message.source].busy_s += head.busy_s
-        payload = decode_payload(head.array, message.buffers)
-        event = ChunkDone(
-            message.source,
-            head.attempt,
-            head.start,
-            head.stop,
-            head.busy_s,
-            head.longest_block_s,
-            self._results.units(payload),
-        )
+        worker = self.record.workers.get(message.source)
+        if worker is not None:
+            worker.busy_s += head.busy_s
         try:
-            self._perform(self._scheduler.handle(event, now), head, payload)
+            payload = decode_payload(head.array, message.buffers)
+            event = ChunkDone(
+                message.source,
+                head.attempt,
+                head.start,
+                head.stop,
+                head.busy_s,
+                head.longest_block_s,
+                self._results.units(payload),
+            )
+            self._perform(self._scheduler.handle(event, now), head, payload, message)
         except ResultError as error:
             items = _items_text(head.start, head.stop, head.attempt, self._where(message.source))
             self.fail(RunFailed(f"{items} failed: {error}"))
@@ -200,7 +301,7 @@ class Master:
             self.fail(error)
 
     def _on_joined(self, rank: int, joined: Joined, now: float) -> None:
-        self.record.workers[rank] = WorkerRecord(joined.host, joined.pid)
+        self.record.workers[rank] = WorkerRecord(joined.host, joined.process)
         where = self._where(rank)
         if joined.job != self._job:
             self.fail(
@@ -219,7 +320,8 @@ class Master:
                 )
             )
         else:
-            self._send_event(WorkerJoined(rank), now)
+            self._send_event(WorkerJoined(rank, joined.holding), now)
+            self._joined()
 
     def _on_failed(self, rank: int, failed: Failed, now: float) -> None:
         if failed.is_usage:
@@ -227,21 +329,24 @@ class Master:
         elif failed.attempt == 0:
             self.fail(RunFailed(f"{failed.reason} (on {self._where(rank)})", failed.detail))
         else:
-            items = _items_text(failed.start, failed.stop, failed.attempt, self._where(rank))
             event = ChunkFailed(
                 rank,
                 failed.attempt,
                 failed.start,
                 failed.stop,
-                f"{items} failed: {failed.reason}",
+                failed.reason,
                 failed.detail,
+                failed.is_final,
             )
-            self._send_event(event, now)
+            items = _items_text(failed.start, failed.stop, failed.attempt, self._where(rank))
+            for action in self._scheduler.handle(event, now):
+                if isinstance(action, GiveUp):
+                    action = GiveUp(f"{items} failed: {action.reason}", action.detail)
+                self._perform([action])
 
     def _where(self, rank: int) -> str:
         worker = self.record.workers.get(rank)
-        name = f"rank {0 if self._alone else rank}"
-        return f"{name} ({worker.host})" if worker else name
+        return f"rank {rank} ({worker.host})" if worker else f"rank {rank}"
 
     def _place(self, source: int, kind: Kind, head: bytes, sizes: Sequence[int]) -> list[memoryview] | None:
         """Receive the results of items that are still needed straight into their place."""
@@ -260,49 +365,74 @@ class Master:
     # ------------------------------------------------------------------- actions
 
     def _send_event(self, event: Event, now: float) -> None:
-        self._perform(self._scheduler.handle(event, now))
+        try:
+            self._perform(self._scheduler.handle(event, now))
+        except MpimsError as error:
+            self.fail(error)
 
     def _perform(
-        self, actions: Sequence[Action], head: ResultHead | None = None, payload: Any = None
+        self,
+        actions: Sequence[Action],
+        head: ResultHead | None = None,
+        payload: Any = None,
+        message: Message | None = None,
     ) -> None:
+        send = self._transport.send
         for action in actions:
             if isinstance(action, Assign):
-                self._transport.send(
-                    action.rank, Kind.ASSIGN, encode_assign(action.attempt, action.start, action.stop)
-                )
+                self._checkpoint.assigned(action.start, action.stop)
+                head_bytes = encode_assign(action.attempt, action.start, action.stop, action.care)
+                send(action.rank, Kind.ASSIGN, head_bytes)
             elif isinstance(action, Record):
                 assert head is not None
-                self._results.commit(head, payload, action.ranges)
+                assert message is not None
+                failures = self._failures(message.source, head, action)
+                self._checkpoint.commit(head, payload, message.buffers, action.ranges, failures)
             elif isinstance(action, Recall):
-                self._transport.send(action.rank, Kind.RECALL, encode_recall(action.attempt))
+                send(action.rank, Kind.RECALL, encode_recall(action.attempt))
+            elif isinstance(action, Trim):
+                send(action.rank, Kind.TRIM, encode_trim(action.attempt, action.stop))
+            elif isinstance(action, Drain):
+                send(action.rank, Kind.DRAIN)
+            elif isinstance(action, Skip):
+                self._skip(action)
+            elif isinstance(action, Hire):
+                self._hire_own()
             elif isinstance(action, GiveUp):
                 self.fail(RunFailed(action.reason, action.detail))
+            elif isinstance(action, Stop):
+                self.fail(Stopped("stopped"))
             elif isinstance(action, Finish):
                 self.ended = True
 
+    def _failures(self, rank: int, head: ResultHead, action: Record) -> list[Failure]:
+        """The items of a result that were given up, if it is this result that counts."""
+        skipped = self._skipped.pop(action.attempt, None)
+        if skipped is None:
+            return []
+        host = self.record.workers[rank].host if rank in self.record.workers else ""
+        failures = [Failure(s.item, s.n_tries, rank, host, s.reason, s.detail) for s in skipped]
+        return [f for f in failures if any(start <= f.item < stop for start, stop in action.ranges)]
 
-def end_workers(transport: Transport, error: MpimsError | None) -> list[int]:
-    """Tell the workers that the run has ended and wait for their goodbyes; give the silent ones.
+    def _skip(self, action: Skip) -> None:
+        """Commit an item that was given up."""
+        worker = self.record.workers.get(action.rank)
+        failure = Failure(
+            action.item,
+            action.n_tries,
+            action.rank,
+            worker.host if worker else "",
+            action.reason,
+            action.detail,
+        )
+        head = ResultHead(0, action.item, action.item + 1, 0.0, 0.0, None)
+        self._checkpoint.commit(head, None, (), ((action.item, action.item + 1),), [failure])
 
-    What they had sent before is taken in and dropped, so that nothing of this run is under way
-    when the next begins.
-    """
-    end = End(status=ExitStatus.DONE)
-    if error is not None:
-        end = End(status=error.exit_status, message=error.message, detail=error.detail)
-    buffers = encode_object(end)
-    waiting = set(range(1, transport.size)) - transport.lost
-    for rank in waiting:
-        transport.send(rank, Kind.END, b"", buffers)
-    deadline = time.monotonic() + GOODBYE_WAIT_S
-    while waiting:
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            break
-        message = transport.receive(left_s)
-        if message is not None and message.kind in (Kind.GOODBYE, Kind.LOST):
-            waiting.discard(message.source)
-    return sorted(waiting)
+    def _hire_own(self) -> None:
+        """Compute in this process, which is the only one left: in a child, for this one is needed."""
+        self._own = self._hire(True)
+        self._transport.send(self._transport.rank, Kind.START, b"", self._start_buffers)
+        self._progress.note("no rank is left to compute: the master does")
 
 
 def _items_text(start: int, stop: int, attempt: int, where: str) -> str:

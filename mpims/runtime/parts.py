@@ -26,6 +26,9 @@ class Part(Protocol):
     def add(self, start: int, stop: int, results: Any) -> None:
         """Take in the results of items ``[start, stop)``, one block."""
 
+    def add_items(self, start: int, stop: int, results: dict[int, Any]) -> None:
+        """Take in a block of which each item was computed alone; some may be missing, not all."""
+
     def take(self) -> Any:
         """Give what is to be sent, and begin again."""
 
@@ -62,6 +65,19 @@ class GatherPart:
         self._arrays.append(packed.copy() if packed is results or packed.base is not None else packed)
         self.n_bytes += packed.nbytes
 
+    def add_items(self, start: int, stop: int, results: dict[int, Any]) -> None:
+        packed = {item: self._output.pack(result) for item, result in results.items()}
+        arrays = {item: row for item, row in packed.items() if not isinstance(row, list)}
+        forms = {(row.dtype, row.shape[1:]) for row in arrays.values()}
+        if len(arrays) == len(packed) and len(forms) == 1:
+            dtype, shape = forms.pop()
+            rows = np.zeros((stop - start, *shape), dtype)
+            for item, row in arrays.items():
+                rows[item - start] = row[0]
+            self.add(start, stop, rows)
+        else:
+            self.add(start, stop, [packed[i][0] if i in packed else None for i in range(start, stop)])
+
     def take(self) -> npt.NDArray[Any] | list[Any]:
         arrays, objects = self._arrays, self._list
         self._arrays, self._list, self.n_bytes = [], [], 0
@@ -84,6 +100,12 @@ class ReducePart:
 
     def add(self, start: int, stop: int, results: Any) -> None:
         self._forest.add(Node(0, start // self._block), self._output.fold(results))
+
+    def add_items(self, start: int, stop: int, results: dict[int, Any]) -> None:
+        if all(isinstance(result, np.ndarray) for result in results.values()):
+            self.add(start, stop, np.concatenate(list(results.values())))
+        else:
+            self.add(start, stop, [result[0] for result in results.values()])
 
     def take(self) -> tuple[list[tuple[int, int]], list[Any]]:
         taken = self._forest.take()

@@ -17,6 +17,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from mpims.core.events import Care, Held
+from mpims.options import RunOptions
+from mpims.processes import Process
+
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """What a transport carries: contiguous bytes."""
 
@@ -40,6 +44,15 @@ class Kind(IntEnum):
     GOODBYE = 8  # W -> M  nothing more comes from me in this run
     DISMISS = 9  # M -> W  leave the program
     LOST = 10  # from the transport itself: that rank is dead
+    TRIM = 11  # M -> W  end that attempt earlier
+    SKIPPED = 12  # W -> M  items of the block that follows, given up
+    PING = 13  # W -> M  are you there? I am
+    PONG = 14  # M -> W  I am here
+    CLOSING = 15  # M -> W  nothing more to compute; do not wonder at my silence
+    DRAIN = 16  # M -> W  deliver what you have, drop the rest
+    DRAINED = 17  # W -> M  I hold nothing more
+    FENCE = 18  # M -> W  kill that rank, of your host: it does not answer
+    FENCED = 19  # W -> M  it is no more (or: it is not to be killed from here)
 
 
 class Message(NamedTuple):
@@ -53,20 +66,41 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Everything a worker needs to compute; `source` is None where it has the job already."""
+    """Everything that a rank needs to compute, or to go on as the master.
+
+    Attributes
+    ----------
+    source
+        The job's definition; None where the ranks have it already.
+    run_id
+        The run, however often it is resumed.
+    epoch
+        How many masters it had before this one.
+    run_dir
+        The run directory.
+    command
+        What the user typed.
+    master
+        Who the master is.
+    """
 
     source: Any
     parameters: dict[str, Any]
-    seed: int
-    report_interval_s: float
+    options: RunOptions
+    run_id: str
+    epoch: int
+    run_dir: str
+    command: tuple[str, ...]
+    master: Process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joined:
-    """Who a worker is and what it sees as the items."""
+    """Who a worker is, what it sees as the items, and what an earlier master gave it."""
 
     host: str
-    pid: int
+    process: Process
+    holding: tuple[Held, ...]
     n_items: int
     items_digest: str
     job: str
@@ -74,23 +108,45 @@ class Joined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """Where the user's code failed on a worker, and its traceback."""
+    """Where the user's code failed on a worker, and its traceback.
+
+    Attempt 0 stands for all before the first. `is_final`: an item, tried alone as often as may be.
+    """
 
     attempt: int
     start: int
     stop: int
     reason: str
     detail: str
-    is_usage: bool
+    is_usage: bool = False
+    is_final: bool = False
+
+
+class SkippedItem(NamedTuple):
+    """An item that was given up: after how many tries, and why the last one failed."""
+
+    item: int
+    n_tries: int
+    reason: str
+    detail: str
+
+
+class Fence(NamedTuple):
+    """A rank that does not answer, and the signal that is to end it."""
+
+    rank: int
+    process: Process
+    signal: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How the run ended: status 0, or that of an error with its text."""
+    """How the run ended: status 0, or that of an error with its text; `lost` ranks are dead."""
 
     status: int
     message: str = ""
     detail: str = ""
+    lost: tuple[int, ...] = ()
 
 
 class ResultHead(NamedTuple):
@@ -111,19 +167,21 @@ class ArrayHead(NamedTuple):
     shape: tuple[int, ...]
 
 
-_ASSIGN = struct.Struct("<qqq")
+_ASSIGN = struct.Struct("<qqqB")
 _RECALL = struct.Struct("<q")
+_TRIM = struct.Struct("<qq")
 _RESULT = struct.Struct("<qqqdd")
 
 
-def encode_assign(attempt: int, start: int, stop: int) -> bytes:
+def encode_assign(attempt: int, start: int, stop: int, care: Care) -> bytes:
     """Make the head of an ASSIGN."""
-    return _ASSIGN.pack(attempt, start, stop)
+    return _ASSIGN.pack(attempt, start, stop, care)
 
 
-def decode_assign(head: bytes) -> tuple[int, int, int]:
-    """Read an ASSIGN: the attempt's number, start and stop."""
-    return _ASSIGN.unpack(head)
+def decode_assign(head: bytes) -> tuple[int, int, int, Care]:
+    """Read an ASSIGN: the attempt's number, start, stop, and how carefully."""
+    attempt, start, stop, care = _ASSIGN.unpack(head)
+    return attempt, start, stop, Care(care)
 
 
 def encode_recall(attempt: int) -> bytes:
@@ -135,6 +193,17 @@ def decode_recall(head: bytes) -> int:
     """Read a RECALL: the attempt's number."""
     number: int = _RECALL.unpack(head)[0]
     return number
+
+
+def encode_trim(attempt: int, stop: int) -> bytes:
+    """Make the head of a TRIM."""
+    return _TRIM.pack(attempt, stop)
+
+
+def decode_trim(head: bytes) -> tuple[int, int]:
+    """Read a TRIM: the attempt's number and its new stop."""
+    attempt, stop = _TRIM.unpack(head)
+    return attempt, stop
 
 
 def encode_result(

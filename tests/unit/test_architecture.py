@@ -19,7 +19,7 @@ NAMES = [str(path.relative_to(PACKAGE.parent)) for path in FILES]
 
 LAYERS = [
     ["core", "errors"],
-    ["job", "outputs", "options", "parameters", "loading", "digest"],
+    ["job", "outputs", "options", "parameters", "loading", "digest", "processes"],
     ["runtime", "storage", "report"],
     ["session", "farm", "simulate", "executor", "launch", "world", "slurm"],
     ["cli"],
@@ -52,6 +52,9 @@ CATCH_ALL = {
     ("mpims/loading.py", "_run"): "the user's file is run",
     ("mpims/runtime/items.py", "resolve_items"): "the user's items() is called",
     ("mpims/runtime/items.py", "items_identity"): "the user's items are taken apart by their own methods",
+    ("mpims/runtime/isolation.py", "IsolatedBlocks._answered"): "the user's objects are unpickled",
+    ("mpims/runtime/isolation.py", "_run_child"): "the top of a forked child",
+    ("mpims/runtime/isolation.py", "_compute_block"): "the user's kernel is called, its results pickled",
     ("mpims/runtime/worker.py", "Worker._start"): "the user's setup() is called",
     ("mpims/runtime/worker.py", "Worker._compute_block"): "the user's kernel is called",
     ("mpims/runtime/worker.py", "Worker._report"): "the user's objects are pickled by their own methods",

@@ -28,6 +28,10 @@ class Transport(ABC):
         The name of this rank's node.
     lost : set of int
         Ranks known to be dead; what is sent to them is dropped.
+    survives_deaths : bool
+        Whether the others go on when a rank dies. Where they do not, the launcher ends all.
+    exit_status : int
+        The status that this process is to end with.
     place : callable or None
         Asked for the memory that the buffers of an arriving message are received into.
     """
@@ -36,6 +40,8 @@ class Transport(ABC):
     size: int
     host: str
     lost: set[int]
+    survives_deaths: bool = False
+    exit_status: int = 0
     place: Place | None = None
 
     @abstractmethod
@@ -48,6 +54,10 @@ class Transport(ABC):
 
         `relaxed` says that nobody waits for an answer to it: the core may be given away for longer.
         """
+
+    def lose(self, rank: int) -> None:
+        """Take a rank for dead that the transport has not noticed."""
+        self.lost.add(rank)
 
     @property
     @abstractmethod

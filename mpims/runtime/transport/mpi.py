@@ -14,9 +14,13 @@ import atexit
 import os
 import platform
 import struct
+import sys
+import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
+from os import _exit as leave_at_once
 from typing import Any
 
 import mpi4py
@@ -37,6 +41,7 @@ _FRAME = struct.Struct("<HH")  # number of buffers; bytes of the head, or that w
 _INLINE = 0x8000
 _SIZE = struct.Struct("<Q")
 _ABORT_STATUS = 75
+_NOTICE_S = 1.0  # a death is noticed in some hundredths of it, if at all
 
 
 class MpiTransport(Transport):
@@ -45,20 +50,18 @@ class MpiTransport(Transport):
     Parameters
     ----------
     comm
-        The communicator; its error handler is set to return errors. None takes a duplicate of
-        COMM_WORLD, which every rank must then do.
+        The communicator; its error handler is set to return errors.
     """
 
-    def __init__(self, comm: MPI.Intracomm | None = None) -> None:
-        self._comm = MPI.COMM_WORLD.Dup() if comm is None else comm
+    def __init__(self, comm: MPI.Intracomm) -> None:
+        self._comm = comm
         self._comm.Set_errhandler(MPI.ERRORS_RETURN)
         self.rank = self._comm.rank
         self.size = self._comm.size
         self.host = platform.node()
-        self._has_ulfm = os.environ.get("OMPI_MCA_mpi_ft_enable") == "1"  # noqa: SIM112
+        self.survives_deaths = self._has_ulfm = os.environ.get("OMPI_MCA_mpi_ft_enable") == "1"  # noqa: SIM112
         if self._has_ulfm:
-            # After a death, MPI_Finalize may hang in a rank that has not acknowledged it.
-            atexit.register(self._comm.Ack_failed, self._comm.size)
+            atexit.register(self._leave)
         self._waiting = Waiting()
         self._status = MPI.Status()
         self._frame = bytearray(_MAX_FRAME_BYTES)
@@ -207,17 +210,44 @@ class MpiTransport(Transport):
         if error.Get_error_class() not in _DEATHS:
             raise error
         self._comm.Ack_failed(self._comm.size)
-        failed = self._comm.Get_failed()
-        ranks = MPI.Group.Translate_ranks(failed, None, self._comm.Get_group())
-        for rank in ranks:
+        ranks = self._failed_ranks()
+        if error.Get_error_class() == MPI.ERR_IN_STATUS and not ranks:
+            raise error  # something else is wrong with one of the requests
+        for rank in sorted(ranks):
             if rank not in self.lost:
-                self.lost.add(rank)
-                self._arriving.pop(rank, None)
+                self.lose(rank)
                 self._ready.append(Message(Kind.LOST, rank, b"", []))
+
+    def _leave(self) -> None:
+        """See that this process can end.
+
+        MPI_Finalize hangs in a rank that has not acknowledged a death; and where MPI never notices it, as
+        with a rank that left by exit(), there is no way but to leave without.
+        """
+        deadline = time.monotonic() + _NOTICE_S
+        while True:
+            self._comm.Ack_failed(self._comm.size)
+            if self.lost <= self._failed_ranks():
+                return
+            if time.monotonic() > deadline:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                leave_at_once(self.exit_status)
+            with suppress(MPI.Exception):
+                self._comm.Iprobe(MPI.ANY_SOURCE, MPI.ANY_TAG)  # lets MPI look around
+            time.sleep(_NOTICE_S / 100)
+
+    def _failed_ranks(self) -> set[int]:
+        failed = self._comm.Get_failed()
+        return set(MPI.Group.Translate_ranks(failed, None, self._comm.Get_group()))
 
     def abandon(self, status: int) -> None:
         # Under ULFM, Abort(0) with a stopped rank left over hangs the launcher.
         atexit.register(self._comm.Abort, status or (_ABORT_STATUS if self._has_ulfm else 0))
+
+    def lose(self, rank: int) -> None:
+        super().lose(rank)
+        self._arriving.pop(rank, None)
 
     def library(self) -> str:
         return MPI.Get_library_version().split("\n")[0].split(",")[0].rstrip("\x00")
@@ -225,7 +255,7 @@ class MpiTransport(Transport):
 
 _DEATHS = frozenset(
     getattr(MPI, name)
-    for name in ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING", "ERR_REVOKED")
+    for name in ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING", "ERR_REVOKED", "ERR_IN_STATUS")
     if hasattr(MPI, name)
 )
 
@@ -236,6 +266,20 @@ def _slices(view: memoryview) -> list[memoryview]:
 
 
 @cache
-def world_transport() -> MpiTransport:
-    """The transport over all ranks of this program, made once; every rank must ask for it."""
-    return MpiTransport()
+def _world() -> list[MpiTransport]:
+    return []
+
+
+def world_transport(*, share: bool) -> MpiTransport:
+    """The transport over all ranks of this program, made once.
+
+    Parameters
+    ----------
+    share
+        Take a duplicate of COMM_WORLD, so that no message of the program's own is mistaken for one of
+        ours. Every rank must do so, and none may die meanwhile: what all do together cannot be
+        survived. Without it COMM_WORLD itself is used.
+    """
+    if not _world():
+        _world().append(MpiTransport(MPI.COMM_WORLD.Dup() if share else MPI.COMM_WORLD))
+    return _world()[0]

@@ -1,0 +1,105 @@
+"""How a worker that waits finds out that its master hangs, and what it does about it.
+
+A master answers at once, whatever it does, but for the user's `finish`, before which it says CLOSING. A
+worker that has nothing to compute asks it now and then (PING), and takes a silence for a hang that is
+longer than a block may take: then the next master may be a rank that is still in its block. A master that
+hangs is killed by a worker of its host; so all others notice that it is dead, and one takes over.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+from mpims.errors import Stopped
+from mpims.processes import Process, send_signal
+from mpims.runtime.transport.base import Transport
+from mpims.runtime.wire import Kind, Start
+
+PINGS_PER_PATIENCE = 4
+LONGEST_INTERVAL_S = 1.0
+AWAY_S = 2.0
+"""A watch that did not look for so much longer than it wanted was suspended itself."""
+MAX_FENCES = 3
+"""After so many attempts to end a silent master the run is ended."""
+
+
+class MasterWatch:
+    """One worker's view of its master's silence."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._since = time.monotonic()  # silent since then, or busy until then
+        self._looked = self._since
+        self._pinged = self._since
+        self._is_closing = False
+        self._n_fences = 0
+        self.interval_s = LONGEST_INTERVAL_S
+
+    def heard(self) -> None:
+        """The master has spoken, or there is a new one to come."""
+        self._since = time.monotonic()
+        self._n_fences = 0
+        self._is_closing = False
+
+    def busy(self) -> None:
+        """This rank computes: it does not wait for the master."""
+        self._since = self._looked = time.monotonic()
+
+    def closing(self) -> None:
+        """The master is at the end of the run, and may be silent as long as it likes."""
+        self._is_closing = True
+
+    def idle(self, master: int | None, start: Start | None, patience_s: float) -> None:
+        """This rank waits; `master` is None between two.
+
+        Raises
+        ------
+        Stopped
+            The master is silent, and cannot be ended from here.
+        """
+        now = time.monotonic()
+        self.interval_s = min(LONGEST_INTERVAL_S, patience_s / PINGS_PER_PATIENCE)
+        if self._is_closing or start is None or now - self._looked > self.interval_s + AWAY_S:
+            self._since = now
+        self._looked = now
+        if now - self._since < patience_s / PINGS_PER_PATIENCE:
+            return
+        alive = set(range(self._transport.size)) - self._transport.lost
+        silent = min(alive) if master is None else master
+        if now - self._since > patience_s:
+            assert start is not None
+            self._since = now
+            self._fence(silent, start if master is not None else None, start.run_dir, patience_s)
+        elif now - self._pinged >= self.interval_s:
+            self._pinged = now
+            self._transport.send(silent, Kind.PING)
+
+    def _fence(self, rank: int, start: Start | None, run_dir: str, patience_s: float) -> None:
+        """End a silent rank, so that everybody knows that it is dead."""
+        self._n_fences += 1
+        if self._n_fences > MAX_FENCES or not self._transport.survives_deaths:
+            raise Stopped(
+                f"rank {rank}, the master, has been silent for {patience_s:g} s: the run is ended; "
+                f"resume with: python -m mpims resume {run_dir} -n {self._transport.size}"
+            )
+        process = start.master if start is not None else _process_of_rank(rank, Path(run_dir))
+        if process is not None and send_signal(process, signal.SIGKILL):
+            print(
+                f"mpims: rank {rank} ({process.host}), the master, has been silent for {patience_s:g} s: "
+                "it is killed, and another takes over",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _process_of_rank(rank: int, run_dir: Path) -> Process | None:
+    """Who a rank is, as far as its manifest says."""
+    try:
+        manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
+        return Process.from_dict(manifest["ranks"][str(rank)])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,45 @@
+"""How a run hears that it is to stop: signals, counted while the master's loop runs."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+IMPATIENT_S = 1.0
+"""One Ctrl-C, or `timeout`, can send two signals at once: that is not a second request."""
+
+
+class StopSignals:
+    """Within its ``with``: the first signal is a request, a second one is KeyboardInterrupt.
+
+    Attributes
+    ----------
+    requested_at
+        When the first one came (monotonic seconds); None if none did.
+    """
+
+    def __init__(self) -> None:
+        self.requested_at: float | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            for number in STOPPING:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._heard)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.requested_at is None:
+            self.requested_at = now
+        elif now - self.requested_at >= IMPATIENT_S:
+            raise KeyboardInterrupt

@@ -1,0 +1,74 @@
+"""The master's transport where the master's own rank may compute too, or is the only one."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+
+from mpims.runtime.transport.base import Place, Transport
+from mpims.runtime.transport.local import local_transports
+from mpims.runtime.wire import Buffer, Kind, Message
+
+_MASTER, _WORKER = 0, 1
+
+
+class JointTransport(Transport):
+    """The other ranks, and a worker in this process, which has the master's rank.
+
+    Parameters
+    ----------
+    outer
+        The way to the other ranks; None if there are none.
+
+    Attributes
+    ----------
+    worker_end
+        The transport of the worker in this process.
+    """
+
+    def __init__(self, outer: Transport | None) -> None:
+        self._outer = outer
+        self._inner, self.worker_end = local_transports(2)
+        self.rank = outer.rank if outer is not None else 0
+        self.size = outer.size if outer is not None else 1
+        self.host = outer.host if outer is not None else platform.node()
+        self.lost = outer.lost if outer is not None else set()
+        self.survives_deaths = outer is not None and outer.survives_deaths
+
+    @property
+    def place(self) -> Place | None:
+        """Where the buffers of arriving messages go."""
+        return self._inner.place
+
+    @place.setter
+    def place(self, place: Place | None) -> None:
+        self._inner.place = place
+        if self._outer is not None:
+            self._outer.place = place
+
+    def send(self, dest: int, kind: Kind, head: bytes = b"", buffers: Sequence[Buffer] = ()) -> None:
+        if dest == self.rank:
+            self._inner.send(_WORKER, kind, head, buffers)
+        elif self._outer is not None:
+            self._outer.send(dest, kind, head, buffers)
+
+    def receive(self, timeout_s: float, relaxed: bool = False) -> Message | None:
+        message = self._inner.receive(0.0 if self._outer is not None else timeout_s)
+        if message is not None:
+            return message._replace(source=self.rank)
+        return self._outer.receive(timeout_s, relaxed) if self._outer is not None else None
+
+    @property
+    def unsent_bytes(self) -> int:
+        return self._outer.unsent_bytes if self._outer is not None else 0
+
+    def lose(self, rank: int) -> None:
+        if self._outer is not None:
+            self._outer.lose(rank)
+
+    def abandon(self, status: int) -> None:
+        if self._outer is not None:
+            self._outer.abandon(status)
+
+    def library(self) -> str:
+        return self._outer.library() if self._outer is not None else self._inner.library()
