@@ -64,9 +64,16 @@ class InternalError(MpimsError):
 
 
 class Stopped(MpimsError):
-    """The run was stopped before its end; what is done is kept, and `mpims resume` goes on from there."""
+    """The run was stopped before its end; what is done is kept, and `mpims resume` goes on from there.
+
+    With `at_once` the user does not want to wait for anything.
+    """
 
     exit_status = ExitStatus.STOPPED
+
+    def __init__(self, message: str, detail: str = "", *, at_once: bool = False) -> None:
+        super().__init__(message, detail)
+        self.at_once = at_once
 
 
 class Interrupted(MpimsError):

@@ -46,6 +46,7 @@ from mpims.storage.rundir import (
     write_job,
     write_json,
 )
+from mpims.world import report_resume
 
 ATTEMPTS_PER_MASTER = 1 << 32
 """Each master numbers its attempts from another multiple of this on."""
@@ -130,7 +131,7 @@ class Farm:
         check_kernel(job)
         job._seed = options.seed
         self._lead = lead
-        self._items = lead.items if lead is not None and lead.items else resolve_items(job)
+        self._items = lead.items if lead is not None and len(lead.items) else resolve_items(job)
         self._n_items = len(self._items)
         self._block = block_of(job, self._n_items)
         self._job, self._options, self._source = job, options, source
@@ -202,6 +203,7 @@ class Farm:
                 self._folder, run_id, self._results, durability_s=durability_s
             )
         write_json(self._folder / MANIFEST, self._manifest)
+        self._past_stats = _up_to_now(self._checkpoint.past.stats, self._lead)
         self._scheduler = self._make_scheduler()
         self._master = Master(
             self._transport,
@@ -214,6 +216,7 @@ class Farm:
             hire=self._hire,
             stop_signals=self._stop_signals,
             grace_s=self._options.grace_s,
+            stopping=self._tell_stopping,
             joined=self._write_ranks,
             stats=self._stats,
             progress=NoProgress() if self._options.quiet else TextProgress(),
@@ -242,7 +245,6 @@ class Farm:
             sizer,
             Deadlines(options.timeout_s),
             n_workers,
-            own_rank=self._transport.rank,
             n_retries=options.retries,
             skip=options.on_error == "skip",
         )
@@ -276,11 +278,13 @@ class Farm:
         if summary.get("status") != "done":
             return None
         self._tell_closing()
-        self._say(f"run {_short(self._folder)} is done already: the result is in {summary['result_file']}")
-        return Outcome(read_result(Path(summary["result_file"])), summary, self._folder)
+        path = self._folder / Path(summary["result_file"]).name  # the folder may have been moved
+        self._say(f"run {_short(self._folder)} is done already: the result is in {path}")
+        return Outcome(read_result(path), summary, self._folder)
 
     def _run_opened(self, command: Sequence[str]) -> Outcome:
         self._announce()
+        report_resume(self.resume_command, os.environ)
         try:
             self._compute(command)
             self._tell_closing()
@@ -322,6 +326,13 @@ class Farm:
         if master.error is not None:
             raise master.error
 
+    def _tell_stopping(self) -> None:
+        """Say at once how to go on: whoever sent the signal may kill us next."""
+        self._say(
+            f"asked to stop: what comes within {self._options.grace_s:g} s is taken in (a second signal: "
+            f"at once); resume with: {self.resume_command}"
+        )
+
     def _tell_closing(self) -> None:
         for rank in set(range(self._transport.size)) - self._transport.lost - {self._transport.rank}:
             self._transport.send(rank, Kind.CLOSING)
@@ -342,7 +353,7 @@ class Farm:
     def _explained(self, error: BaseException) -> BaseException:
         """What ended the run, with the way to go on where it was only stopped."""
         if isinstance(error, KeyboardInterrupt):
-            error = Stopped("stopped at once")
+            error = Stopped("stopped at once", at_once=True)
         if not isinstance(error, Stopped):
             return error
         with suppress(MpimsError):
@@ -353,6 +364,7 @@ class Farm:
             f"{error.message}: {n_done:,} of {self._n_items:,} items are done; "
             f"resume with: {self.resume_command}",
             error.detail,
+            at_once=error.at_once,
         )
 
     # -------------------------------------------------------------------- records
@@ -413,7 +425,7 @@ class Farm:
             self._say(f"{len(self._workers)} workers for {n_blocks} blocks: {idle} will have nothing to do")
 
     def _write_ranks(self) -> None:
-        """Write down who the ranks are, so that the others can fence one without the master."""
+        """Write down who the ranks are: the others may have to fence one without this master."""
         now = time.monotonic()
         n_joined = len(self._master.record.workers)
         self._lock.refresh(now)
@@ -423,6 +435,7 @@ class Farm:
         ranks = {str(rank): process.as_dict() for rank, process in self.processes.items()}
         own = {str(self._transport.rank): this_process().as_dict()}
         self._manifest["ranks"] = {**self._manifest.get("ranks", {}), **own, **ranks}
+        self._checkpoint.note(self._stats())
         write_json(self._folder / MANIFEST, self._manifest)
 
     def _write_record(self, ending: Summary) -> Summary:
@@ -436,7 +449,6 @@ class Farm:
             "n_items": self._n_items,
             "n_done": self._scheduler.ledger.done.size,
             "n_ranks": self._transport.size,
-            "n_workers": len(self._workers),
             "policy": self._options.policy.upper(),
             **stats,  # type: ignore[typeddict-item]
             "n_skipped": len(failures),
@@ -461,7 +473,7 @@ class Farm:
     def _stats(self) -> dict[str, Any]:
         """The figures of this master and all before it."""
         record, counters = self._master.record, self._scheduler.counters
-        past = self._checkpoint.past.stats
+        past = self._past_stats
         now: Counter[str] = Counter({name: getattr(counters, name) for name in type(counters).__slots__})
         now.update({"n_masters": 1 if self._lead is not None else 0})
         now.update({"n_resumed": 1 if self._is_resumed and self._lead is None else 0})
@@ -471,11 +483,22 @@ class Farm:
         before = {name: past.get(name, 0) for name in now}
         return {
             **{name: now[name] + before[name] for name in now},
+            "n_workers": len(self._workers),
             "wall_s": wall_s + past.get("wall_s", 0.0),
             "workers_s": wall_s * len(self._workers) + past.get("workers_s", 0.0),
             "busy_s": dict(busy_s),
             "master_cpu_s": record.cpu_s + past.get("master_cpu_s", 0.0),
+            "noted_at": time.time(),
         }
+
+
+def _up_to_now(stats: dict[str, Any], lead: Lead | None) -> dict[str, Any]:
+    """The figures that the last master noted, with the time until another took over."""
+    if lead is None or "noted_at" not in stats:
+        return stats
+    gap_s = max(0.0, time.time() - stats["noted_at"])
+    wall_s, workers_s = stats["wall_s"] + gap_s, stats["workers_s"] + gap_s * stats["n_workers"]
+    return {**stats, "wall_s": wall_s, "workers_s": workers_s}
 
 
 def _ending(error: BaseException) -> Summary:

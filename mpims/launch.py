@@ -37,6 +37,7 @@ from mpims.world import STATUS_FILE, STOP_SIGNAL
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _IMPATIENT_S = 1.0  # one Ctrl-C or `timeout` can send two signals at once: that is not a second request
 _POLL_S = 0.2
+_AT_ONCE_S = 3.0  # within which a run ends that is to stop at once
 _MOST_THREADS_PER_CORE = 8  # Open MPI counts a core once
 _ANSWER_S = 30.0  # for a program that says its version, from a slow file system
 
@@ -194,7 +195,7 @@ def launch_command(
 # ------------------------------------------------------------------ a run on ranks of its own
 
 
-def run_ranks(command: Sequence[str], *, grace_s: float = 10.0) -> int:
+def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 20.0) -> int:
     """Start a launcher, wait until it has ended, and give the exit status of the run.
 
     The first SIGINT, SIGTERM, SIGHUP or SIGUSR1 asks the run to stop (see `STOP_SIGNAL`); a second one, a
@@ -207,13 +208,15 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0) -> int:
         As `launch_command` gives it; its master must call `report_status`.
     grace_s
         So many seconds the launcher may go on after the run has told its status, before it is ended,
-        and again after it has been told to end, before it is killed; twice as long a run may take to
-        stop.
+        and again after it has been told to end, before it is killed.
+    stop_s
+        So many seconds a run may take to stop.
 
     Returns
     -------
     int
-        The status that the master told; else the launcher's own, which is then never 0.
+        The status that the master told; else `STOPPED` if a run had begun, for it can be resumed; else
+        the launcher's own, which is then never 0.
 
     Raises
     ------
@@ -224,7 +227,7 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0) -> int:
         status_file = os.path.join(folder, "status")
         launcher = _start(command, status_file)
         try:
-            _wait(launcher, arrivals, status_file, grace_s)
+            _wait(launcher, arrivals, status_file, grace_s, stop_s)
         finally:
             _end(launcher, grace_s)
             _kill_marked(f"{STATUS_FILE}={status_file}".encode())
@@ -232,11 +235,18 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0) -> int:
         if status is None:  # it ended early: a rank may have been about to begin, and unmarked yet
             time.sleep(_POLL_S)
             _kill_marked(f"{STATUS_FILE}={status_file}".encode())
+            resume = _read(f"{status_file}.resume")
     if status is not None:
         return status
     status = launcher.returncode if launcher.returncode >= 0 else 128 - launcher.returncode
-    _say(f"the launcher ended with status {status} before the run did")
-    return ExitStatus.INTERRUPTED if arrivals else status or ExitStatus.FAILED
+    if resume:
+        _say(f"all ranks have ended (launcher: status {status}); resume with: {resume}")
+        return ExitStatus.STOPPED
+    if arrivals:
+        _say("stopped before the run began")
+        return ExitStatus.INTERRUPTED
+    _say(f"the launcher ended with status {status} before the run began")
+    return status or ExitStatus.FAILED
 
 
 @contextmanager
@@ -273,18 +283,26 @@ def _ending_with_parent() -> Callable[[], object] | None:
     return lambda: prctl(set_death_signal, signal.SIGTERM)
 
 
-def _wait(launcher: Popen[bytes], arrivals: list[float], status_file: str, grace_s: float) -> None:
+def _wait(
+    launcher: Popen[bytes], arrivals: list[float], status_file: str, grace_s: float, stop_s: float
+) -> None:
     """Wait until the launcher has ended, or is to be ended; ask the run to stop at the first signal."""
     asked_at: float | None = None
+    pressed_at: float | None = None
     told_at: float | None = None
     while launcher.poll() is None:
+        if arrivals and not os.path.exists(f"{status_file}.resume"):
+            return  # ranks that are only starting may not hear it, and have nothing to lose
         if arrivals and asked_at is None:
             launcher.send_signal(STOP_SIGNAL)
             asked_at = time.monotonic()
-        if arrivals and arrivals[-1] - arrivals[0] >= _IMPATIENT_S:
+        if arrivals and pressed_at is None and arrivals[-1] - arrivals[0] >= _IMPATIENT_S:
+            launcher.send_signal(STOP_SIGNAL)
+            pressed_at = time.monotonic()
+        if pressed_at is not None and time.monotonic() - pressed_at > _AT_ONCE_S:
             return
-        if asked_at is not None and time.monotonic() - asked_at > 2 * grace_s:
-            _say(f"the run did not stop within {2 * grace_s:g} s; all ranks are ended")
+        if asked_at is not None and time.monotonic() - asked_at > stop_s:
+            _say(f"the run did not stop within {stop_s:g} s; all ranks are ended")
             return
         if told_at is None and os.path.exists(status_file):
             told_at = time.monotonic()
@@ -306,12 +324,21 @@ def _end(launcher: Popen[bytes], grace_s: float) -> None:
 
 
 def _kill_marked(mark: bytes) -> None:
-    """Kill the processes that carry `mark` in their environment, where the system shows it in /proc."""
+    """Kill the processes that carry `mark` in their environment."""
+    for process in find_marked(mark):
+        with suppress(OSError):
+            os.kill(process, signal.SIGKILL)
+
+
+def find_marked(mark: bytes) -> list[int]:
+    """The processes that carry ``NAME=value`` in their environment, where the system shows it in /proc."""
+    found = []
     with suppress(FileNotFoundError):
         for process in filter(str.isdecimal, os.listdir("/proc")):
             with suppress(OSError), open(f"/proc/{process}/environ", "rb") as environ:
                 if mark in environ.read().split(b"\0"):
-                    os.kill(int(process), signal.SIGKILL)
+                    found.append(int(process))
+    return found
 
 
 def _told(status_file: str) -> int | None:
@@ -320,6 +347,15 @@ def _told(status_file: str) -> int | None:
             return int(file.read())
     except FileNotFoundError:
         return None
+
+
+def _read(path: str) -> str:
+    """What a file says; nothing if it is not there."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def _say(line: str) -> None:

@@ -73,7 +73,8 @@ class Reduce:
         self.function = function
 
     def __repr__(self) -> str:
-        return f"Reduce({getattr(self.function, '__name__', self.function)})"
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        return f"Reduce({name})"  # without an address, for runs compare it
 
     def fold(self, results: npt.NDArray[Any] | Sequence[Any]) -> Any:
         """The results of one block as one value.

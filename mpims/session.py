@@ -22,6 +22,7 @@ from mpims.job import Job
 from mpims.loading import JobSource, load_job_class
 from mpims.options import RunOptions
 from mpims.runtime.ending import end_workers
+from mpims.runtime.stopping import signals_ignored
 from mpims.runtime.threads import one_thread
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import End, Kind, Start, encode_object
@@ -183,7 +184,8 @@ def telling_workers(transport: Transport | None, farm: list[Farm] | None = None)
         if transport is not None and (farm is not None or error is not None):
             processes = farm[0].processes if farm else {}
             suspects = farm[0].suspects if farm else set()
-            silent = end_workers(transport, error, processes, suspects)
+            with signals_ignored():
+                silent = end_workers(transport, error, processes, suspects)
             if silent:
                 ranks = ", ".join(map(str, silent))
                 say(f"no answer from rank {ranks} after the end: all ranks are ended")

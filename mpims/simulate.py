@@ -59,9 +59,7 @@ _TAKEOVER_S = 0.05
 class MakeScheduler(Protocol):
     """Makes the scheduler of a new master."""
 
-    def __call__(
-        self, *, done: Sequence[Range], first_attempt: int, n_workers: int, own_rank: int
-    ) -> Scheduler:
+    def __call__(self, *, done: Sequence[Range], first_attempt: int, n_workers: int) -> Scheduler:
         """A scheduler that knows what is done."""
 
 
@@ -265,7 +263,6 @@ class Simulation:
             done=list(RangeSet(self.result.commits)),
             first_attempt=1 + self._master_life * ATTEMPTS_PER_MASTER,
             n_workers=len(alive),
-            own_rank=rank,
         )
         self._block, self._n_items = self._scheduler.ledger.block, self._scheduler.ledger.n_items
         if self._scheduler.ledger.complete:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mpims.errors import ExitStatus
@@ -53,6 +54,13 @@ def find_world(environ: Mapping[str, str]) -> World | None:
             if world.size > 1 or environ.get("SLURM_STEP_NUM_TASKS") != "1":
                 return world
     return None
+
+
+def report_resume(command: str, environ: Mapping[str, str]) -> None:
+    """Tell `run_ranks` how to go on with the run, should all ranks die."""
+    if STATUS_FILE in environ:
+        with suppress(OSError), open(f"{environ[STATUS_FILE]}.resume", "w", encoding="utf-8") as file:
+            file.write(command)
 
 
 def report_status(status: int, environ: Mapping[str, str]) -> int:

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 
 from mpims import __version__
-from mpims.cli import policies, replay, resume, run, tour
+from mpims.cli import drill, policies, replay, resume, run, tour
 from mpims.errors import ExitStatus, InternalError, Interrupted, MpimsError, UsageError
 from mpims.farm import Lead
 from mpims.session import connect, dismiss_workers
@@ -63,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mpims {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
-    for command in (run, resume, replay, policies, tour):
+    for command in (run, resume, replay, drill, policies, tour):
         command.add_parser(commands)
     return parser
 

@@ -36,6 +36,9 @@ were skipped.
 """
 
 
+_STOP_S = 10.0  # to take in the results that came, and to end the ranks
+
+
 def add_parser(commands: Any) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
@@ -45,17 +48,8 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(command=run_command)
+    add_job(parser)
     add = parser.add_argument
-    add("job", metavar="JOB", help="path.py, path.py:Class, or package.module:Class")
-    add(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="set a parameter of the job (again for each)",
-    )
-    add("--seed", type=int, default=0, metavar="S", help="seed of the items' random numbers; default 0")
     add(
         "--run-dir",
         type=Path,
@@ -68,6 +62,21 @@ def add_parser(commands: Any) -> None:
         help="go on with the run in --run-dir if there is one, as `mpims resume` does",
     )
     add_options(parser)
+
+
+def add_job(parser: argparse.ArgumentParser) -> None:
+    """Add the job, and the options that are part of what it computes."""
+    add = parser.add_argument
+    add("job", metavar="JOB", help="path.py, path.py:Class, or package.module:Class")
+    add(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a parameter of the job (again for each)",
+    )
+    add("--seed", type=int, default=0, metavar="S", help="seed of the items' random numbers; default 0")
 
 
 def add_options(parser: argparse.ArgumentParser, defaults: RunOptions | None = None) -> None:
@@ -209,7 +218,8 @@ def launch(arguments: argparse.Namespace) -> int:
         os.environ[TERMINAL] = terminal
     if not arguments.quiet:
         print(f"mpims: {shlex.join(command)}", file=sys.stderr, flush=True)
-    return run_ranks(command)
+    grace_s = RunOptions().grace_s if arguments.grace_s is None else arguments.grace_s
+    return run_ranks(command, stop_s=grace_s + _STOP_S)
 
 
 def _without_n(arguments: list[str]) -> list[str]:

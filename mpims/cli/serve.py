@@ -7,8 +7,9 @@ import signal
 import sys
 from typing import NoReturn
 
-from mpims.errors import ExitStatus, MpimsError, Stopped
+from mpims.errors import ExitStatus, MpimsError
 from mpims.farm import Lead
+from mpims.runtime.masterwatch import MasterSilent
 from mpims.runtime.wire import End
 from mpims.session import connect, dismiss_workers, job_from_start, serve
 from mpims.world import STOP_SIGNAL, report_status
@@ -32,7 +33,7 @@ def serve_command() -> int:
     while transport is not None:
         try:
             served = serve(transport, job_from_start)
-        except Stopped as error:
+        except MasterSilent as error:
             print(f"mpims: {error.message}", file=sys.stderr, flush=True)
             return error.exit_status
         except MpimsError as error:

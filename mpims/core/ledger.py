@@ -60,7 +60,8 @@ class Ledger:
         self.pending = RangeSet(self.done.missing(0, n_items))
         self.troubles = Troubles()
         self.attempts: dict[int, Attempt] = {}
-        self._next_number = first_attempt
+        self._next_number = self._first_number = first_attempt
+        self._adopted: set[int] = set()
 
     @property
     def complete(self) -> bool:
@@ -107,8 +108,12 @@ class Ledger:
         return self._attempt(rank, at, stop, attempt.care)
 
     def duplicate(self, attempt: Attempt, rank: int) -> Attempt:
-        """Hand what an attempt has still to deliver to a second rank as well."""
-        twin = self._attempt(rank, attempt.start, attempt.stop, attempt.care)
+        """Hand what an attempt has still to deliver to a second rank as well.
+
+        In isolation: the second rank can drop it in the midst of a block, and is safe from what may
+        have hung the first.
+        """
+        twin = self._attempt(rank, attempt.start, attempt.stop, Care.ISOLATED)
         attempt.twin, twin.twin = twin, attempt
         return twin
 
@@ -141,7 +146,14 @@ class Ledger:
     def adopt(self, rank: int, held: Held) -> Attempt | None:
         """Put an attempt of an earlier master in force, if all that it has to deliver is pending."""
         attempt = Attempt(held.attempt, rank, held.start, held.stop)
-        return attempt if held.start < held.stop and self.revive(attempt) else None
+        if held.start >= held.stop or not self.revive(attempt):
+            return None
+        self._adopted.add(held.attempt)
+        return attempt
+
+    def knows(self, number: int) -> bool:
+        """Whether an attempt is of this ledger; another was answered to an earlier master as well."""
+        return number >= self._first_number or number in self._adopted
 
     def _end(self, attempt: Attempt) -> bool:
         if self.attempts.pop(attempt.number, None) is None:

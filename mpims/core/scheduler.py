@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from mpims.core.deadlines import Deadlines
+from mpims.core.deadlines import FLOOR_S, Deadlines
 from mpims.core.events import (
     PLAIN,
     Action,
@@ -66,6 +66,8 @@ from mpims.core.policies import Sizer
 from mpims.core.tail import cut, expect, gains
 from mpims.core.troubles import Trouble
 
+DUBIOUS = 3
+"""A rank on which so many blocks failed in a row waits until some of them fail elsewhere, too."""
 QUEUE_LENGTH = 2
 """Attempts a worker holds: the one it computes and the next."""
 STARTUP_PATIENCE = 10.0
@@ -80,7 +82,7 @@ _TAIL_FRACTION = 0.25
 class WorkerState:
     """What the scheduler knows of one rank."""
 
-    __slots__ = ("block_s", "has_check", "queue", "rank", "silent_since", "suspect")
+    __slots__ = ("block_s", "has_check", "n_failed", "queue", "rank", "silent_since", "suspect")
 
     def __init__(self, rank: int, now: float) -> None:
         self.rank = rank
@@ -89,6 +91,7 @@ class WorkerState:
         self.suspect = False
         self.has_check = False  # an entry in Scheduler._checks
         self.block_s: float | None = None  # mean time of a block here
+        self.n_failed = 0  # blocks that failed here, one after another, and have not failed elsewhere
 
 
 class Counters:
@@ -133,8 +136,6 @@ class Scheduler:
         When a silent rank counts as timed out.
     n_workers
         Ranks expected to join.
-    own_rank
-        The master's, which joins after a Hire.
     n_retries
         A block, and then an item, that has failed more often than this is given up.
     skip
@@ -148,7 +149,6 @@ class Scheduler:
         deadlines: Deadlines,
         n_workers: int,
         *,
-        own_rank: int = 0,
         n_retries: int = 2,
         skip: bool = False,
     ) -> None:
@@ -159,7 +159,6 @@ class Scheduler:
         self._sizer = sizer
         self._deadlines = deadlines
         self._n_expected = n_workers
-        self._own_rank = own_rank
         self._n_retries = n_retries
         self._skip = skip
         self._with_next: dict[int, None] = {}  # ranks that hold a chunk they have not begun
@@ -231,6 +230,7 @@ class Scheduler:
                 worker.queue.append(attempt)
         if worker.queue:
             self._note_work(worker, now)
+            actions += [Drain(event.rank)] if self._stop_at is not None else []
         # One chunk each until all are there, or the first to come would take the last one's.
         actions += self._feed(worker, now, 1)
         if len(self.workers) >= self._n_expected:
@@ -251,6 +251,7 @@ class Scheduler:
             self._learn(worker, event, now)
         actions: list[Action] = []
         if worker is not None:
+            worker.n_failed = 0
             self._advance(worker, event.attempt, event.stop)
             actions += self._heard(worker, now)
             actions += self._feed(worker, now, QUEUE_LENGTH)
@@ -283,8 +284,29 @@ class Scheduler:
         if worker is not None:
             self._advance(worker, event.attempt, event.stop)
             actions += self._heard(worker, now)
+            actions += self._count_failure(worker, trouble)
             actions += self._feed(worker, now, QUEUE_LENGTH)
         return actions + self._feed_idle(now)
+
+    def _count_failure(self, worker: WorkerState, trouble: Trouble | None) -> list[Action]:
+        """Is it the block, or the rank? A rank that fails whatever it gets would soon have tried all."""
+        if trouble is not None and len(trouble.failed_on) > 1:  # it is the block
+            for rank in trouble.failed_on & self.workers.keys():
+                self.workers[rank].n_failed = 0
+            return []
+        worker.n_failed += 1
+        if not self._is_dubious(worker):
+            return []
+        recalls: list[Action] = [Recall(worker.rank, attempt.number) for attempt in worker.queue]
+        self._release(worker)
+        worker.queue = []
+        return recalls
+
+    def _is_dubious(self, worker: WorkerState) -> bool:
+        """Whether a rank has to wait until others have tried what failed on it."""
+        return worker.n_failed >= DUBIOUS and any(
+            other.n_failed < DUBIOUS and not other.suspect for other in self.workers.values()
+        )
 
     def _give_up_item(self, event: ChunkFailed, trouble: Trouble) -> list[Action]:
         self.ledger.skip(event.start, event.stop)
@@ -386,6 +408,9 @@ class Scheduler:
         queue = worker.queue
         if worker.suspect or self._stop_at is not None:
             return actions
+        if self._is_dubious(worker):
+            self._idle.setdefault(worker.rank)
+            return actions
         ledger = self.ledger
         while len(queue) < length and ledger.pending.size:
             n_blocks = self._sizer.next_size(ledger.n_pending_blocks)
@@ -409,6 +434,16 @@ class Scheduler:
             return True
         others = {r for r, worker in self.workers.items() if not worker.suspect}
         return others <= trouble.failed_on
+
+    def _is_in_trouble(self, attempt: Attempt) -> bool:
+        """Whether a rank failed, died or fell silent over what an attempt has still to deliver."""
+        troubles = self.ledger.troubles
+        following = troubles.next_after(attempt.start)
+        return (
+            attempt.care is not PLAIN
+            or troubles.at(attempt.start) is not None
+            or (following is not None and following < attempt.stop)
+        )
 
     def _may_try(self, rank: int, attempt: Attempt) -> bool:
         """Whether all that an attempt has still to deliver suits a rank."""
@@ -436,10 +471,11 @@ class Scheduler:
     def _feed_idle(self, now: float) -> list[Action]:
         actions: list[Action] = []
         self._tail_at = None
-        for rank in list(self._idle):
+        # The fastest first: who gains nothing from taking over lets no slower one gain.
+        for rank in sorted(self._idle, key=lambda r: self.workers[r].block_s or 0.0):
             actions += self._feed(self.workers[rank], now, 1)
-            if rank in self._idle and not self.ledger.pending.size:
-                break  # nothing for this one, and so for none
+            if self._tail_at is not None and not self.ledger.pending.size:
+                break
         return actions
 
     def _recording(self, event: ChunkDone, fresh: tuple[tuple[int, int], ...]) -> list[Action]:
@@ -447,7 +483,8 @@ class Scheduler:
         actions: list[Action] = [Record(event.attempt, fresh)] if fresh else []
         n_late = event.stop - event.start - sum(stop - start for start, stop in fresh)
         if n_late:
-            self.counters.n_duplicates += n_late
+            if self.ledger.knows(event.attempt):  # and not sent again to a new master
+                self.counters.n_duplicates += n_late
             actions.append(Discard(event.attempt, n_late))
         return actions
 
@@ -466,8 +503,7 @@ class Scheduler:
             expect(head, block, owner.block_s or self._mean_block_s, now - owner.silent_since)
             for owner in self.workers.values()
             for head in owner.queue[:1]
-            if head.twin is None and head.care is PLAIN and not owner.suspect
-            if self._may_try(worker.rank, head)
+            if head.twin is None and not owner.suspect and not self._is_in_trouble(head)
         ]
         if not running:
             return []
@@ -579,9 +615,9 @@ class Scheduler:
             self._deserted_since = now
 
     def _hire_at(self) -> float | None:
-        allowance = self._deadlines.allowance_s
-        if self._deserted_since is None or allowance is None or self._hired:
+        if self._deserted_since is None or self._hired:
             return None
+        allowance = self._deadlines.allowance_s or FLOOR_S
         all_joined = len(self.workers) >= self._n_expected
         return self._deserted_since + allowance * (1.0 if all_joined else STARTUP_PATIENCE)
 

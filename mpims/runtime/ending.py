@@ -6,13 +6,15 @@ import signal
 import time
 from collections.abc import Mapping, Set
 
-from mpims.errors import ExitStatus, MpimsError
+from mpims.errors import ExitStatus, MpimsError, Stopped
 from mpims.processes import Process, is_alive, send_signal
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import End, Fence, Kind, decode_object, encode_object
 
 GOODBYE_WAIT_S = 5.0
-"""After the end, workers have this long to finish the block that they are in."""
+"""After the end, workers have this long to finish the block that they are in ..."""
+AT_ONCE_WAIT_S = 0.3
+"""... or this long, if the user does not want to wait."""
 FENCE_WAIT_S = 2.0
 """A rank that was killed is gone within this time, unless it waits for a dead file system."""
 _LOOK_S = 0.05
@@ -49,7 +51,9 @@ def end_workers(
         transport.send(rank, Kind.END, b"", buffers)
     said_goodbye: set[int] = set()
     # A suspect that is there after all answers at once.
-    _take_goodbyes(transport, waiting, said_goodbye, GOODBYE_WAIT_S, patient_with=waiting - suspects)
+    at_once = isinstance(error, Stopped) and error.at_once
+    wait_s = AT_ONCE_WAIT_S if at_once else GOODBYE_WAIT_S
+    _take_goodbyes(transport, waiting, said_goodbye, wait_s, patient_with=waiting - suspects)
     if waiting and transport.survives_deaths:
         _fence(transport, waiting, said_goodbye, processes or {})
         _take_goodbyes(transport, waiting, said_goodbye, FENCE_WAIT_S, patient_with=waiting)

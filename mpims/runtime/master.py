@@ -70,6 +70,8 @@ AWAY_S = 2.0
 """A step that takes so much longer than it may says that the master itself was suspended."""
 TICK_LATENESS_S = 0.05
 """Messages that are waiting are read before a deadline is judged, but for no longer than this."""
+LOOK_INTERVAL_S = 0.1
+"""While messages come without a pause, what is to be done now and then is done this often."""
 NOTE_INTERVAL_S = 0.5
 """Figures for a master to come are noted this often."""
 LIVENESS_INTERVAL_S = 0.25
@@ -116,6 +118,8 @@ class Master:
         Makes a worker in this process when no other rank is left.
     stop_signals, grace_s
         Tells whether the run is to stop; and how long it then waits for results.
+    stopping
+        Called when it is.
     joined
         Called when ranks have joined, after the last and now and then.
     stats
@@ -137,6 +141,7 @@ class Master:
         hire: Callable[[bool], Worker],
         stop_signals: StopSignals,
         grace_s: float = 10.0,
+        stopping: Callable[[], None] = lambda: None,
         joined: Callable[[], None] = lambda: None,
         stats: Callable[[], Mapping[str, Any]] = dict,
         progress: NoProgress | None = None,
@@ -152,12 +157,13 @@ class Master:
         self._own: Worker | None = None
         self._stop_signals = stop_signals
         self._grace_s = grace_s
+        self._stopping = stopping
         self._is_stopping = False
         self._joined = joined
         self._stats = stats
         self._progress = progress or NoProgress()
         self._skipped: dict[int, list[SkippedItem]] = {}  # attempt -> items given up in its next result
-        self._began = self._stepped = self._noted = self._checked = 0.0
+        self._began = self._stepped = self._looked = self._noted = self._checked = 0.0
         self._cpu_began = 0.0
         self.record = MasterRecord()
         self.ended = False
@@ -168,7 +174,7 @@ class Master:
     def begin(self, start: Start, inheritance: Sequence[Message] = ()) -> None:
         """Send the job to the workers, and take in what was computed for the master before."""
         self._began, self._cpu_began = time.monotonic(), time.process_time()
-        self._stepped = self._noted = self._checked = self._began
+        self._stepped = self._looked = self._noted = self._checked = self._began
         self._progress.begin(self._identity[0], len(self._workers), self._began)
         self._transport.place = self._place
         self._start_buffers = encode_object(start)
@@ -205,16 +211,20 @@ class Master:
         if message is not None:
             self._handle(message, now)
         due = self._scheduler.next_deadline()
-        if message is None or (due is not None and due + TICK_LATENESS_S <= now):
-            self._look_around(now)
+        is_due = message is None or (due is not None and due + TICK_LATENESS_S <= now)
+        if is_due or now - self._looked > LOOK_INTERVAL_S:
+            self._looked = now
+            self._look_around(now, is_due)
         self._progress.update(self._scheduler.ledger.done.size, len(self._scheduler.workers), now)
 
-    def _look_around(self, now: float) -> None:
-        """What is to be done when there is time, or now and then."""
+    def _look_around(self, now: float, is_due: bool) -> None:
+        """What is to be done when there is time, or now and then; deadlines are judged if that is due."""
         if self._stop_signals.requested_at is not None and not self._is_stopping:
             self._is_stopping = True
+            self._stopping()
             self._send_event(StopRequested(self._grace_s), now)
-        self._send_event(Tick(), now)
+        if is_due:
+            self._send_event(Tick(), now)
         if self.ended:
             return
         if now - self._checked > max(LIVENESS_INTERVAL_S, LIVENESS_COST_S * len(self.record.workers)):

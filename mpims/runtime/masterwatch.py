@@ -27,6 +27,10 @@ MAX_FENCES = 3
 """After so many attempts to end a silent master the run is ended."""
 
 
+class MasterSilent(Stopped):
+    """The master hangs and cannot be ended; the run is, and can be resumed."""
+
+
 class MasterWatch:
     """One worker's view of its master's silence."""
 
@@ -58,7 +62,7 @@ class MasterWatch:
 
         Raises
         ------
-        Stopped
+        MasterSilent
             The master is silent, and cannot be ended from here.
         """
         now = time.monotonic()
@@ -82,7 +86,7 @@ class MasterWatch:
         """End a silent rank, so that everybody knows that it is dead."""
         self._n_fences += 1
         if self._n_fences > MAX_FENCES or not self._transport.survives_deaths:
-            raise Stopped(
+            raise MasterSilent(
                 f"rank {rank}, the master, has been silent for {patience_s:g} s: the run is ended; "
                 f"resume with: python -m mpims resume {run_dir} -n {self._transport.size}"
             )

@@ -5,12 +5,27 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 IMPATIENT_S = 1.0
 """One Ctrl-C, or `timeout`, can send two signals at once: that is not a second request."""
+
+
+@contextmanager
+def signals_ignored() -> Iterator[None]:
+    """Within this, what would stop a run is ignored: it is ending, and will be over soon."""
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class StopSignals:

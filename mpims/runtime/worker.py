@@ -17,6 +17,7 @@ from mpims.core.deadlines import FACTOR, FLOOR_S
 from mpims.core.events import Care, Held, Range
 from mpims.errors import ExitStatus, UsageError, describe, user_traceback
 from mpims.job import Job, block_of
+from mpims.outputs import Gather
 from mpims.processes import send_signal, this_process
 from mpims.runtime.isolation import BlockDone, IsolatedBlocks
 from mpims.runtime.items import check_kernel, items_identity, resolve_items, take_items
@@ -266,7 +267,10 @@ class Worker:
         if self._master is None:
             return
         while len(self._kept) > 2 and self._kept_bytes > KEPT_BYTES:
-            self._kept_bytes -= self._kept.popleft().n_bytes
+            dropped = self._kept.popleft()
+            self._kept_bytes -= dropped.n_bytes
+            if dropped.kind is Kind.SKIPPED:  # without it the results behind it would look whole
+                self._kept_bytes -= self._kept.popleft().n_bytes
         self._transport.send(self._master, kind, head, buffers)
 
     # ------------------------------------------------------------------- masters
@@ -428,6 +432,8 @@ class Worker:
                 if self._part_start is None:
                     self._part_start = start
                 self._part.add(start, stop, results)
+            elif self.job is not None and isinstance(self.job.output, Gather):
+                self.job.output.pack(results)  # what fits no array is the item's fault
         except ResultError as error:
             self._block_failed(attempt, computed, str(error), "")
             return

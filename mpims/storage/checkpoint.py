@@ -16,10 +16,11 @@ from typing import Any
 
 from mpims.core.events import Range
 from mpims.core.ranges import RangeSet
-from mpims.errors import UsageError
+from mpims.errors import RunFailed, UsageError
 from mpims.processes import boot_id
+from mpims.runtime.parts import ResultError
 from mpims.runtime.wire import Buffer, ResultHead, decode_object, encode_object
-from mpims.storage.journal import Journal, Record, RecordKind, read_journal
+from mpims.storage.journal import Journal, JournalTail, Record, RecordKind, read_journal
 from mpims.storage.results import Results, disk_error
 
 JOURNAL = "journal"
@@ -127,6 +128,8 @@ class Checkpoint:
         ------
         UsageError
             It is no journal, or that of another run.
+        RunFailed
+            The results in it do not fit together: it is for this that the run ended.
         Stopped
             It cannot be written.
         """
@@ -137,7 +140,10 @@ class Checkpoint:
                 f"journal {path} is of run {replay.run_id}, the manifest beside it of run {run_id}: "
                 "files of two runs are mixed; restore the ones that belong together"
             )
-        past = _Reader(path, results, n_items).read(replay.records)
+        try:
+            past = _Reader(path, results, n_items).read(replay.records)
+        except ResultError as error:  # the run ended with it, after it had written it down
+            raise RunFailed(f"what is in journal {path} does not fit together: {error}") from None
         past.epoch = replay.epoch + 1
         past.notes += [f"{damage}: what it said is computed again" for damage in replay.damages]
         if replay.n_cut_bytes:
@@ -179,6 +185,11 @@ class Checkpoint:
             self._results.commit(head, payload, ranges)
             self._append_done(ranges, (), failures)
             return
+        first, last = ranges[0][0], ranges[-1][1]
+        if (first, last) != (head.start, head.stop) and self._results.units(payload) is None:
+            # It is read again as one that begins at its first range.
+            payload = payload[first - head.start : last - head.start]
+            head, buffers = head._replace(start=first, stop=last, array=None), encode_object(payload)
         # A reduction may change its operands: first the record.
         self._append_done(ranges, buffers if head.array is None else encode_object(payload), failures)
         self._results.commit(head, payload, ranges)
@@ -251,11 +262,15 @@ def _done_record(
     return kind, [b"".join(parts), *kept]
 
 
+def _parse_ranges(payload: memoryview) -> list[Range]:
+    n_ranges, _ = _DONE.unpack_from(payload)
+    return [_RANGE.unpack_from(payload, _DONE.size + i * _RANGE.size) for i in range(n_ranges)]
+
+
 def _parse_done(payload: memoryview) -> tuple[list[Range], list[memoryview]]:
     n_ranges, n_buffers = _DONE.unpack_from(payload)
-    at = _DONE.size
-    ranges = [_RANGE.unpack_from(payload, at + i * _RANGE.size) for i in range(n_ranges)]
-    at += n_ranges * _RANGE.size
+    ranges = _parse_ranges(payload)
+    at = _DONE.size + n_ranges * _RANGE.size
     sizes = [_SIZE.unpack_from(payload, at + i * _SIZE.size)[0] for i in range(n_buffers)]
     at += n_buffers * _SIZE.size
     buffers = []
@@ -263,6 +278,28 @@ def _parse_done(payload: memoryview) -> tuple[list[Range], list[memoryview]]:
         buffers.append(memoryview(bytearray(payload[at : at + size])))  # it may be changed
         at += size
     return ranges, buffers
+
+
+class Onlooker:
+    """How far a run is, read from its journal by a process that has no part in it.
+
+    Parameters
+    ----------
+    folder
+        The run directory, which may be yet to come.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._tail = JournalTail(folder / JOURNAL)
+        self._done = RangeSet()
+
+    def n_done(self) -> int:
+        """The number of items that are done or given up by now."""
+        for record in self._tail.read():
+            if record.kind in (RecordKind.DONE, RecordKind.SKIPPED):
+                for span in _parse_ranges(record.payload):
+                    self._done.add(*span)
+        return self._done.size
 
 
 class _Reader:

@@ -186,6 +186,43 @@ def read_journal(path: Path, boot: str | None) -> Replay:
     return scan.replay(boot)
 
 
+class JournalTail:
+    """The records of a journal that another process is writing, as they come.
+
+    What is not whole yet is left for the next reading. When the journal is written anew, in a file that
+    takes its name, all its records are given again.
+
+    Parameters
+    ----------
+    path
+        Its file, which may be yet to come.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file_number = -1
+        self._at = 0
+
+    def read(self) -> list[Record]:
+        """The records that have come since the last call."""
+        try:
+            with self._path.open("rb") as file:  # not mapped: it may become shorter
+                number = os.fstat(file.fileno()).st_ino
+                if number != self._file_number:
+                    self._file_number, self._at = number, len(MAGIC)
+                file.seek(self._at)
+                view = memoryview(file.read())
+        except FileNotFoundError:
+            return []
+        records, at = [], 0
+        while (found := _check(view, at)) is not None:
+            kind, _, stop = found
+            records.append(Record(RecordKind(kind), self._at + at, view[at + _HEAD.size : stop]))
+            at = stop
+        self._at += at
+        return records
+
+
 def _refusal(path: Path, what: str) -> UsageError:
     return UsageError(f"cannot read journal {path}: {what}; start the run anew in another --run-dir")
 

@@ -124,7 +124,7 @@ def check_same_job(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path)
     differences = []
     before, after = old.get("parameters") or {}, new["parameters"]
     for name in sorted({*before, *after}):
-        if before.get(name) != after.get(name):
+        if json.dumps(before.get(name)) != json.dumps(after.get(name)):  # a NaN is as it was, too
             differences.append(f"parameter {name} is {after.get(name)!r}, was {before.get(name)!r}")
     for key, text in _DECIDING.items():
         if old.get(key) != new[key]:

@@ -157,10 +157,13 @@ class GatherResults:
         try:
             if not path.exists():  # the run was whole, and died before it could say so
                 path.with_name("result.npy").rename(path)
+            n_bytes = path.stat().st_size
             array = np.lib.format.open_memmap(path, "r+")
         except (OSError, ValueError):
             return False
         if array.shape[:1] != (self._n_items,) or not array.nbytes:
+            return False
+        if n_bytes < array.offset + array.nbytes:  # NumPy fills up what is missing
             return False
         self._array = self._mapped(array, path)
         return True
@@ -196,6 +199,7 @@ def fill_value(dtype: np.dtype[Any]) -> Any:
     NaN for floats and complex numbers, NaT for dates and durations, zeros for all others (False, an
     empty string; field by field in a structured dtype). In a list it is None.
     """
+    dtype = dtype.base  # of an array within a field
     value = np.zeros((), dtype)
     if dtype.names is not None:
         for name in dtype.names:

@@ -55,12 +55,10 @@ def simulate(seed: int) -> tuple[Simulation, Simulated, Counter[str]]:
     cov = random.choice([0.0, 0.3, 3.0])
     schedulers: list[Scheduler] = []
 
-    def make_scheduler(*, done, first_attempt, n_workers, own_rank):
+    def make_scheduler(*, done, first_attempt, n_workers):
         sizer = Sizer(policy(n_blocks, max(1, n_workers), size), least)
         ledger = Ledger(n_items, block, done=done, first_attempt=first_attempt)
-        schedulers.append(
-            Scheduler(ledger, sizer, Deadlines(timeout_s), n_workers, own_rank=own_rank, skip=skip)
-        )
+        schedulers.append(Scheduler(ledger, sizer, Deadlines(timeout_s), n_workers, skip=skip))
         return schedulers[-1]
 
     def block_time(index: int) -> float:
@@ -132,7 +130,7 @@ def test_a_run_is_a_function_of_its_seed() -> None:
 
 
 def undisturbed(n_items: int, n_workers: int, policy: str, block_time, **options) -> Simulation:
-    def make_scheduler(*, done, first_attempt, n_workers, own_rank):
+    def make_scheduler(*, done, first_attempt, n_workers):
         sizer = Sizer(POLICIES[policy](n_items, n_workers, 25))
         return Scheduler(Ledger(n_items, 1), sizer, Deadlines(), n_workers)
 

@@ -37,7 +37,7 @@ from mpims.core.events import (
 )
 from mpims.core.ledger import Ledger
 from mpims.core.policies import Policy, Sizer, parse_policy
-from mpims.core.scheduler import STARTUP_PATIENCE, Scheduler
+from mpims.core.scheduler import DUBIOUS, STARTUP_PATIENCE, Scheduler
 
 ISOLATED, ITEMWISE = Care.ISOLATED, Care.ITEMWISE
 
@@ -395,6 +395,7 @@ def test_one_rank_that_speaks_keeps_the_master_from_computing():
     assert tick(scheduler, 5.0) == []
     assert scheduler.next_deadline() == 10.0  # for the Hire
     assert scheduler.handle(WorkerSpoke(1), 9.0) == []
+    assert scheduler.next_deadline() == 14.0
     assert tick(scheduler, 10.0) == []
     assert scheduler.suspects == {2}
     assert scheduler.next_deadline() == 14.0  # the silence of rank 1
@@ -517,6 +518,15 @@ def test_a_suspect_is_not_waited_for_with_a_failed_block():
     join(scheduler, 1, 2)
     assert failed(scheduler, 1, 1, 0, 1, now=1.0) == []
     assert tick(scheduler, 5.0) == [Assign(1, 3, 0, 1)]
+
+
+def test_an_idle_rank_where_a_block_failed_does_not_keep_it_from_the_next():
+    scheduler = make(3, 3)
+    join(scheduler, 1, 2, 3)
+    assert failed(scheduler, 1, 1, 0, 1) == []  # rank 1 is idle from here
+    assert done(scheduler, 2, 2, 1, 2, block_s=1.0) == [Assign(2, 4, 0, 1), Record(2, ((1, 2),))]
+    assert done(scheduler, 3, 3, 2, 3, block_s=1.0) == [Record(3, ((2, 3),))]
+    assert scheduler.handle(WorkerLost(2), 1.0) == [Assign(3, 5, 0, 1, ISOLATED)]
 
 
 def test_a_failed_block_is_not_taken_back_to_where_it_failed():
@@ -750,7 +760,7 @@ def test_a_last_block_that_is_overdue_gets_a_twin():
     scheduler = make(2, 2)
     join(scheduler, 1, 2)
     assert done(scheduler, 1, 1, 0, 1, now=1.0, block_s=1.0) == [Record(1, ((0, 1),))]
-    assert tick(scheduler, 1.25) == [Assign(1, 3, 1, 2)]
+    assert tick(scheduler, 1.25) == [Assign(1, 3, 1, 2, ISOLATED)]
     assert scheduler.next_deadline() == 30.0  # a deadline: nobody watches any more
     assert done(scheduler, 1, 3, 1, 2, now=2.25) == [Record(3, ((1, 2),)), Finish()]
     assert counters(scheduler) == {"n_chunks": 3, "n_twins": 1}
@@ -793,10 +803,10 @@ def test_a_twin_is_recalled_when_the_other_is_done():
     scheduler = make(3, 3)
     join(scheduler, 1, 2, 3)
     assert done(scheduler, 2, 2, 1, 2, now=1.0, block_s=1.0) == [Record(2, ((1, 2),))]
-    assert tick(scheduler, 1.25) == [Assign(2, 4, 0, 1)]
+    assert tick(scheduler, 1.25) == [Assign(2, 4, 0, 1, ISOLATED)]
     # Rank 1 is done and gets the twin of the last; rank 2 drops what is done, and there is no more.
     assert done(scheduler, 1, 1, 0, 1, now=1.5, block_s=1.0) == [
-        Assign(1, 5, 2, 3),
+        Assign(1, 5, 2, 3, ISOLATED),
         Recall(2, 4),
         Record(1, ((0, 1),)),
     ]
@@ -809,20 +819,20 @@ def test_an_item_is_computed_by_two_at_most():
     join(scheduler, 1, 2, 3)
     assert done(scheduler, 2, 2, 1, 2, now=1.0, block_s=1.0) == [Record(2, ((1, 2),))]
     assert done(scheduler, 3, 3, 2, 3, now=1.0, block_s=1.0) == [Record(3, ((2, 3),))]
-    assert tick(scheduler, 1.25) == [Assign(2, 4, 0, 1)]
+    assert tick(scheduler, 1.25) == [Assign(2, 4, 0, 1, ISOLATED)]
     assert tick(scheduler, 20.0) == []
     assert scheduler.next_deadline() == 30.0
 
 
-def test_the_twin_of_a_lost_rank_goes_on_and_can_be_doubled_again():
+def test_the_twin_of_a_lost_rank_goes_on_and_is_not_doubled_for_it_is_in_isolation():
     scheduler = make(3, 3)
     join(scheduler, 1, 2, 3)
     done(scheduler, 2, 2, 1, 2, now=1.0, block_s=1.0)
     done(scheduler, 3, 3, 2, 3, now=1.0, block_s=1.0)
-    assert tick(scheduler, 1.25) == [Assign(2, 4, 0, 1)]
+    assert tick(scheduler, 1.25) == [Assign(2, 4, 0, 1, ISOLATED)]
     assert scheduler.handle(WorkerLost(1), 1.5) == []
     assert list(scheduler.ledger.pending) == []
-    assert tick(scheduler, 2.5) == [Assign(3, 5, 0, 1)]
+    assert tick(scheduler, 2.5) == []
 
 
 def test_what_is_computed_with_care_is_neither_cut_nor_doubled():
@@ -832,6 +842,24 @@ def test_what_is_computed_with_care_is_neither_cut_nor_doubled():
     assert done(scheduler, 2, 2, 4, 5, now=2.0, block_s=1.0) == [Record(2, ((4, 5),))]
     assert tick(scheduler, 20.0) == []
     assert scheduler.next_deadline() == 30.0  # a deadline: nobody watches
+
+
+def test_what_a_suspect_held_is_neither_cut_nor_doubled():
+    scheduler = make(3, 3, timeout_s=5.0)
+    join(scheduler, 1, 2, 3)
+    assert done(scheduler, 2, 2, 1, 2, now=4.0, block_s=4.0) == [Record(2, ((1, 2),))]
+    scheduler.handle(WorkerSpoke(3), 4.0)
+    assert tick(scheduler, 5.0) == [Assign(2, 4, 0, 1, ISOLATED)]
+    assert done(scheduler, 3, 3, 2, 3, now=8.0, block_s=4.0) == [Record(3, ((2, 3),))]
+
+
+def test_a_slow_rank_takes_nothing_over_that_the_owner_would_do_sooner():
+    scheduler = make_with_sizes([10, 1])
+    join(scheduler, 1, 2)
+    assert done(scheduler, 1, 1, 0, 2, now=9.0, block_s=1.0) == [Record(1, ((0, 2),))]
+    # Rank 1 is expected to need 7 s more; rank 2 needs 10 s for one block.
+    assert done(scheduler, 2, 2, 10, 11, now=10.0, block_s=10.0) == [Record(2, ((10, 11),))]
+    assert scheduler.next_deadline() == 12.5
 
 
 def test_a_careful_chunk_that_is_not_begun_moves_with_its_care():
@@ -863,6 +891,15 @@ def test_a_stop_drains_the_busy_and_comes_when_all_are_drained():
     assert scheduler.handle(WorkerDrained(1), 3.0) == [Stop()]
     assert scheduler.ended
     assert list(scheduler.ledger.pending) == [(0, 2)]
+
+
+def test_nobody_watches_for_work_once_the_run_is_to_stop():
+    scheduler = make(2, 2)
+    join(scheduler, 1, 2)
+    done(scheduler, 1, 1, 0, 1, now=1.0, block_s=1.0)
+    assert scheduler.next_deadline() == 1.25
+    assert stop(scheduler, 1.1) == [Drain(2)]
+    assert scheduler.next_deadline() == 11.1
 
 
 def test_a_stop_with_nobody_at_work_is_immediate():
@@ -944,7 +981,7 @@ def test_a_run_that_is_done_while_it_stops_is_finished():
 
 
 def test_the_last_loss_makes_the_master_compute():
-    scheduler = make(9, 2, "CSS:3", own_rank=7)
+    scheduler = make(9, 2, "CSS:3")
     join(scheduler, 1, 2)  # 1: [0, 3) and [6, 9); 2: [3, 6)
     assert scheduler.handle(WorkerLost(2), 1.0) == []
     assert scheduler.handle(WorkerLost(1), 2.0) == [Hire()]
@@ -1053,7 +1090,7 @@ def test_nor_does_it_make_a_block_overdue():
     assert done(scheduler, 1, 1, 0, 1, now=1.0, block_s=1.0) == [Record(1, ((0, 1),))]
     assert scheduler.handle(MasterAway(100.0), 101.0) == []
     assert tick(scheduler, 101.0) == []
-    assert tick(scheduler, 101.25) == [Assign(1, 3, 1, 2)]
+    assert tick(scheduler, 101.25) == [Assign(1, 3, 1, 2, ISOLATED)]
 
 
 def test_a_new_master_adopts_what_is_pending_and_recalls_the_rest():
@@ -1143,6 +1180,86 @@ def test_a_careful_chunk_teaches_nothing():
     assert done(scheduler, 1, 3, 2, 3, now=58.0, block_s=50.0) == [Record(3, ((2, 3),))]
     assert deadlines.allowance_s == 40.0
     assert scheduler.workers[1].block_s == 4.0
+
+
+# ---------------------------------------------------------------- a rank that fails all
+
+
+def fail_three(scheduler):
+    """Rank 1 fails its first three blocks of [0, 8); rank 2 has [8, 16)."""
+    join(scheduler, 1, 2)
+    for item in range(DUBIOUS - 1):
+        assert failed(scheduler, 1, 1, item, item + 1) == []
+    return failed(scheduler, 1, 1, DUBIOUS - 1, DUBIOUS)
+
+
+def test_a_rank_on_which_all_fails_gets_nothing_more():
+    scheduler = make(40, 2, "CSS:8")
+    assert fail_three(scheduler) == [Recall(1, 1), Recall(1, 3)]
+    assert scheduler.ledger.pending.contains(0, 8)
+    assert scheduler.handle(Tick(), 2.0) == []
+
+
+def test_until_others_fail_there_too():
+    scheduler = make(40, 2, "CSS:8")
+    fail_three(scheduler)
+    assert done(scheduler, 2, 2, 8, 16)[0] == Assign(2, 5, 0, 1)
+    assert done(scheduler, 2, 4, 24, 32)[0] == Assign(2, 6, 1, 2)
+    assert Assign(1, 7, 2, 3) not in done(scheduler, 2, 6, 1, 2)
+    assert [a.rank for a in failed(scheduler, 2, 5, 0, 1) if isinstance(a, Assign)] == [2, 1]
+
+
+def test_a_success_between_failures_clears_a_rank():
+    scheduler = make(40, 2, "CSS:8")
+    join(scheduler, 1, 2)
+    for item in range(0, 8, 2):
+        assert not [a for a in failed(scheduler, 1, 1, item, item + 1) if isinstance(a, Recall)]
+        done(scheduler, 1, 1, item + 1, item + 2)
+
+
+def test_the_only_rank_goes_on_whatever_fails():
+    scheduler = make(5, 1)
+    join(scheduler, 1)
+    for item in range(4):
+        assert failed(scheduler, 1, item + 1, item, item + 1)[0].rank == 1
+
+
+# ------------------------------------------------------------------- who takes over
+
+
+def test_the_fastest_idle_rank_is_asked_first():
+    """A slow rank that would gain nothing does not keep a fast one from taking over."""
+    scheduler = make_with_sizes([4, 1, 1])
+    join(scheduler, 1, 2, 3)  # 1: [0, 4); 2: [4, 5); 3: [5, 6)
+    done(scheduler, 1, 1, 0, 1, now=1.0, block_s=10.0)
+    done(scheduler, 2, 2, 4, 5, now=1.0, block_s=300.0)
+    taken = done(scheduler, 3, 3, 5, 6, now=1.0, block_s=1.0)
+    assert [a.rank for a in taken if isinstance(a, Assign)] == [3]
+
+
+def test_what_is_in_trouble_is_not_split_or_doubled():
+    scheduler = make(8, 3, "CSS:4", timeout_s=5.0)
+    join(scheduler, 1, 2)  # 1: [0, 4), 2: [4, 8)
+    tick(scheduler, 5.0)  # both are suspect, and struck
+    scheduler.handle(WorkerSpoke(1), 5.1)
+    scheduler.handle(WorkerSpoke(2), 5.1)
+    done(scheduler, 1, 1, 0, 1, now=5.2)
+    assert all(a.care is not PLAIN for a in join(scheduler, 3, now=9.0) if isinstance(a, Assign))
+
+
+def test_who_joins_while_the_run_stops_is_told_to():
+    scheduler = make(9, 3, "CSS:3")
+    join(scheduler, 1, 2)
+    scheduler.handle(StopRequested(10.0), 1.0)
+    actions = scheduler.handle(WorkerJoined(3, (Held(77, 6, 9),)), 2.0)
+    assert actions == [Drain(3)]
+
+
+def test_without_any_sign_of_a_rank_the_master_computes_after_all():
+    scheduler = make(9, 2)
+    scheduler.handle(Tick(), 0.0)
+    assert scheduler.next_deadline() == STARTUP_PATIENCE * FLOOR_S
+    assert tick(scheduler, STARTUP_PATIENCE * FLOOR_S) == [Hire()]
 
 
 # --------------------------------------------------------------------- time, and laws
@@ -1293,6 +1410,13 @@ def may_try(scheduler, rank, item):
     return trouble is None or rank not in trouble.failed_on or there <= trouble.failed_on
 
 
+def is_dubious(scheduler, rank):
+    """Whether a rank has to wait: blocks fail on it in a row, and others are there that do better."""
+    there = [worker for worker in scheduler.workers.values() if not worker.suspect]
+    failing = scheduler.workers[rank].n_failed >= DUBIOUS
+    return failing and any(worker.n_failed < DUBIOUS for worker in there)
+
+
 def halves(start, stop, block):
     middle = start + (stop - start) // (2 * block) * block
     return tuple((a, b) for a, b in ((start, middle), (middle, stop)) if a < b)
@@ -1314,7 +1438,7 @@ def laws(ranks):
         assert attempt.number in held | flying or attempt.rank in drained, "in force, but nobody's"
     for rank, worker in scheduler.workers.items():
         assert len(worker.queue) <= 2
-        if worker.queue or worker.suspect or ranks.grace_ends is not None:
+        if worker.queue or worker.suspect or ranks.grace_ends is not None or is_dubious(scheduler, rank):
             continue
         for start, stop in ledger.pending:
             for item in range(start, stop, ranks.block):
