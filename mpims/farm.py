@@ -218,6 +218,7 @@ class Farm:
             grace_s=self._options.grace_s,
             stopping=self._tell_stopping,
             joined=self._write_ranks,
+            heartbeat=self._lock.refresh,
             stats=self._stats,
             progress=NoProgress() if self._options.quiet else TextProgress(),
         )
@@ -279,7 +280,7 @@ class Farm:
             return None
         self._tell_closing()
         path = self._folder / Path(summary["result_file"]).name  # the folder may have been moved
-        self._say(f"run {_short(self._folder)} is done already: the result is in {path}")
+        self._say(f"run {_short(self._folder)} is done already: the result is in {_short(path)}")
         return Outcome(read_result(path), summary, self._folder)
 
     def _run_opened(self, command: Sequence[str]) -> Outcome:
@@ -428,7 +429,6 @@ class Farm:
         """Write down who the ranks are: the others may have to fence one without this master."""
         now = time.monotonic()
         n_joined = len(self._master.record.workers)
-        self._lock.refresh(now)
         if n_joined < len(self._workers) and now - self._ranks_written < MANIFEST_INTERVAL_S:
             return
         self._ranks_written = now

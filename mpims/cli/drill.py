@@ -86,24 +86,23 @@ def drill_command(arguments: argparse.Namespace) -> int:
             print(line, flush=True)
 
     folder = Path(tempfile.mkdtemp(prefix="mpims-drill-"))
-    survived = False
+    outcome: Outcome | None = None
     try:
         drill = Drill(_passed_on(arguments), arguments.n_ranks, folder)
         say(f"drill        {' '.join(fault.option for fault in plan)}")
         before = _checked(drill.undisturbed())
         after, injections = drill.disturbed(plan, before.wall_s)
         outcome = Outcome(arguments.job, arguments.n_ranks, before, after, injections)
-        for line in outcome_lines(outcome):
-            say(line)
-        if arguments.json:
-            print(json.dumps(outcome_dict(outcome), indent=2))
-        survived = not outcome.trouble
     finally:
-        if survived or not any(folder.glob("disturbed*")):
+        if outcome is None or not outcome.damage:
             shutil.rmtree(folder, ignore_errors=True)
-        else:
-            say(f"kept         {folder}")
-    return ExitStatus.DONE if survived else ExitStatus.FAILED
+    for line in outcome_lines(outcome):
+        say(line)
+    if outcome.damage:
+        say(f"kept         {folder}")
+    if arguments.json:
+        print(json.dumps(outcome_dict(outcome), indent=2))
+    return ExitStatus.FAILED if outcome.trouble else ExitStatus.DONE
 
 
 def _plan(arguments: argparse.Namespace) -> list[Fault]:

@@ -63,7 +63,7 @@ def replay_command(arguments: argparse.Namespace) -> int:
         check_results(results, stop - start)
     except ResultError as error:
         raise RunFailed(f"items [{start}, {stop}) failed: {error}") from None
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         if arguments.pdb:
             debugger().post_mortem(error.__traceback__)
         raise RunFailed(

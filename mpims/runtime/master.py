@@ -121,7 +121,9 @@ class Master:
     stopping
         Called when it is.
     joined
-        Called when ranks have joined, after the last and now and then.
+        Called when a rank has joined.
+    heartbeat
+        Called now and then, all the time.
     stats
         Gives the figures to be noted for a master to come.
     progress
@@ -143,6 +145,7 @@ class Master:
         grace_s: float = 10.0,
         stopping: Callable[[], None] = lambda: None,
         joined: Callable[[], None] = lambda: None,
+        heartbeat: Callable[[float], None] = lambda now: None,
         stats: Callable[[], Mapping[str, Any]] = dict,
         progress: NoProgress | None = None,
     ) -> None:
@@ -160,6 +163,7 @@ class Master:
         self._stopping = stopping
         self._is_stopping = False
         self._joined = joined
+        self._heartbeat = heartbeat
         self._stats = stats
         self._progress = progress or NoProgress()
         self._skipped: dict[int, list[SkippedItem]] = {}  # attempt -> items given up in its next result
@@ -231,6 +235,7 @@ class Master:
             self._checked = now
             self._look_for_dead(now)
         try:
+            self._heartbeat(now)
             if now - self._noted > NOTE_INTERVAL_S:
                 self._noted = now
                 self._checkpoint.note(self._stats())

@@ -22,7 +22,7 @@ from mpims.launch import (
     launch_command,
     run_ranks,
 )
-from mpims.world import STATUS_FILE, World, find_world, report_status
+from mpims.world import STATUS_FILE, World, find_world, report_resume, report_status
 
 OPEN_MPI = "Open MPI v5.0.11, package: Open MPI user@localhost Distribution"
 MPICH = "MPICH Version:      5.0.2\nMPICH Release date: Fri Sep 25 20:45:26 UTC 2026"
@@ -76,14 +76,17 @@ MPIEXEC = Launcher("/opt/bin/mpiexec", Flavour.MPICH, "5.0.2", ulfm=False)
 INTEL = Launcher("/opt/bin/mpirun", Flavour.INTEL_MPI, "2021.9", ulfm=False)
 
 
+ULFM = "--with-ft ulfm --runtime-options error-nonzero-status=false"
+
+
 @pytest.mark.parametrize(
     ("launcher", "n_cores", "is_root", "in_allocation", "flags"),
     [
-        (MPIRUN, 2, False, False, "--oversubscribe --bind-to none --with-ft ulfm"),
-        (MPIRUN, 2, True, False, "--allow-run-as-root --oversubscribe --bind-to none --with-ft ulfm"),
-        (MPIRUN, 23, False, False, "--oversubscribe --bind-to none --with-ft ulfm"),
-        (MPIRUN, 24, False, False, "--bind-to none --with-ft ulfm"),
-        (MPIRUN, 2, False, True, "--with-ft ulfm"),
+        (MPIRUN, 2, False, False, f"--oversubscribe --bind-to none {ULFM}"),
+        (MPIRUN, 2, True, False, f"--allow-run-as-root --oversubscribe --bind-to none {ULFM}"),
+        (MPIRUN, 23, False, False, f"--oversubscribe --bind-to none {ULFM}"),
+        (MPIRUN, 24, False, False, f"--bind-to none {ULFM}"),
+        (MPIRUN, 2, False, True, ULFM),
         (OLD_MPIRUN, 2, False, False, "--oversubscribe --bind-to none"),
         (OLD_MPIRUN, 2, False, True, ""),
         (MPIEXEC, 2, True, False, ""),
@@ -202,8 +205,31 @@ def test_the_status_is_the_one_told(capfd, status):
     ("shell", "found", "given"), [("exit 0", 0, 1), ("exit 3", 3, 3), ("kill -9 $$", 137, 137)]
 )
 def test_a_launcher_that_ends_too_early_has_failed(capfd, shell, found, given):
-    line = f"mpims: the launcher ended with status {found} before the run did\n"
+    line = f"mpims: the launcher ended with status {found} before the run began\n"
     assert run(["sh", "-c", shell], capfd) == (given, line)
+
+
+BEGIN = "import os; from mpims.world import report_resume; report_resume('mpims resume x', os.environ)"
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(("shell", "found"), [("exit 0", 0), ("exit 3", 3), ("kill -9 $$", 137)])
+def test_a_run_whose_ranks_have_all_died_can_be_resumed(capfd, shell, found):
+    line = f"mpims: all ranks have ended (launcher: status {found}); resume with: mpims resume x\n"
+    begun = f'{sys.executable} -c "{BEGIN}"; {shell}'
+    assert run(["sh", "-c", begun], capfd) == (ExitStatus.STOPPED, line)
+
+
+@pytest.mark.timeout(20)
+def test_how_a_run_ended_counts_for_more_than_that_it_could_be_resumed(capfd):
+    shell = f'{sys.executable} -c "{BEGIN}"; {sys.executable} -c "{TELL.format(3)}"; exit 1'
+    assert run(["sh", "-c", shell], capfd) == (3, "")
+
+
+def test_nobody_asks_how_to_resume(tmp_path):
+    report_resume("mpims resume x", {})
+    report_resume("mpims resume x", {STATUS_FILE: str(tmp_path / "of another host" / "status")})
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_launcher_that_is_missing_cannot_be_started(tmp_path):
@@ -254,23 +280,29 @@ def record(number, frame):
         sys.exit(report_status(130, os.environ))
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
     signal.signal(number, record)
+if {has_begun}:
+    from mpims.world import report_resume
+    report_resume("mpims resume x", os.environ)
 with open("ready.part", "w") as file:
     file.write(str(os.getpid()))
 os.rename("ready.part", "ready")
-time.sleep(60)
-time.sleep(60)
+for _ in range(9):
+    time.sleep(60)
 """
 
 
 class Parent:
     """A process that calls run_ranks on a launcher that records the signals it gets."""
 
-    def __init__(self, folder: Path, ends_at: str = "SIGUSR1") -> None:
+    def __init__(
+        self, folder: Path, ends_at: str = "SIGUSR1", *, has_begun: bool = True, stop_s: float = 20.0
+    ) -> None:
         self.folder = folder
         code = (
-            "import sys; from mpims.launch import run_ranks; sys.exit(run_ranks(sys.argv[1:], grace_s=0.5))"
+            "import sys; from mpims import launch; launch._AT_ONCE_S = 0.5; "
+            f"sys.exit(launch.run_ranks(sys.argv[1:], grace_s=0.5, stop_s={stop_s}))"
         )
-        launcher = [sys.executable, "-c", RECORDER.format(ends_at=ends_at)]
+        launcher = [sys.executable, "-c", RECORDER.format(ends_at=ends_at, has_begun=has_begun)]
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, *launcher],
             cwd=folder,
@@ -309,10 +341,36 @@ def test_a_second_signal_ends_a_run_that_does_not_stop(tmp_path):
     time.sleep(1.1)
     assert parent.process.poll() is None
     parent.process.send_signal(signal.SIGINT)
-    assert parent.process.wait(10) == 130
+    assert parent.process.wait(10) == ExitStatus.STOPPED
+    assert parent.signals() == ["SIGUSR1", "SIGUSR1", "SIGTERM"]
+    assert parent.launcher_is_dead()
+    assert parent.process.stderr.read() == (
+        "mpims: all ranks have ended (launcher: status 137); resume with: mpims resume x\n"
+    )
+
+
+@pytest.mark.timeout(20)
+def test_a_run_that_does_not_stop_in_time_is_ended(tmp_path):
+    parent = Parent(tmp_path, ends_at="SIGKILL", stop_s=0.3)
+    parent.process.send_signal(signal.SIGTERM)
+    assert parent.process.wait(10) == ExitStatus.STOPPED
     assert parent.signals() == ["SIGUSR1", "SIGTERM"]
     assert parent.launcher_is_dead()
-    assert parent.process.stderr.read() == "mpims: the launcher ended with status 137 before the run did\n"
+    assert parent.process.stderr.read().splitlines() == [
+        "mpims: the run did not stop within 0.3 s; all ranks are ended",
+        "mpims: all ranks have ended (launcher: status 137); resume with: mpims resume x",
+    ]
+
+
+@pytest.mark.timeout(20)
+def test_a_run_that_has_not_begun_is_ended_at_once(tmp_path):
+    """Its ranks may not hear yet that they are to stop, and have nothing to lose."""
+    parent = Parent(tmp_path, ends_at="SIGKILL", has_begun=False)
+    parent.process.send_signal(signal.SIGINT)
+    assert parent.process.wait(10) == ExitStatus.INTERRUPTED
+    assert parent.signals() == ["SIGTERM"]
+    assert parent.launcher_is_dead()
+    assert parent.process.stderr.read() == "mpims: stopped before the run began\n"
 
 
 @pytest.mark.timeout(20)
@@ -395,7 +453,9 @@ def test_a_program_that_crashes_has_failed(launcher, capfd):
     status, said = run(ranks(launcher, 2, "import no_such_module"), capfd)
     assert status != 0
     assert "No module named 'no_such_module'" in said
-    assert f"mpims: the launcher ended with status {status} before the run did" in said
+    # With ULFM a rank may leave as it likes: the launcher's own status says nothing.
+    found = 0 if launcher.ulfm else status
+    assert said.splitlines()[-1] == f"mpims: the launcher ended with status {found} before the run began"
 
 
 @pytest.mark.timeout(30)
@@ -422,12 +482,13 @@ def test_a_rank_that_hangs_after_the_run_is_not_left_behind(launcher, capfd, tmp
 def test_every_rank_hears_that_the_run_is_to_stop(launcher, tmp_path):
     code = f"""
         import os, signal, sys, time
-        from mpims.world import STOP_SIGNAL, find_world, report_status
+        from mpims.world import STOP_SIGNAL, find_world, report_resume, report_status
         def stop(number, frame):
             open(os.path.join({str(tmp_path)!r}, f"stopped {{world.rank}}"), "w").close()
             sys.exit(report_status(130, os.environ) if world.rank == 0 else 0)
         world = find_world(os.environ)
         signal.signal(STOP_SIGNAL, stop)
+        report_resume("mpims resume x", os.environ)
         open(os.path.join({str(tmp_path)!r}, f"ready {{world.rank}}"), "w").close()
         time.sleep(60)
     """

@@ -22,6 +22,9 @@ def test_every_option_has_a_default():
     assert options.timeout_s is None
     assert options.seed == 0
     assert options.run_dir is None
+    assert (options.retries, options.on_error) == (2, "abort")
+    assert (options.durability_s, options.grace_s) == (1.0, 10.0)
+    assert not options.resume
     assert not options.quiet
 
 
@@ -42,6 +45,12 @@ def test_options_are_named_and_cannot_be_changed():
         {"timeout_s": 10},
         {"seed": 2**100},
         {"run_dir": Path("runs/x")},
+        {"run_dir": Path("runs/x"), "resume": True},
+        {"retries": 0, "on_error": "skip"},
+        {"durability_s": None},
+        {"durability_s": 0},
+        {"durability_s": 1e9},
+        {"grace_s": 0.0},
     ],
 )
 def test_what_is_in_range_is_kept(given):
@@ -63,6 +72,15 @@ def test_what_is_in_range_is_kept(given):
         ({"timeout_s": -1.0}, "the timeout must be above 0 seconds, found -1.0"),
         ({"timeout_s": math.inf}, "the timeout must be above 0 seconds, found inf"),
         ({"timeout_s": math.nan}, "the timeout must be above 0 seconds, found nan"),
+        ({"retries": -1}, "the retries must be at least 0, found -1"),
+        ({"on_error": "ignore"}, "on error there is abort or skip, found 'ignore'"),
+        ({"on_error": None}, "on error there is abort or skip, found None"),
+        ({"durability_s": -0.1}, "the durability must be at least 0 seconds, found -0.1"),
+        ({"durability_s": math.nan}, "the durability must be at least 0 seconds, found nan"),
+        ({"grace_s": -1.0}, "the grace must be at least 0 seconds, found -1.0"),
+        ({"grace_s": math.inf}, "the grace must be at least 0 seconds, found inf"),
+        ({"grace_s": math.nan}, "the grace must be at least 0 seconds, found nan"),
+        ({"resume": True}, "resume needs the run directory of the run to go on with"),
         ({"seed": -1}, "the seed must be at least 0, found -1"),
     ],
 )

@@ -1,15 +1,22 @@
-"""A worker message by message, over the local transport."""
+"""A worker message by message, over the local transport: for one master, and from one to the next."""
 
 from __future__ import annotations
+
+import time
 
 import numpy as np
 import pytest
 
 import mpims
-from mpims.runtime.transport.local import local_transports
+from mpims.core.events import PLAIN, Care, Held
+from mpims.errors import Stopped
+from mpims.options import RunOptions
+from mpims.processes import this_process
+from mpims.runtime.transport.local import LocalTransport, local_transports
 from mpims.runtime.wire import (
     End,
     Kind,
+    Message,
     Start,
     decode_object,
     decode_payload,
@@ -17,6 +24,7 @@ from mpims.runtime.wire import (
     encode_assign,
     encode_object,
     encode_recall,
+    encode_trim,
 )
 from mpims.runtime.worker import Worker
 
@@ -32,48 +40,112 @@ class Doubles(mpims.Job):
 
     def setup(self):
         self.computed = []
+        self.n_setups = getattr(self, "n_setups", 0) + 1
 
     def kernel(self, items):
         self.computed.append((items.start, items.stop))
         return 2 * np.asarray(items)
 
 
+class Picky(Doubles):
+    """One item raises, and so does every block that has it."""
+
+    bad: int = 13
+
+    def kernel(self, items):
+        if self.bad in items:
+            self.computed.append((items.start, items.stop))
+            raise ValueError(f"not {self.bad}")
+        return super().kernel(items)
+
+
+def start_of(epoch=0, run_id="run-1", **options):
+    """What a master says at the beginning."""
+    options = {"timeout_s": 400.0, **options}  # so that no report falls due by itself
+    return Start(
+        source=None,
+        parameters={},
+        options=RunOptions(**options),
+        run_id=run_id,
+        epoch=epoch,
+        run_dir="nowhere",
+        command=(),
+        master=this_process(),
+    )
+
+
+def begin(job, n_ranks=2, rank=1, **options):
+    """A joined worker of a rank, and the transports of the others by their ranks."""
+    transports = local_transports(n_ranks)
+    worker = Worker(transports[rank], lambda start: job)
+    say(transports[0], rank, Kind.START, start_of(**options))
+    worker.step(0.0)
+    message = transports[0].receive(0.0)
+    assert message.kind is Kind.JOINED
+    joined = decode_object(message.buffers)
+    assert (joined.n_items, joined.holding) == (job.n, ())
+    worker._report_interval_s = 100.0
+    return worker, transports
+
+
 @pytest.fixture
 def started():
     """A joined worker, its job, and the master's end of the transport."""
-    master, end = local_transports(2)
     job = Doubles()
-    worker = Worker(end, lambda start: job)
-    start = Start(source=None, parameters={}, seed=0, report_interval_s=100.0)
-    master.send(1, Kind.START, b"", encode_object(start))
+    worker, transports = begin(job)
+    return worker, job, transports[0]
+
+
+def say(transport: LocalTransport, rank: int, kind: Kind, value=None):
+    transport.send(rank, kind, b"", () if value is None else encode_object(value))
+
+
+def assign(master, number, start, stop, care=PLAIN, rank=1):
+    master.send(rank, Kind.ASSIGN, encode_assign(number, start, stop, care))
+
+
+def look(worker):
+    """Take in what has come, every time."""
+    worker._last_look = 0.0
     worker.step(0.0)
-    message = master.receive(0.0)
-    assert message.kind is Kind.JOINED
-    assert decode_object(message.buffers).n_items == 100
-    return worker, job, master
-
-
-def assign(master, number, start, stop):
-    master.send(1, Kind.ASSIGN, encode_assign(number, start, stop))
 
 
 def drive(worker, n_steps=50):
     """Let the worker take in what there is and compute."""
     for _ in range(n_steps):
-        worker._last_look = 0.0  # look every time
-        worker.step(0.0)
+        look(worker)
+
+
+def messages(transport):
+    """Everything that has come to a rank."""
+    found = []
+    while (message := transport.receive(0.0)) is not None:
+        found.append(message)
+    return found
+
+
+def result_of(message):
+    """Attempt, start, stop and values of a RESULT."""
+    head = decode_result_head(message.head)
+    payload = decode_payload(head.array, message.buffers)
+    return head.attempt, head.start, head.stop, payload if payload is None else payload.tolist()
 
 
 def results(master):
-    """Every RESULT that has come: attempt, start, stop and values."""
+    """Every RESULT that has come; nothing else may have."""
     found = []
-    while (message := master.receive(0.0)) is not None:
+    for message in messages(master):
         assert message.kind is Kind.RESULT
-        head = decode_result_head(message.head)
-        values = decode_payload(head.array, message.buffers)
-        found.append((head.attempt, head.start, head.stop, values.tolist()))
-        assert head.busy_s > 0
+        assert decode_result_head(message.head).busy_s > 0
+        found.append(result_of(message))
     return found
+
+
+def doubled(start, stop):
+    return list(range(2 * start, 2 * stop, 2))
+
+
+# -------------------------------------------------------------------------- one master
 
 
 def test_chunks_are_computed_in_order_block_by_block(started):
@@ -82,10 +154,7 @@ def test_chunks_are_computed_in_order_block_by_block(started):
     assign(master, 2, 95, 100)
     drive(worker)
     assert job.computed == [(0, 10), (10, 20), (20, 30), (95, 100)]
-    assert results(master) == [
-        (1, 0, 30, list(range(0, 60, 2))),
-        (2, 95, 100, list(range(190, 200, 2))),
-    ]
+    assert results(master) == [(1, 0, 30, doubled(0, 30)), (2, 95, 100, doubled(95, 100))]
 
 
 def test_a_recalled_chunk_is_not_begun(started):
@@ -107,7 +176,31 @@ def test_a_recalled_chunk_is_dropped_where_it_is(started):
     master.send(1, Kind.RECALL, encode_recall(1))
     assign(master, 2, 60, 70)
     drive(worker)
-    assert results(master) == [(2, 60, 70, list(range(120, 140, 2)))]
+    assert results(master) == [(2, 60, 70, doubled(60, 70))]
+
+
+@pytest.mark.parametrize(("stop", "computed"), [(50, 50), (20, 20), (10, 20), (100, 100), (1000, 100)])
+def test_a_trimmed_chunk_ends_there_or_where_it_is(stop, computed, started):
+    worker, _, master = started
+    assign(master, 1, 0, 100)
+    drive(worker, 2)
+    master.send(1, Kind.TRIM, encode_trim(1, stop))
+    drive(worker)
+    assert results(master) == [(1, 0, computed, doubled(0, computed))]
+    assert not worker.has_work
+
+
+def test_a_worker_that_is_drained_delivers_what_it_has_and_drops_the_rest(started):
+    worker, job, master = started
+    assign(master, 1, 0, 100)
+    assign(master, 2, 50, 60)
+    drive(worker, 3)
+    say(master, 1, Kind.DRAIN)
+    drive(worker)
+    *delivered, drained = messages(master)
+    assert drained.kind is Kind.DRAINED
+    assert [result_of(m) for m in delivered] == [(1, 0, 30, doubled(0, 30))]
+    assert job.computed == [(0, 10), (10, 20), (20, 30)]
 
 
 def test_a_long_chunk_reports_as_it_goes(started):
@@ -141,17 +234,408 @@ def test_nothing_more_is_computed_while_results_pile_up(started, monkeypatch):
 def test_the_end_ends_it_with_work_left(started):
     worker, _, master = started
     assign(master, 1, 0, 100)
-    master.send(1, Kind.END, b"", encode_object(End(status=1, message="why")))
+    say(master, 1, Kind.END, End(status=1, message="why", lost=(0,)))
     drive(worker, 5)
-    assert worker.run() == End(status=1, message="why")
-    kinds = []
-    while (message := master.receive(0.0)) is not None:
-        kinds.append(message.kind)
-    assert kinds[-1] is Kind.GOODBYE
+    assert worker.run() == End(status=1, message="why", lost=(0,))
+    assert worker._transport.lost == {0}
+    assert messages(master)[-1].kind is Kind.GOODBYE
 
 
-def test_the_loss_of_the_master_ends_it():
+def test_what_follows_the_end_is_left_for_the_next_run(started):
+    worker, _, master = started
+    say(master, 1, Kind.END, End(status=0))
+    say(master, 1, Kind.START, start_of(run_id="run-2"))
+    assert worker.run() == End(status=0)
+    assert worker.start.run_id == "run-1"
+    assert [m.kind for m in messages(worker._transport)] == [Kind.START]
+
+
+def test_a_dismissed_worker_leaves_without_an_end():
+    master, end = local_transports(2)
+    worker = Worker(end, lambda start: Doubles())
+    say(master, 1, Kind.DISMISS, (7,))
+    assert worker.run() is None
+    assert worker.dismissed
+    assert end.lost == {7}
+
+
+def test_a_failed_block_is_told_and_the_rest_computed():
+    job = Picky()
+    worker, (master, _) = begin(job)
+    assign(master, 1, 0, 40)
+    drive(worker)
+    before, failure, after = messages(master)
+    assert result_of(before) == (1, 0, 10, doubled(0, 10))
+    failed = decode_object(failure.buffers)
+    assert (failed.attempt, failed.start, failed.stop, failed.is_final) == (1, 10, 20, False)
+    assert failed.reason == "ValueError: not 13"
+    assert "raise ValueError" in failed.detail
+    assert result_of(after) == (1, 20, 40, doubled(20, 40))
+    assert not worker.has_work
+
+
+# --------------------------------------------------------------------------- item by item
+
+
+def test_a_block_tried_item_by_item_leaves_out_the_item_at_fault():
+    job = Picky()
+    worker, (master, _) = begin(job, on_error="skip", retries=1)
+    assign(master, 5, 10, 20, Care.ITEMWISE)
+    drive(worker)
+    assert job.computed == [(i, i + 1) for i in (10, 11, 12, 13, 13, *range(14, 20))]
+    skipped, result = messages(master)
+    attempt, items = decode_object(skipped.buffers)
+    assert skipped.kind is Kind.SKIPPED
+    assert attempt == 5
+    assert [(s.item, s.n_tries, s.reason) for s in items] == [(13, 2, "ValueError: not 13")]
+    assert result_of(result) == (5, 10, 20, [0 if i == 13 else 2 * i for i in range(10, 20)])
+    assert not worker.has_work
+
+
+def test_without_skipping_the_item_at_fault_ends_it():
+    worker, (master, _) = begin(Picky(), retries=2)
+    assign(master, 5, 10, 20, Care.ITEMWISE)
+    drive(worker)
+    (message,) = messages(master)
+    failed = decode_object(message.buffers)
+    assert (failed.attempt, failed.start, failed.stop, failed.is_final) == (5, 13, 14, True)
+    assert failed.reason == "ValueError: not 13 (alone, tried 3 times)"
+
+
+def test_a_block_of_which_no_item_fails_alone_is_computed_whole_again():
+    class Once(Doubles):
+        n_left: int = 0
+
+        def kernel(self, items):
+            return super().kernel(items) + (0 if len(items) > 1 else 1000)
+
+    worker, (master, _) = begin(Once())
+    assign(master, 5, 10, 20, Care.ITEMWISE)
+    drive(worker)
+    assert results(master) == [(5, 10, 20, doubled(10, 20))]
+
+
+def test_a_block_that_fails_whole_only_gets_the_results_of_its_items():
+    class NoBlocks(Doubles):
+        def kernel(self, items):
+            if len(items) > 1:
+                raise MemoryError("too many")
+            return super().kernel(items)
+
+    worker, (master, _) = begin(NoBlocks())
+    assign(master, 5, 10, 20, Care.ITEMWISE)
+    drive(worker)
+    assert results(master) == [(5, 10, 20, doubled(10, 20))]
+
+
+def test_a_block_without_a_single_result_is_delivered_empty():
+    class Never(Doubles):
+        def kernel(self, items):
+            raise ValueError("never")
+
+    worker, (master, _) = begin(Never(), on_error="skip", retries=0)
+    assign(master, 5, 10, 20, Care.ITEMWISE)
+    drive(worker)
+    skipped, result = messages(master)
+    assert [s.item for s in decode_object(skipped.buffers)[1]] == list(range(10, 20))
+    assert result_of(result) == (5, 10, 20, None)
+
+
+def test_a_result_that_fits_no_array_is_the_items_fault():
+    class Unfit(Doubles):
+        output = mpims.Gather(dtype=float)
+
+        def kernel(self, items):
+            return ["x" if i == 13 else 2.0 * i for i in items]
+
+    worker, (master, _) = begin(Unfit(), on_error="skip", retries=0)
+    assign(master, 5, 10, 20, Care.ITEMWISE)
+    drive(worker)
+    skipped, result = messages(master)
+    (item,) = decode_object(skipped.buffers)[1]
+    assert item.item == 13
+    assert item.reason.startswith("ValueError: could not convert string to float")
+    assert result_of(result)[3] == [0 if i == 13 else 2.0 * i for i in range(10, 20)]
+
+
+# ------------------------------------------------------------------- from master to master
+
+
+def lose(worker, *ranks):
+    """What a transport does that notices a death."""
+    transport = worker._transport
+    for rank in ranks:
+        transport.lost.add(rank)
+        transport._inboxes[transport.rank].put(Message(Kind.LOST, rank, b"", []))
+
+
+def test_the_lowest_rank_alive_leads_when_the_master_is_lost(started):
+    worker, job, master = started
+    assign(master, 1, 0, 40)
+    assign(master, 2, 50, 60)
+    drive(worker, 2)
+    lose(worker, 0)
+    look(worker)
+    assert worker.run() is None
+    assert worker.must_lead
+    assert not worker.dismissed
+    assert worker.start == start_of()
+    assert worker.job is job
+    assert len(worker.items) == 100
+    (inherited,) = worker.inheritance()
+    assert inherited.source == 1
+    assert inherited.kind is Kind.RESULT
+    assert result_of(inherited) == (1, 0, 20, doubled(0, 20))
+    assert not worker.has_work
+
+
+def test_the_inheritance_is_also_what_was_sent_last():
+    worker, (master, _) = begin(Picky(), on_error="skip", retries=0)
+    assign(master, 1, 0, 30)
+    assign(master, 2, 10, 20, Care.ITEMWISE)
+    drive(worker)
+    sent = messages(master)
+    lose(worker, 0)
+    look(worker)
+    inherited = worker.inheritance()
+    assert [m.kind for m in inherited] == [
+        Kind.RESULT, Kind.FAILED, Kind.RESULT, Kind.SKIPPED, Kind.RESULT,
+    ]  # fmt: skip
+    assert [(m.kind, m.head, [bytes(b) for b in m.buffers]) for m in inherited] == [
+        (m.kind, m.head, [bytes(b) for b in m.buffers]) for m in sent
+    ]
+
+
+def test_a_rank_leads_that_has_not_begun():
     _, end = local_transports(2)
     worker = Worker(end, lambda start: Doubles())
-    end._inboxes[1].put(mpims.runtime.wire.Message(Kind.LOST, 0, b"", []))
-    assert worker.run() == End(status=1, message="rank 0, the master, is lost")
+    lose(worker, 0)
+    assert worker.run() is None
+    assert worker.must_lead
+    assert worker.start is None
+    assert worker.inheritance() == []
+
+
+def test_a_rank_whose_master_was_lost_before_leads_at_once():
+    _, end = local_transports(2)
+    end.lost.add(0)
+    assert Worker(end, lambda start: Doubles()).must_lead
+
+
+def test_a_worker_without_a_master_computes_on_and_joins_the_next_one():
+    job = Doubles()
+    worker, (master, heir, _) = begin(job, n_ranks=3, rank=2)
+    assign(master, 1, 0, 40, rank=2)
+    assign(master, 2, 50, 80, rank=2)
+    drive(worker, 2)
+    lose(worker, 0)
+    drive(worker, 3)
+    assert job.computed == [(0, 10), (10, 20), (20, 30), (30, 40), (50, 60)]
+    assert not worker.must_lead
+    assert messages(heir) == messages(master) == []
+    say(heir, 2, Kind.START, start_of(epoch=1))
+    look(worker)
+    joined, *again = messages(heir)
+    assert joined.kind is Kind.JOINED
+    assert decode_object(joined.buffers).holding == (Held(2, 60, 80),)
+    assert job.n_setups == 1
+    assert [result_of(m) for m in again] == [(1, 0, 40, doubled(0, 40)), (2, 50, 60, doubled(50, 60))]
+    drive(worker)
+    assert results(heir) == [(2, 60, 80, doubled(60, 80))]
+    assert job.computed[-2:] == [(60, 70), (70, 80)]
+    assert messages(master) == []
+
+
+def test_what_was_sent_to_the_master_that_died_is_sent_again_to_the_next():
+    worker, (master, heir, _) = begin(Picky(), n_ranks=3, rank=2, on_error="skip", retries=0)
+    assign(master, 1, 0, 30, rank=2)
+    assign(master, 2, 10, 20, Care.ITEMWISE, rank=2)
+    drive(worker)
+    sent = messages(master)
+    assert len(sent) == 5
+    lose(worker, 0)
+    say(heir, 2, Kind.START, start_of(epoch=1))
+    drive(worker, 3)
+    joined, *again = messages(heir)
+    assert joined.kind is Kind.JOINED
+    assert [(m.kind, m.head, [bytes(b) for b in m.buffers]) for m in again] == [
+        (m.kind, m.head, [bytes(b) for b in m.buffers]) for m in sent
+    ]
+
+
+def test_what_is_kept_to_be_sent_again_is_limited(started, monkeypatch):
+    worker, _, master = started
+    monkeypatch.setattr("mpims.runtime.worker.KEPT_BYTES", 3 * 10 * 8)
+    for number in range(8):
+        assign(master, number + 1, 10 * number, 10 * number + 10)
+    drive(worker)
+    assert len(results(master)) == 8
+    lose(worker, 0)
+    look(worker)
+    assert [result_of(m)[0] for m in worker.inheritance()] == [6, 7, 8]
+
+
+@pytest.mark.parametrize("n_after", [1, 2, 3])
+def test_skipped_items_and_their_block_are_kept_together(n_after, monkeypatch):
+    """A next master that had the results alone would take zeros for the results of skipped items."""
+    monkeypatch.setattr("mpims.runtime.worker.KEPT_BYTES", 1)
+    worker, (master, _) = begin(Picky(), on_error="skip", retries=0)
+    assign(master, 1, 10, 20, Care.ITEMWISE)
+    for number in range(n_after):
+        assign(master, number + 2, 50, 60)
+    drive(worker)
+    lose(worker, 0)
+    look(worker)
+    inherited = worker.inheritance()
+    skips = {decode_object(m.buffers)[0] for m in inherited if m.kind is Kind.SKIPPED}
+    attempts = {result_of(m)[0] for m in inherited if m.kind is Kind.RESULT}
+    assert (1 in skips) == (1 in attempts)
+    assert n_after + 1 in attempts
+
+
+def test_a_chunk_that_needs_care_is_given_back():
+    """The next master decides anew how carefully it is to be computed."""
+    job = Picky()
+    worker, (master, heir, _) = begin(job, n_ranks=3, rank=2)
+    assign(master, 1, 50, 70, rank=2)
+    assign(master, 2, 10, 20, Care.ITEMWISE, rank=2)
+    look(worker)
+    lose(worker, 0)
+    say(heir, 2, Kind.START, start_of(epoch=1))
+    look(worker)
+    assert decode_object(messages(heir)[0].buffers).holding == (Held(1, 60, 70),)
+
+
+def test_a_block_half_way_through_item_by_item_is_given_back_whole():
+    worker, (master, heir, _) = begin(Picky(bad=99), n_ranks=3, rank=2)
+    assign(master, 2, 10, 20, Care.ITEMWISE, rank=2)
+    drive(worker, 4)
+    lose(worker, 0)
+    say(heir, 2, Kind.START, start_of(epoch=1))
+    drive(worker)
+    (joined,) = messages(heir)
+    assert decode_object(joined.buffers).holding == ()
+    assign(heir, 1 << 33, 10, 20, rank=2)
+    drive(worker)
+    assert results(heir) == [(1 << 33, 10, 20, doubled(10, 20))]
+
+
+def test_an_older_master_is_not_followed():
+    worker, (master, heir, _) = begin(Doubles(), n_ranks=3, rank=2)
+    say(heir, 2, Kind.START, start_of(epoch=1))
+    look(worker)
+    assert [m.kind for m in messages(heir)] == [Kind.JOINED]
+    for epoch in (0, 1):
+        say(master, 2, Kind.START, start_of(epoch=epoch))
+    assign(master, 1, 0, 10, rank=2)
+    drive(worker)
+    assert messages(master) == []
+    assert worker.start.epoch == 1
+
+
+def test_only_the_master_is_obeyed():
+    job = Doubles()
+    worker, (master, other, _) = begin(job, n_ranks=3, rank=2)
+    assign(other, 1, 0, 10, rank=2)
+    assign(master, 2, 20, 30, rank=2)
+    assign(master, 3, 40, 50, rank=2)
+    other.send(2, Kind.RECALL, encode_recall(3))
+    other.send(2, Kind.TRIM, encode_trim(3, 40))
+    for kind in (Kind.DRAIN, Kind.CLOSING):
+        say(other, 2, kind)
+    say(other, 2, Kind.END, End(status=1, message="not yours to say"))
+    drive(worker)
+    assert worker.end is None
+    assert job.computed == [(20, 30), (40, 50)]
+    assert messages(other) == []
+
+
+def test_between_two_masters_the_end_may_come_from_any_rank():
+    """A master that takes over from one that died after the end tells it on its behalf."""
+    worker, (_, heir, _) = begin(Doubles(), n_ranks=3, rank=2)
+    lose(worker, 0)
+    look(worker)
+    say(heir, 2, Kind.END, End(status=0))
+    assert worker.run() == End(status=0)
+
+
+def test_an_orphan_leads_when_all_below_it_are_gone():
+    worker, _ = begin(Doubles(), n_ranks=4, rank=3)
+    lose(worker, 1)
+    look(worker)
+    assert not worker.must_lead
+    lose(worker, 0)
+    look(worker)
+    assert not worker.must_lead
+    lose(worker, 2)
+    look(worker)
+    assert worker.must_lead
+
+
+def test_another_run_is_begun_and_not_joined():
+    """A master may have died before it wrote down what it began."""
+    job = Doubles()
+    worker, (master, heir, _) = begin(job, n_ranks=3, rank=2)
+    assign(master, 1, 0, 100, rank=2)
+    drive(worker, 2)
+    lose(worker, 0)
+    say(heir, 2, Kind.START, start_of(run_id="run-2"))
+    look(worker)
+    (joined,) = messages(heir)
+    assert decode_object(joined.buffers).holding == ()
+    assert job.n_setups == 2
+    assert not worker.has_work
+    lose(worker, 1)
+    look(worker)
+    assert worker.inheritance() == []
+
+
+def test_a_failed_setup_is_told_to_the_next_master_too():
+    class Broken(Doubles):
+        def setup(self):
+            raise OSError("no licence")
+
+    _, heir, end = local_transports(3)
+    worker = Worker(end, lambda start: Broken())
+    master = LocalTransport(0, end._inboxes)
+    for transport, epoch in ((master, 0), (heir, 1)):
+        say(transport, 2, Kind.START, start_of(epoch=epoch))
+        look(worker)
+        failed = decode_object(messages(transport)[-1].buffers)
+        assert failed.attempt == 0
+        assert failed.reason == "setup() raised OSError: no licence"
+
+
+def test_an_orphan_that_nobody_takes_over_ends_itself():
+    """Where the others do not survive a death, there is no master to come for ever."""
+    worker, (master, _, _) = begin(Doubles(), n_ranks=3, rank=2, timeout_s=0.05)
+    lose(worker, 0)
+    began = time.monotonic()
+    with pytest.raises(Stopped, match=r"rank 1, the master, has been silent for 0\.05 s.*resume nowhere"):
+        worker.run()
+    assert time.monotonic() - began < 2
+    assert messages(master) == []
+
+
+def test_a_master_that_answers_is_waited_for(started):
+    worker, _, master = started
+    worker.start = start_of(timeout_s=0.04)
+    until = time.monotonic() + 0.15
+    n_pings = 0
+    while time.monotonic() < until:
+        worker.step(0.005)
+        for message in messages(master):
+            assert message.kind is Kind.PING
+            n_pings += 1
+            say(master, 1, Kind.PONG)
+    assert n_pings >= 3
+
+
+def test_a_master_that_is_closing_may_be_silent(started):
+    worker, _, master = started
+    worker.start = start_of(timeout_s=0.02)
+    say(master, 1, Kind.CLOSING)
+    until = time.monotonic() + 0.08
+    while time.monotonic() < until:
+        worker.step(0.005)
+    assert messages(master) == []

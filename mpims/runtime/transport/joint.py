@@ -42,6 +42,7 @@ class JointTransport(Transport):
 
     @place.setter
     def place(self, place: Place | None) -> None:
+        """Ask this one from now on, whoever sends."""
         self._inner.place = place
         if self._outer is not None:
             self._outer.place = place

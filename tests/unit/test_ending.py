@@ -1,0 +1,251 @@
+"""The end of a run, and masters and workers that are silent: over local transports, with real processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+
+import pytest
+
+from mpims.errors import RunFailed, Stopped
+from mpims.options import RunOptions
+from mpims.processes import Process, process_of, this_process
+from mpims.runtime import ending, masterwatch
+from mpims.runtime.ending import end_workers
+from mpims.runtime.masterwatch import MAX_FENCES, MasterWatch
+from mpims.runtime.transport.local import local_transports
+from mpims.runtime.wire import End, Fence, Kind, Message, Start, decode_object, encode_object
+
+
+@pytest.fixture
+def sleeper():
+    """A process that may be killed, and who it is."""
+    child = subprocess.Popen(["sleep", "60"])
+    yield child, process_of(child.pid)
+    child.kill()
+    child.wait()
+
+
+def dies(child: subprocess.Popen) -> bool:
+    try:
+        return child.wait(2) == -9
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def kinds(transport):
+    found = []
+    while (message := transport.receive(0.0)) is not None:
+        found.append(message.kind)
+    return found
+
+
+def lost(transport, rank):
+    transport._inboxes[transport.rank].put(Message(Kind.LOST, rank, b"", []))
+
+
+# ----------------------------------------------------------------------- end_workers
+
+
+def test_all_workers_are_told_the_end_and_heard_out():
+    master, *workers = local_transports(4)
+    for worker in workers:
+        worker.send(0, Kind.RESULT, b"late", [b"..."])
+        worker.send(0, Kind.PING)
+        worker.send(0, Kind.GOODBYE)
+    assert end_workers(master, RunFailed("why", "detail")) == []
+    assert master.receive(0.0) is None
+    for worker in workers:
+        message = worker.receive(0.0)
+        assert message.kind is Kind.END
+        assert decode_object(message.buffers) == End(status=1, message="why", detail="detail")
+
+
+def test_the_dead_are_neither_told_nor_waited_for():
+    master, one, two, three = local_transports(4)
+    master.lost.add(2)
+    one.send(0, Kind.GOODBYE)
+    lost(master, 3)
+    assert end_workers(master, None) == []
+    assert decode_object(one.receive(0.0).buffers) == End(status=0, lost=(2,))
+    assert kinds(two) == []
+    assert kinds(three) == [Kind.END]
+
+
+def test_a_rank_that_does_not_answer_is_given(monkeypatch):
+    monkeypatch.setattr(ending, "GOODBYE_WAIT_S", 0.1)
+    master, one, _, _ = local_transports(4)
+    one.send(0, Kind.GOODBYE)
+    assert end_workers(master, None) == [2, 3]
+
+
+def test_a_suspect_is_not_waited_for():
+    master, one, _ = local_transports(3)
+    one.send(0, Kind.GOODBYE)
+    began = time.monotonic()
+    assert end_workers(master, None, suspects={2}) == [2]
+    assert time.monotonic() - began < 1
+
+
+def test_a_silent_rank_is_killed_where_the_others_survive_it(sleeper, monkeypatch):
+    child, process = sleeper
+    monkeypatch.setattr(ending, "FENCE_WAIT_S", 0.1)
+    master, one, _ = local_transports(3)
+    master.survives_deaths = True
+    one.send(0, Kind.GOODBYE)
+    assert end_workers(master, None, {1: this_process(), 2: process}, {2}) == [2]
+    assert dies(child)
+
+
+def test_a_silent_rank_is_left_alone_where_its_death_would_end_all(sleeper):
+    child, process = sleeper
+    master, one, _ = local_transports(3)
+    one.send(0, Kind.GOODBYE)
+    assert end_workers(master, None, {2: process}, {2}) == [2]
+    assert child.poll() is None
+
+
+def test_another_process_by_that_number_is_left_alone(sleeper, monkeypatch):
+    child, process = sleeper
+    monkeypatch.setattr(ending, "FENCE_WAIT_S", 0.1)
+    earlier = Process(**{**process.as_dict(), "started": process.started - 1})
+    master, one, _ = local_transports(3)
+    master.survives_deaths = True
+    one.send(0, Kind.GOODBYE)
+    assert end_workers(master, None, {2: earlier}, {2}) == [2]
+    assert child.poll() is None
+
+
+def test_a_silent_rank_of_another_host_is_fenced_by_its_neighbour(monkeypatch):
+    monkeypatch.setattr(ending, "FENCE_WAIT_S", 0.1)
+    here = this_process()
+    there = [Process("node7", "another boot", "pid:[1]", pid, 5) for pid in (11, 12)]
+    master, one, two, three = local_transports(4)
+    master.survives_deaths = True
+    for worker in (one, two):
+        worker.send(0, Kind.GOODBYE)
+    assert end_workers(master, None, {1: here, 2: there[0], 3: there[1]}, {3}) == [3]
+    assert kinds(one) == [Kind.END]
+    assert two.receive(0.0).kind is Kind.END
+    fence = two.receive(0.0)
+    assert decode_object(fence.buffers) == Fence(3, there[1], 9)
+    assert kinds(three) == [Kind.END]
+
+
+def test_a_rank_that_is_surely_gone_is_lost(sleeper, monkeypatch):
+    child, process = sleeper
+    monkeypatch.setattr(ending, "GOODBYE_WAIT_S", 0.2)
+    child.kill()
+    child.wait()
+    master, one, _ = local_transports(3)
+    one.send(0, Kind.GOODBYE)
+    one.send(0, Kind.FENCED, b"", encode_object(Fence(2, process, 9)))
+    assert end_workers(master, None) == []
+    assert master.lost == {2}
+
+
+# ----------------------------------------------------------------------- MasterWatch
+
+PATIENCE_S = 0.04
+
+
+def start_of(master: Process, run_dir="nowhere") -> Start:
+    return Start(
+        source=None,
+        parameters={},
+        options=RunOptions(),
+        run_id="run-1",
+        epoch=0,
+        run_dir=str(run_dir),
+        command=(),
+        master=master,
+    )
+
+
+def watch(n_ranks=2, rank=1, survives=True):
+    """A watch at a rank, and all transports."""
+    transports = local_transports(n_ranks)
+    transports[rank].survives_deaths = survives
+    return MasterWatch(transports[rank]), transports
+
+
+def idle(watched, master, start, duration_s):
+    until = time.monotonic() + duration_s
+    while time.monotonic() < until:
+        watched.idle(master, start, PATIENCE_S)
+        time.sleep(0.002)
+
+
+def test_a_silent_master_is_asked_and_then_killed(sleeper, capsys):
+    child, process = sleeper
+    watched, (master, _) = watch()
+    start = start_of(process)
+    idle(watched, 0, start, 0.75 * PATIENCE_S)
+    assert set(kinds(master)) == {Kind.PING}
+    assert child.poll() is None
+    idle(watched, 0, start, PATIENCE_S)
+    assert dies(child)
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"mpims: rank 0 ({process.host}), the master, has been silent for 0.04 s: it is ki"
+    )
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("word", ["heard", "closing", "busy"])
+def test_a_master_that_is_not_silent_is_left_alone(word, sleeper):
+    child, process = sleeper
+    watched, (master, _) = watch()
+    for _ in range(20):
+        getattr(watched, word)()
+        idle(watched, 0, start_of(process), PATIENCE_S / 8)
+    assert child.poll() is None
+    assert kinds(master) == []
+
+
+def test_before_the_start_nothing_is_expected():
+    watched, (master, _) = watch()
+    idle(watched, 0, None, 2 * PATIENCE_S)
+    assert kinds(master) == []
+
+
+def test_a_worker_that_was_suspended_itself_blames_nobody(sleeper, monkeypatch):
+    child, process = sleeper
+    monkeypatch.setattr(masterwatch, "AWAY_S", 0.01)
+    watched, _ = watch()
+    watched.idle(0, start_of(process), PATIENCE_S)
+    time.sleep(3 * PATIENCE_S)
+    watched.idle(0, start_of(process), PATIENCE_S)
+    assert child.poll() is None
+
+
+def test_a_silent_next_master_is_known_from_the_manifest(sleeper, tmp_path):
+    child, process = sleeper
+    (tmp_path / "manifest.json").write_text(json.dumps({"ranks": {"1": process.as_dict()}}))
+    watched, transports = watch(n_ranks=3, rank=2)
+    transports[2].lost.add(0)
+    idle(watched, None, start_of(this_process(), tmp_path), 2 * PATIENCE_S)
+    assert dies(child)
+    assert set(kinds(transports[1])) == {Kind.PING}
+    assert kinds(transports[0]) == []
+
+
+@pytest.mark.parametrize("manifest", [None, "", "{", "[]", '{"ranks": {"1": {"pid": 1}}}', '{"ranks": []}'])
+def test_a_master_that_cannot_be_ended_ends_the_run(manifest, tmp_path):
+    if manifest is not None:
+        (tmp_path / "manifest.json").write_text(manifest)
+    watched, transports = watch(n_ranks=3, rank=2)
+    transports[2].lost.add(0)
+    began = time.monotonic()
+    with pytest.raises(Stopped, match=r"rank 1, the master.*resume with: python -m mpims resume .* -n 3"):
+        idle(watched, None, start_of(this_process(), tmp_path), 10 * (MAX_FENCES + 1) * PATIENCE_S)
+    assert time.monotonic() - began > MAX_FENCES * PATIENCE_S
+
+
+def test_where_no_death_is_survived_silence_ends_the_run(sleeper):
+    child, process = sleeper
+    watched, _ = watch(survives=False)
+    with pytest.raises(Stopped, match=r"rank 0, the master, has been silent for 0\.04 s: the run is ended"):
+        idle(watched, 0, start_of(process), 10 * PATIENCE_S)
+    assert child.poll() is None

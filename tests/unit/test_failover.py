@@ -1,0 +1,164 @@
+"""A master that dies in the middle: the next one goes on. Ranks are threads; the death is an exception."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import mpims
+from mpims.errors import MpimsError
+from mpims.farm import Farm, Lead
+from mpims.options import RunOptions
+from mpims.runtime.transport.local import LocalTransport, local_transports
+from mpims.runtime.wire import Kind, Message
+from mpims.session import run_master, serve
+
+
+class Death(BaseException):
+    """What ends a master here."""
+
+
+class Mortal(LocalTransport):
+    """A rank's end that dies after so many messages of a kind: that one is not taken in any more."""
+
+    def __init__(self, other: LocalTransport, kind: Kind, n_left: int) -> None:
+        super().__init__(other.rank, other._inboxes)
+        self.kind, self.n_left = kind, n_left
+
+    def receive(self, timeout_s, relaxed=False):
+        message = super().receive(timeout_s, relaxed)
+        if message is not None and message.kind is self.kind:
+            self.n_left -= 1
+            if self.n_left < 0:
+                raise Death
+        return message
+
+
+def announce(transports, rank):
+    """What the transports of the others do that notice a death."""
+    for other in transports:
+        if other.rank != rank:
+            other.lost.add(rank)
+            other._inboxes[other.rank].put(Message(Kind.LOST, rank, b"", []))
+
+
+class Rows(mpims.Job):
+    """An array; the items are one, too, and some of them bad."""
+
+    n: int = 120
+    bad: tuple[int, ...] = ()
+    block = 3
+
+    def items(self):
+        return np.linspace(0.0, 1.0, self.n)
+
+    def check(self):
+        time.sleep(0.001)
+        for i in self.indices:
+            if i in self.bad:
+                raise ValueError(f"not {i}")
+
+    def kernel(self, items):
+        self.check()
+        return np.sin(np.asarray(items))
+
+
+class Text(Rows):
+    """A reduction that does not commute."""
+
+    output = mpims.Reduce(lambda left, right: left + right)
+
+    def kernel(self, items):
+        self.check()
+        return [f"{i}," for i in self.indices]
+
+
+def run_with_deaths(make_job, folder, deaths, n_ranks=4, **options):
+    """Ranks 0, 1, … are the master in turn, and die as `deaths` says; give the last one's outcome."""
+    options = RunOptions(run_dir=folder, quiet=True, policy="SS", **options)
+    transports = local_transports(n_ranks)
+    transports[: len(deaths)] = [
+        Mortal(transport, *death) for transport, death in zip(transports, deaths, strict=False)
+    ]
+    outcomes = []
+
+    def rank(transport):
+        job = make_job()
+        try:
+            served = serve(transport, lambda start: job)
+            if not isinstance(served, Lead):
+                return
+            lead = served if transport.lost else None
+            if isinstance(transport, Mortal):
+                Farm(job, options, transport, None, lead).run(())
+            else:
+                outcomes.append(run_master(job, options, transport, lead=lead))
+        except Death:
+            announce(transports, transport.rank)
+        except MpimsError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=rank, args=(t,), daemon=True) for t in transports]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert len({getattr(outcome, "message", "") for outcome in outcomes}) == 1  # an error is everybody's
+    return outcomes[0]
+
+
+DEATHS = [
+    [(Kind.JOINED, 0)],
+    [(Kind.JOINED, 2)],
+    [(Kind.RESULT, 0)],
+    [(Kind.RESULT, 7)],
+    [(Kind.RESULT, 39)],
+    [(Kind.RESULT, 5), (Kind.RESULT, 5)],
+    [(Kind.RESULT, 5), (Kind.JOINED, 1)],
+    [(Kind.RESULT, 5), (Kind.RESULT, 5), (Kind.RESULT, 3)],
+]
+
+
+@pytest.mark.parametrize("job_class", [Rows, Text])
+@pytest.mark.parametrize("deaths", DEATHS, ids=str)
+def test_the_result_is_that_of_an_undisturbed_run(job_class, deaths, tmp_path):
+    expected = mpims.run(job_class(), run_dir=tmp_path / "undisturbed", quiet=True)
+    outcome = run_with_deaths(job_class, tmp_path / "run", deaths)
+    assert outcome.summary["result_digest"] == expected.summary["result_digest"]
+    assert outcome.summary["n_done"] == 120
+    assert outcome.summary["n_masters"] == len(deaths)
+    assert outcome.summary["n_resumed"] == 0
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert len(manifest["taken_over"]) == len(deaths)
+
+
+@pytest.mark.parametrize("job_class", [Rows, Text])
+@pytest.mark.parametrize("n_skips", [0, 1, 2])
+def test_what_was_skipped_is_skipped_by_the_next_master_too(job_class, n_skips, tmp_path):
+    """The master dies between an item's name and the results that lack it, or before both."""
+
+    def make():
+        return job_class(bad=(4, 50, 51, 100))
+
+    expected = mpims.run(make(), run_dir=tmp_path / "undisturbed", quiet=True, on_error="skip", retries=0)
+    for kind in (Kind.SKIPPED, Kind.FAILED):
+        folder = tmp_path / kind.name
+        outcome = run_with_deaths(make, folder, [(kind, n_skips)], on_error="skip", retries=0)
+        assert outcome.summary["result_digest"] == expected.summary["result_digest"]
+        failed = json.loads((folder / "failed.json").read_text())
+        assert [entry["item"] for entry in failed["items"]] == [4, 50, 51, 100]
+        assert {entry["reason"] for entry in failed["items"]} == {
+            f"ValueError: not {i}" for i in make().bad
+        }
+
+
+def test_a_failure_ends_the_run_under_the_next_master_too(tmp_path):
+    error = run_with_deaths(lambda: Rows(bad=(50,)), tmp_path / "run", [(Kind.FAILED, 1)], retries=1)
+    assert isinstance(error, mpims.RunFailed)
+    assert error.message.startswith("items [50, 51) attempt ")
+    assert "failed: ValueError: not 50 (alone, tried 2 times)" in error.message

@@ -1,0 +1,181 @@
+"""What of a run is compared before it is resumed, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mpims
+from mpims import __version__
+from mpims.errors import UsageError
+from mpims.options import RunOptions
+from mpims.runtime.items import items_identity, resolve_items
+from mpims.storage.manifest import FORMAT, check_format, check_same_job, make_manifest, other_versions
+
+FOLDER = Path("runs/x")
+
+
+class X(mpims.Job):
+    n: int = 10
+    scale: float = 1.0
+
+    def items(self):
+        return self.n
+
+    def task(self, item):
+        return item
+
+
+def manifest(job=None, options=None, **given):
+    job = job or X()
+    given = {
+        "run_id": "run-1",
+        "source_digest": "abc",
+        "items": items_identity(resolve_items(job)),
+        "block": 1,
+        "n_ranks": 4,
+        "mpi": "Open MPI",
+        "fault_tier": "none",
+        "command": ["mpims", "run"],
+        **given,
+    }
+    return make_manifest(job, options or RunOptions(), **given)
+
+
+def differences(old, new):
+    with pytest.raises(UsageError) as caught:
+        check_same_job(old, new, FOLDER)
+    text = caught.value.message
+    assert text.startswith("cannot resume runs/x: ")
+    assert text.endswith("; put it back as it was, or start a new run in another --run-dir")
+    assert "\n" not in text
+    return text.removeprefix("cannot resume runs/x: ").split("; ")[:-1]
+
+
+class Y(X):
+    """Another job with the same parameters."""
+
+
+def with_output(output):
+    return type("X", (X,), {"output": output})()
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        ({"job": X(scale=2.0)}, ["parameter scale is 2.0, was 1.0"]),
+        ({"job": Y()}, ["the job is Y, was X"]),
+        ({"job": with_output(mpims.Reduce(np.add))}, ["the output is Reduce(add), was Gather()"]),
+        ({"options": RunOptions(seed=7)}, ["the seed is 7, was 0"]),
+        ({"items": (9, "d")}, ["the job has 9 items, had 10", "items() gives others, or in another order"]),
+        ({"block": 3}, ["the block is 3 items, was 1"]),
+        ({"source_digest": "def"}, ["the source of the job is another"]),
+    ],
+)
+def test_every_change_that_decides_the_result_is_named(new, said):
+    assert differences(manifest(), manifest(**new)) == said
+
+
+def test_all_changes_are_named_at_once():
+    found = differences(manifest(), manifest(job=X(n=12, scale=2.0), options=RunOptions(seed=7), block=2))
+    assert found == [
+        "parameter n is 12, was 10",
+        "parameter scale is 2.0, was 1.0",
+        "the seed is 7, was 0",
+        "the job has 12 items, had 10",
+        "items() gives others, or in another order",
+        "the block is 2 items, was 1",
+    ]
+
+
+def test_a_parameter_that_has_come_or_gone_is_named():
+    old = manifest()
+    old["parameters"] = {"n": 10, "width": 3}
+    assert differences(old, manifest()) == [
+        "parameter scale is 1.0, was None",
+        "parameter width is None, was 3",
+    ]
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        {},
+        {"run_id": "another"},
+        {"n_ranks": 16, "fault_tier": "ULFM", "mpi": "MPICH", "command": ["mpims", "resume"]},
+        {"options": RunOptions(policy="SS", retries=7, on_error="skip", run_dir=Path("y"), timeout_s=3.0)},
+    ],
+)
+def test_what_decides_nothing_may_change(new):
+    check_same_job(manifest(), manifest(**new), FOLDER)
+
+
+@pytest.mark.parametrize(
+    "job", [X(scale=float("nan")), X(scale=float("-inf")), X(scale=1e-300)], ids=lambda job: str(job.scale)
+)
+def test_what_was_written_and_read_again_is_the_same(job):
+    made = manifest(job)
+    check_same_job(json.loads(json.dumps(made)), manifest(job), FOLDER)
+
+
+class Adder:
+    def __call__(self, left, right):
+        return left + right
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: mpims.Reduce(Adder()), "Reduce(Adder)"),
+        (lambda: mpims.Reduce(partial(np.add, dtype=float)), "Reduce(partial)"),
+        (lambda: mpims.Reduce(lambda a, b: a + b), "Reduce(<lambda>)"),
+        (lambda: mpims.Reduce(np.maximum), "Reduce(maximum)"),
+        (lambda: mpims.Gather(dtype="f4"), "Gather(dtype='float32')"),
+    ],
+)
+def test_an_output_is_the_same_in_every_process(make, text):
+    """What stands for it may not be an address."""
+    kept = make(), make()
+    assert [repr(output) for output in kept] == [text, text]
+    check_same_job(manifest(with_output(kept[0])), manifest(with_output(kept[1])), FOLDER)
+
+
+def test_the_source_of_a_class_is_told_from_that_of_another():
+    found = differences(manifest(X(), source_digest=None), manifest(Y(), source_digest=None))
+    assert found == ["the job is Y, was X", "the source of the job is another"]
+    check_same_job(manifest(X(), source_digest=None), manifest(X(), source_digest=None), FOLDER)
+
+
+@pytest.mark.parametrize("found", [FORMAT - 1, FORMAT + 1, None, "2"])
+def test_another_format_is_refused(found):
+    old = {**manifest(), "format": found, "versions": {"mpims": "9.9"}}
+    with pytest.raises(
+        UsageError, match=f"has format {found}, made by mpims 9.9; this is mpims {__version__}"
+    ):
+        check_format(old, FOLDER)
+    with pytest.raises(UsageError, match="made by mpims an unknown version"):
+        check_format({"format": found}, FOLDER)
+
+
+def test_our_own_format_is_taken():
+    check_format(manifest(), FOLDER)
+
+
+def test_other_versions_are_told():
+    new = manifest()
+    assert other_versions(manifest(), new) == []
+    old = {**new, "versions": {**new["versions"], "numpy": "1.0", "python": "3.1", "mpims": "0"}}
+    assert other_versions(old, new) == [
+        f"python {new['versions']['python']}, was 3.1",
+        f"numpy {np.__version__}, was 1.0",
+    ]
+
+
+def test_what_the_manifest_says_of_the_options():
+    options = manifest(options=RunOptions(policy="SS", run_dir=Path("x"), seed=4, resume=True))["options"]
+    assert options.keys() == set(RunOptions.__dataclass_fields__) - {"seed", "run_dir", "resume"}
+    assert options["policy"] == "SS"

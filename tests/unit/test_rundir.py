@@ -1,0 +1,98 @@
+"""The small files of a run directory: whole or not at all, and what is said of damaged ones."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from mpims.errors import Stopped, UsageError
+from mpims.storage.rundir import JOB, MANIFEST, create_run_dir, read_job, read_json, write_job, write_json
+
+
+def test_json_comes_back(tmp_path):
+    path = tmp_path / "x.json"
+    value = {"a": [1, 2.5, None, True], "ü": "\udcff", "path": str(tmp_path)}
+    write_json(path, value)
+    assert read_json(path) == value
+    write_json(path, {"of": Path("no JSON")})
+    assert read_json(path) == {"of": "no JSON"}
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is damaged: it is no JSON"),
+        (b'{"a": 1', "is damaged: it is no JSON"),
+        (b"\xff\xfe", "is damaged: it is no JSON"),
+        (b"[1]", "is damaged: it holds a list, not an object"),
+        (b"3", "is damaged: it holds a int, not an object"),
+    ],
+)
+def test_damaged_json_is_said_to_be_so(content, said, tmp_path):
+    path = tmp_path / MANIFEST
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=said) as caught:
+        read_json(path)
+    assert str(path) in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_missing_files_are_said_to_be_so(tmp_path):
+    with pytest.raises(UsageError, match=r"no run in .*: there is no manifest\.json"):
+        read_json(tmp_path / MANIFEST)
+    with pytest.raises(UsageError, match=r"no run in .*nowhere: there is no job\.pkl"):
+        read_job(tmp_path / "nowhere")
+    (tmp_path / MANIFEST).mkdir()
+    (tmp_path / JOB).mkdir()
+    for read in (lambda: read_json(tmp_path / MANIFEST), lambda: read_job(tmp_path)):
+        with pytest.raises(UsageError, match=r"cannot read .*: Is a directory"):
+            read()
+
+
+def test_a_job_comes_back(tmp_path):
+    write_job(tmp_path, {"source": None, "parameters": {"n": 3}})
+    assert read_job(tmp_path) == {"source": None, "parameters": {"n": 3}}
+    assert os.listdir(tmp_path) == [JOB]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x05", b"cno_such_module\nX\n.", b"(I1\n"])
+def test_a_damaged_job_is_said_to_be_so(content, tmp_path):
+    (tmp_path / JOB).write_bytes(content)
+    with pytest.raises(UsageError, match=r"job\.pkl is damaged: ") as caught:
+        read_job(tmp_path)
+    assert "\n" not in caught.value.message
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "x.json"
+    path.mkdir()  # a file cannot take its name
+    with pytest.raises(
+        Stopped, match=r"cannot write .*x\.json: Is a directory.*free some space and resume"
+    ):
+        write_json(path, {})
+    with pytest.raises(Stopped, match=r"cannot write .*job\.pkl: No such file or directory"):
+        write_job(tmp_path / "nowhere", 1)
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_a_run_directory_may_exist_if_it_is_empty(tmp_path):
+    folder = tmp_path / "a" / "b"
+    assert create_run_dir(folder, "X") == folder
+    assert create_run_dir(folder, "X") == folder
+    (folder / "lock").touch()
+    assert create_run_dir(folder, "X") == folder
+
+
+def test_a_run_directory_in_use_says_how_to_go_on(tmp_path):
+    (tmp_path / "x").touch()
+    with pytest.raises(UsageError, match="is not empty: choose another --run-dir, or remove what is in it"):
+        create_run_dir(tmp_path, "X")
+    (tmp_path / MANIFEST).write_text(json.dumps({}))
+    with pytest.raises(UsageError, match=f"or go on with the run in it: python -m mpims resume {tmp_path}"):
+        create_run_dir(tmp_path, "X")
+    with pytest.raises(UsageError, match="is not a folder"):
+        create_run_dir(tmp_path / "x", "X")
