@@ -3,9 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 RANKS ?= 3
+RUNS ?= 100
+SEED ?= 1
+SEEDS ?= 100000
 BIN := $(VENV)/bin
 
-.PHONY: help run test lint bench clean
+.PHONY: help run test lint chaos soak bench clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -19,9 +22,16 @@ test: $(VENV)/.test ## format, lint, types, and all tests, on 1 to 5 ranks
 lint: $(VENV)/.test ## format, lint and types only
 	@$(BIN)/python tests/run_all.py --lint
 
-bench: $(VENV)/.test ## measure the balance of uneven work, and the master's memory
+chaos: $(VENV)/.test ## RUNS runs (default 100) whose ranks are killed and stopped at random, from SEED on
+	@$(BIN)/python -m tests.faults.drills --runs $(RUNS) --seed $(SEED)
+
+soak: $(VENV)/.test ## simulate SEEDS runs (default 100000) with faults
+	MPIMS_SEEDS=$(SEEDS) $(BIN)/python -m pytest -q tests/simulation --timeout 0
+
+bench: $(VENV)/.test ## measure the balance of uneven work, the master's memory, and what a death costs
 	$(BIN)/python benchmarks/mandelbrot.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/recovery.py
 
 clean: ## remove what make made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

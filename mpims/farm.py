@@ -151,9 +151,11 @@ class Farm:
 
     def _open(self) -> None:
         """Make or find the run directory, and lock it."""
-        options = self._options
+        options, lead = self._options, self._lead
         wanted = options.run_dir
-        may_resume = options.resume or self._lead is not None
+        may_resume = options.resume or lead is not None
+        if lead is not None and lead.start is None and wanted is not None and (wanted / SUMMARY).exists():
+            may_resume = False  # the master that died had not begun: this is another run
         self._is_resumed = may_resume and wanted is not None and (wanted / MANIFEST).exists()
         if self._is_resumed and wanted is not None:
             self._folder = wanted.absolute()
@@ -269,6 +271,7 @@ class Farm:
                     return self._run_opened(command)
             finally:
                 self._checkpoint.abandon()
+                self._results.release()
         finally:
             self._lock.release()
 

@@ -16,7 +16,8 @@ from mpims.launch import find_launcher, launch_command
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
-SERIAL = [PYTHON, "-m", "pytest", "-q", "--durations=5", "--ignore=tests/mpi"]
+CHAOS = "tests/faults/test_chaos.py"
+SERIAL = [PYTHON, "-m", "pytest", "-q", "--durations=5", "--ignore=tests/mpi", f"--ignore={CHAOS}"]
 ON_RANKS = [PYTHON, "-m", "pytest", "-q", "--only-mpi", "tests/mpi", "-p", "no:cacheprovider"]
 RANK_COUNTS = (1, 2, 3, 5)
 STEP_LIMIT_S = 300
@@ -35,7 +36,7 @@ def lint_steps() -> list[tuple[str, list[str]]]:
 def test_steps() -> list[tuple[str, list[str]]]:
     """The tests, serial first."""
     launcher = find_launcher()
-    steps = [("serial tests", SERIAL)]
+    steps = [("serial tests", SERIAL), ("chaos", [PYTHON, "-m", "pytest", "-q", CHAOS])]
     for n_ranks in RANK_COUNTS:
         command = launch_command(
             launcher,

@@ -25,7 +25,7 @@ def signals_ignored() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: set by C
 
 
 class StopSignals:
@@ -50,7 +50,7 @@ class StopSignals:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: set by C
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

@@ -169,7 +169,7 @@ class Worker:
         if self._queue and not clogged:
             self._compute(self._queue[0])
             self._watch.busy()
-        elif not self._queue:
+        else:
             self._watch.idle(self._master, self.start, self._patience_s())
 
     @property

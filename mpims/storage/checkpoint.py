@@ -16,15 +16,14 @@ from typing import Any
 
 from mpims.core.events import Range
 from mpims.core.ranges import RangeSet
-from mpims.errors import RunFailed, UsageError
+from mpims.errors import RunFailed, UsageError, describe
 from mpims.processes import boot_id
 from mpims.runtime.parts import ResultError
 from mpims.runtime.wire import Buffer, ResultHead, decode_object, encode_object
 from mpims.storage.journal import Journal, JournalTail, Record, RecordKind, read_journal
 from mpims.storage.results import Results, disk_error
+from mpims.storage.rundir import JOURNAL
 
-JOURNAL = "journal"
-"""Its name in the run directory."""
 COMPACT_BYTES = 64 << 20
 """A journal is rewritten when it has grown to this, and to four times what it was after the last time."""
 _GROWTH = 4
@@ -97,6 +96,7 @@ class Checkpoint:
         self._journal = journal
         self._results = results
         self._compacted_bytes = journal.size
+        self._noted: dict[str, Any] = {}
         self.past = Past()
         self.failures: dict[int, Failure] = self.past.failures
         self.done = self.past.done
@@ -112,6 +112,7 @@ class Checkpoint:
     ) -> Checkpoint:
         """Begin the journal of a new run."""
         path = folder / JOURNAL
+        path.unlink(missing_ok=True)  # of a run that died before it began
         try:
             journal = Journal.create(path, run_id, durability_s=durability_s, sync_results=results.sync)
         except OSError as error:
@@ -202,7 +203,8 @@ class Checkpoint:
 
     def note(self, stats: Mapping[str, Any]) -> None:
         """Note figures for a master to come."""
-        self._append(RecordKind.STATS, json.dumps(stats).encode())
+        self._noted = dict(stats)
+        self._append(RecordKind.STATS, json.dumps(self._noted).encode())
 
     def poll(self, now: float) -> None:
         """Let the journal be forced to disk when that is due; call it often."""
@@ -222,8 +224,13 @@ class Checkpoint:
         payload = self._results.snapshot()
         if payload is not None:
             ranges = self._results.units(payload) or ()
-            record = _done_record(ranges, encode_object(payload), list(self.failures.values()))
-            self._writing(lambda: self._journal.rewrite([record]))
+            try:
+                buffers = encode_object(payload)
+            except Exception as error:  # whatever a combined value raises when it is pickled
+                raise ResultError(f"a combined value cannot be pickled: {describe(error)}") from error
+            record = _done_record(ranges, buffers, list(self.failures.values()))
+            stats = (RecordKind.STATS, [json.dumps(self._noted).encode()])
+            self._writing(lambda: self._journal.rewrite([record, stats]))
         self._compacted_bytes = self._journal.size
 
     def _append_done(
@@ -352,12 +359,21 @@ class _Reader:
         fresh = [span for span in ranges if not past.done.intersects(*span)]
         past.failures.update((failure.item, failure) for failure in failures)
         if buffers or not self._has_file:
-            payload = decode_object(buffers) if buffers else None
+            payload = self._decoded(buffers)
             head = ResultHead(0, ranges[0][0], ranges[-1][1], 0.0, 0.0, None)
             self._results.commit(head, payload, fresh)
         for start, stop in fresh:
             past.done.add(start, stop)
         return 0
+
+    def _decoded(self, buffers: Sequence[Buffer]) -> Any:
+        try:
+            return decode_object(buffers) if buffers else None
+        except Exception as error:  # whatever an object of the user's raises when it is unpickled
+            raise RunFailed(
+                f"a result in journal {self._path} cannot be unpickled: {describe(error)}; "
+                "see that what it is made of can be imported, as when it was written"
+            ) from error
 
     def _checked(self, start: int, stop: int) -> Range:
         if not 0 <= start < stop <= self._n_items:

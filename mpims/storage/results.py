@@ -51,6 +51,9 @@ class Results(Protocol):
     def close(self, skipped: Sequence[int] = ()) -> tuple[Any, Path]:
         """Give the whole result and the file that holds it; `skipped` items get the fill value."""
 
+    def release(self) -> None:
+        """Give back what is open; nothing more is done with this object."""
+
 
 class GatherResults:
     """Item results by position: a memory-mapped array, or a list.
@@ -186,11 +189,16 @@ class GatherResults:
                 path.with_name("result.npy.part").rename(path)
             except OSError as error:
                 raise disk_error(error, path) from None
-            os.close(self._descriptor)
-            self._descriptor = None
+            self.release()
         else:
             write_array(path, self._array)
         return np.load(path, mmap_mode="r"), path
+
+    def release(self) -> None:
+        self._array, self._bytes = None, memoryview(b"")
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def fill_value(dtype: np.dtype[Any]) -> Any:
@@ -240,6 +248,9 @@ class ReduceResults:
 
     def sync(self) -> None:
         """Do nothing: the journal has it all."""
+
+    def release(self) -> None:
+        """Do nothing: nothing is open."""
 
     def commit(self, head: ResultHead, payload: Any, ranges: Sequence[Range]) -> None:
         if payload is None:

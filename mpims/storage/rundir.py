@@ -16,6 +16,9 @@ MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 FAILED = "failed.json"
 JOB = "job.pkl"
+JOURNAL = "journal"
+_LEFT_OVER = {"lock", JOB, f"{JOB}.part", JOURNAL, f"{MANIFEST}.part"}
+"""What is there without a manifest was left by a run that died before it began."""
 
 
 def create_run_dir(path: Path | None, name: str) -> Path:
@@ -40,9 +43,10 @@ def create_run_dir(path: Path | None, name: str) -> Path:
         if path.exists() and not path.is_dir():
             raise UsageError(f"run directory {path} is not a folder: choose another --run-dir")
         path.mkdir(parents=True, exist_ok=True)
-        if any(entry.name != "lock" for entry in path.iterdir()):
+        names = {entry.name for entry in path.iterdir()}
+        if MANIFEST in names or not names <= _LEFT_OVER:
             what = "remove what is in it"
-            if (path / MANIFEST).exists():
+            if MANIFEST in names:
                 what = f"go on with the run in it: python -m mpims resume {path}"
             raise UsageError(f"run directory {path} is not empty: choose another --run-dir, or {what}")
         if not os.access(path, os.W_OK | os.X_OK):

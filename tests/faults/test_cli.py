@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -306,12 +307,21 @@ def test_a_full_disk(mpims_cli, write_job, tmp_path):
             done = mpims_cli("run", "x.py", "--run-dir", small / name, *ranks)
             assert "No space left on device" in one_line(done)
             assert "free some space" in done.stderr
-            assert done.returncode == 1
+            assert done.returncode == 75
             assert not list((small / name).glob("result*"))
-        write_job("def task(self, item):\n    return 'x' * 100_000 + str(item)", name="y.py")
+            shutil.rmtree(small / name)
+        write_job("def task(self, item):\n    return 'x' * 20_000 + str(item)", name="y.py")
         done = mpims_cli("run", "y.py", "--run-dir", small / "c")
         assert "No space left on device" in one_line(done)
+        assert done.returncode == 75
         assert not list((small / "c").glob("result*"))
+        subprocess.run(["mount", "-o", "remount,size=100m", str(small)], check=True)
+        done = mpims_cli("resume", small / "c")
+        assert done.returncode == 0, done.stderr
+        n_done = int(re.search(r"(\d+) of 100 items are done already", done.stderr)[1])
+        assert 10 < n_done < 100
+        result = pickle.loads((small / "c" / "result.pkl").read_bytes())
+        assert result == ["x" * 20_000 + str(item) for item in range(100)]
     finally:
         subprocess.run(["umount", str(small)], check=True)
 
@@ -356,9 +366,10 @@ def test_a_signal_stops_all_ranks(write_job, tmp_path, ranks, number):
     assert pids
     process.send_signal(number)
     _, stderr = process.communicate(timeout=20)
-    assert process.returncode == 130, stderr
-    assert stderr.rstrip().endswith("mpims: stopped by the user")
-    assert json.loads((tmp_path / "r" / "summary.json").read_text())["status"] == "interrupted"
+    assert process.returncode == 75, stderr
+    ranks_text = f" -n {ranks[1]}" if ranks else ""
+    assert stderr.rstrip().endswith(f"resume with: python -m mpims resume r{ranks_text}")
+    assert json.loads((tmp_path / "r" / "summary.json").read_text())["status"] == "stopped"
     assert all_gone(pids)
 
 
@@ -375,13 +386,12 @@ def test_a_rank_that_never_comes_back_does_not_hang_the_run(write_job, tmp_path)
     assert process.returncode == 0, stderr
     assert np.array_equal(np.load(tmp_path / "r" / "result.npy"), np.arange(100))
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
-    assert summary["n_timeouts"] == 1
-    assert summary["n_reissued"] >= 1
+    assert summary["n_timeouts"] + summary["n_twins"] >= 1  # nothing else is left to hand out
 
 
-def test_a_killed_master_ends_the_run(write_job, tmp_path):
-    """Rank 0 dies: nobody waits for it, with an MPI that would let them or without."""
-    write_job("def task(self, item):\n    time.sleep(0.05)\n    return os.getppid()", items="100_000")
+def test_a_killed_master_is_survived_or_leaves_a_way_on(write_job, mpims_cli, tmp_path):
+    """Rank 0 dies: another takes over, or with an MPI that cannot, the last line says how to go on."""
+    write_job("def task(self, item):\n    time.sleep(0.02)\n    return np.int64(item)", items="200")
     process = start(tmp_path, "x.py", "--run-dir", "r", "-n", "3")
     deadline = time.monotonic() + 20
     while not (tmp_path / "r" / "manifest.json").exists() and time.monotonic() < deadline:
@@ -390,10 +400,14 @@ def test_a_killed_master_ends_the_run(write_job, tmp_path):
     ranks = children_of_children(process.pid)
     assert len(ranks) == 3
     os.kill(ranks[0], signal.SIGKILL)
-    _, stderr = process.communicate(timeout=20)
-    assert process.returncode not in (0, 2, 70), stderr
-    assert "mpims: " in stderr.strip().split("\n")[-1]
+    _, stderr = process.communicate(timeout=30)
     assert all_gone(ranks)
+    if process.returncode == 75:
+        assert stderr.rstrip().endswith("resume with: python -m mpims resume r -n 3")
+        assert mpims_cli("resume", "r", "-n", "3").returncode == 0
+    else:
+        assert process.returncode == 0, stderr
+    assert np.array_equal(np.load(tmp_path / "r" / "result.npy"), np.arange(200))
 
 
 def children_of_children(parent: int) -> list[int]:
@@ -428,6 +442,7 @@ def test_a_killed_worker_does_not_end_the_run(write_job, tmp_path):
         "def task(self, item):\n"
         "    if item == 50 and not os.path.exists('once'):\n"
         "        open('once', 'w').close()\n        os.kill(os.getpid(), 9)\n"
+        "    time.sleep(0.01)\n"
         "    return np.int64(item)"
     )
     process = start(tmp_path, "x.py", "--run-dir", "r", "-n", "3")

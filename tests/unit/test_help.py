@@ -1,0 +1,36 @@
+"""What is said of the exit statuses is what they are, wherever it is said."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mpims.cli.main import EPILOG, make_parser
+from mpims.errors import ExitStatus
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+STATUSES = {int(status) for status in ExitStatus}
+
+
+def test_the_readme_names_every_exit_status():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme[readme.index("| exit status | |") :].split("\n\n")[0]
+    assert {int(n) for n in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == STATUSES
+
+
+def test_the_help_names_every_exit_status():
+    assert {int(number) for number in re.findall(r"\b\d+\b", EPILOG)} == STATUSES
+    assert EPILOG.strip().split("\n")[0] in make_parser().format_help()
+
+
+def test_the_statuses_are_those_that_scripts_rely_on():
+    by_name = {status.name: int(status) for status in ExitStatus}
+    assert by_name == {
+        "DONE": 0,
+        "FAILED": 1,
+        "USAGE": 2,
+        "SKIPPED": 3,
+        "INTERNAL": 70,
+        "STOPPED": 75,
+        "INTERRUPTED": 130,
+    }
