@@ -6,10 +6,9 @@ import os
 import sys
 import time
 import uuid
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,14 @@ from mpims.core.deadlines import Deadlines
 from mpims.core.ledger import Ledger
 from mpims.core.policies import Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
-from mpims.digest import digest
 from mpims.errors import ExitStatus, MpimsError, RunFailed, Stopped, describe, user_traceback
 from mpims.job import Job, block_of
 from mpims.loading import JobSource
 from mpims.options import RunOptions
 from mpims.processes import Process, this_process
+from mpims.record import RunRecord
 from mpims.report.progress import NoProgress, TextProgress
-from mpims.report.summary import Summary, balance, summary_lines
+from mpims.report.summary import Summary, summary_lines
 from mpims.runtime.items import check_kernel, items_identity, resolve_items
 from mpims.runtime.master import Master
 from mpims.runtime.stopping import StopSignals
@@ -38,7 +37,6 @@ from mpims.storage.lock import RunLock
 from mpims.storage.manifest import check_format, check_same_job, make_manifest, other_versions
 from mpims.storage.results import new_results, read_result
 from mpims.storage.rundir import (
-    FAILED,
     MANIFEST,
     SUMMARY,
     create_run_dir,
@@ -142,7 +140,6 @@ class Farm:
         self._workers = sorted(others) if self._transport.size > 1 else [self._transport.rank]
         self._identity = items_identity(self._items)
         self._stop_signals = StopSignals()
-        self._ranks_written = 0.0
         self._manifest: dict[str, Any] = {}
         self._is_resumed = False
         self._began = time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -205,8 +202,22 @@ class Farm:
                 self._folder, run_id, self._results, durability_s=durability_s
             )
         write_json(self._folder / MANIFEST, self._manifest)
-        self._past_stats = _up_to_now(self._checkpoint.past.stats, self._lead)
         self._scheduler = self._make_scheduler()
+        self._record = RunRecord(
+            self._folder,
+            manifest,
+            self._checkpoint,
+            self._scheduler,
+            about={
+                "job": repr(self._job),
+                "n_items": self._n_items,
+                "n_ranks": self._transport.size,
+                "n_workers": len(self._workers),
+                "policy": self._options.policy.upper(),
+            },
+            own_rank=self._transport.rank,
+            took_over=self._lead is not None,
+        )
         self._master = Master(
             self._transport,
             self._scheduler,
@@ -219,9 +230,9 @@ class Farm:
             stop_signals=self._stop_signals,
             grace_s=self._options.grace_s,
             stopping=self._tell_stopping,
-            joined=self._write_ranks,
+            joined=lambda: self._record.write_ranks(self._master.record),
             heartbeat=self._lock.refresh,
-            stats=self._stats,
+            stats=lambda: self._record.figures(self._master.record),
             progress=NoProgress() if self._options.quiet else TextProgress(),
         )
 
@@ -298,12 +309,11 @@ class Farm:
         except BaseException as error:
             failure = self._explained(error)
             with suppress(MpimsError):  # a full disk, say: the first error is the one to tell
-                self._write_record(_ending(failure))
+                self._record.write(self._master.record, self._items, error=failure)
             if failure is error:
                 raise
             raise failure from None
-        done: Summary = {"status": "done", "result_file": str(path), "result_digest": _digest(value)}
-        summary = self._write_record(done)
+        summary = self._record.write(self._master.record, self._items, value=value, path=path)
         self._checkpoint.close("done")
         for line in summary_lines(summary, value):
             self._say(line)
@@ -361,7 +371,7 @@ class Farm:
         if not isinstance(error, Stopped):
             return error
         with suppress(MpimsError):
-            self._checkpoint.note(self._stats())
+            self._checkpoint.note(self._record.figures(self._master.record))
             self._checkpoint.close("stopped")
         n_done = self._scheduler.ledger.done.size
         return Stopped(
@@ -427,93 +437,6 @@ class Farm:
         elif len(self._workers) > n_blocks:
             idle = len(self._workers) - n_blocks
             self._say(f"{len(self._workers)} workers for {n_blocks} blocks: {idle} will have nothing to do")
-
-    def _write_ranks(self) -> None:
-        """Write down who the ranks are: the others may have to fence one without this master."""
-        now = time.monotonic()
-        n_joined = len(self._master.record.workers)
-        if n_joined < len(self._workers) and now - self._ranks_written < MANIFEST_INTERVAL_S:
-            return
-        self._ranks_written = now
-        ranks = {str(rank): process.as_dict() for rank, process in self.processes.items()}
-        own = {str(self._transport.rank): this_process().as_dict()}
-        self._manifest["ranks"] = {**self._manifest.get("ranks", {}), **own, **ranks}
-        self._checkpoint.note(self._stats())
-        write_json(self._folder / MANIFEST, self._manifest)
-
-    def _write_record(self, ending: Summary) -> Summary:
-        """Write what is known at the end, however it came."""
-        stats = self._stats()
-        efficiency, imbalance = balance(list(stats["busy_s"].values()), stats["workers_s"])
-        failures = self._checkpoint.failures
-        summary: Summary = {
-            **ending,
-            "job": repr(self._job),
-            "n_items": self._n_items,
-            "n_done": self._scheduler.ledger.done.size,
-            "n_ranks": self._transport.size,
-            "policy": self._options.policy.upper(),
-            **stats,  # type: ignore[typeddict-item]
-            "n_skipped": len(failures),
-            "efficiency": efficiency,
-            "imbalance": imbalance,
-        }
-        if failures:
-            entries = [
-                {**asdict(failures[item]), "value": self._item_text(item)} for item in sorted(failures)
-            ]
-            write_json(self._folder / FAILED, {"run_id": self._manifest["run_id"], "items": entries})
-        write_json(self._folder / SUMMARY, dict(summary))
-        write_json(self._folder / MANIFEST, self._manifest)
-        return summary
-
-    def _item_text(self, item: int) -> str:
-        try:
-            return repr(self._items[item])[:200]
-        except Exception as error:  # an item that cannot be shown, for reasons of its own
-            return f"(cannot be shown: {describe(error)})"
-
-    def _stats(self) -> dict[str, Any]:
-        """The figures of this master and all before it."""
-        record, counters = self._master.record, self._scheduler.counters
-        past = self._past_stats
-        now: Counter[str] = Counter({name: getattr(counters, name) for name in type(counters).__slots__})
-        now.update({"n_masters": 1 if self._lead is not None else 0})
-        now.update({"n_resumed": 1 if self._is_resumed and self._lead is None else 0})
-        wall_s = record.wall_s or self._master.elapsed_s
-        busy_s = Counter({str(rank): worker.busy_s for rank, worker in record.workers.items()})
-        busy_s.update(past.get("busy_s", {}))
-        before = {name: past.get(name, 0) for name in now}
-        return {
-            **{name: now[name] + before[name] for name in now},
-            "n_workers": len(self._workers),
-            "wall_s": wall_s + past.get("wall_s", 0.0),
-            "workers_s": wall_s * len(self._workers) + past.get("workers_s", 0.0),
-            "busy_s": dict(busy_s),
-            "master_cpu_s": record.cpu_s + past.get("master_cpu_s", 0.0),
-            "noted_at": time.time(),
-        }
-
-
-def _up_to_now(stats: dict[str, Any], lead: Lead | None) -> dict[str, Any]:
-    """The figures that the last master noted, with the time until another took over."""
-    if lead is None or "noted_at" not in stats:
-        return stats
-    gap_s = max(0.0, time.time() - stats["noted_at"])
-    wall_s, workers_s = stats["wall_s"] + gap_s, stats["workers_s"] + gap_s * stats["n_workers"]
-    return {**stats, "wall_s": wall_s, "workers_s": workers_s}
-
-
-def _ending(error: BaseException) -> Summary:
-    status = "stopped" if isinstance(error, Stopped) else "failed"
-    return {"status": status, "error": error.message if isinstance(error, MpimsError) else repr(error)}
-
-
-def _digest(value: Any) -> str:
-    try:
-        return digest(value)
-    except Exception as error:  # an object that cannot be taken apart, for reasons of its own
-        return f"none: {describe(error)}"
 
 
 def _short(path: Path) -> str:

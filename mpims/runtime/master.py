@@ -252,11 +252,6 @@ class Master:
                 self._transport.lose(rank)
                 self._send_event(WorkerLost(rank), now)
 
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since the run began."""
-        return time.monotonic() - self._began
-
     def stop(self) -> None:
         """Close the record; what still arrives is no longer received into the result."""
         self._progress.end()

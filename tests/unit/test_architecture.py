@@ -21,7 +21,7 @@ LAYERS = [
     ["core", "errors"],
     ["job", "outputs", "options", "parameters", "loading", "digest", "processes"],
     ["runtime", "storage", "report"],
-    ["session", "farm", "simulate", "executor", "launch", "drill", "world", "slurm"],
+    ["session", "farm", "simulate", "executor", "launch", "drill", "record", "world", "slurm"],
     ["cli"],
     ["__main__"],
 ]
@@ -70,8 +70,8 @@ CATCH_ALL = {
     ("mpims/session.py", "telling_workers"): "it tells the other ranks, and raises again",
     ("mpims/farm.py", "Farm._run_opened"): "it writes the record, and raises again",
     ("mpims/farm.py", "Farm._finish"): "the user's finish() is called",
-    ("mpims/farm.py", "Farm._item_text"): "the user's item gives its own text",
-    ("mpims/farm.py", "_digest"): "the user's result is taken apart by its own methods",
+    ("mpims/record.py", "_item_text"): "the user's item gives its own text",
+    ("mpims/record.py", "_digest"): "the user's result is taken apart by its own methods",
     ("mpims/cli/replay.py", "replay_command"): "the user's setup() and kernel are called",
     ("mpims/cli/main.py", "_run"): "the top of the command line",
 }
