@@ -111,9 +111,17 @@ def test_every_item_commits_exactly_once(group: int) -> None:
 
 def test_faults_really_happen() -> None:
     """The seeds above reach what they are there for."""
-    names = (
-        "n_lost n_timeouts n_duplicates n_reissued n_recalled n_split n_twins n_failures n_skipped".split()
-    )
+    names = [
+        "n_lost",
+        "n_timeouts",
+        "n_duplicates",
+        "n_reissued",
+        "n_recalled",
+        "n_split",
+        "n_twins",
+        "n_failures",
+        "n_skipped",
+    ]
     seen = Counter(dict.fromkeys([*names, "n_masters", "n_resumed", "late survivors"], 0))
     for seed in range(300):
         simulation, result, counts = simulate(seed)

@@ -60,8 +60,14 @@ CATCH_ALL = {
     ("mpims/runtime/worker.py", "Worker._block_done"): "the user's results are packed or reduced",
     ("mpims/runtime/worker.py", "Worker._end_itemwise"): "the user's results are packed or reduced",
     ("mpims/runtime/worker.py", "Worker._report"): "the user's objects are pickled by their own methods",
-    ("mpims/storage/checkpoint.py", "Checkpoint._compact"): "the user's objects are pickled by their methods",
-    ("mpims/storage/checkpoint.py", "_Reader._decoded"): "the user's objects are unpickled by their methods",
+    (
+        "mpims/storage/checkpoint.py",
+        "Checkpoint._compact",
+    ): "the user's objects are pickled by their methods",
+    (
+        "mpims/storage/checkpoint.py",
+        "_Reader._decoded",
+    ): "the user's objects are unpickled by their methods",
     ("mpims/storage/results.py", "ReduceResults.commit"): "the user's reduce function is called",
     ("mpims/storage/results.py", "write_object"): "the user's objects are pickled by their own methods",
     ("mpims/storage/results.py", "read_result"): "the user's objects are unpickled",
