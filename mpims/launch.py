@@ -37,6 +37,7 @@ from mpims.world import STATUS_FILE, STOP_SIGNAL
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _IMPATIENT_S = 1.0  # one Ctrl-C or `timeout` can send two signals at once: that is not a second request
 _POLL_S = 0.2
+_LACKING_S = 1.0  # ranks that are begun appear one after another within this time
 _AT_ONCE_S = 3.0  # within which a run ends that is to stop at once
 _MOST_THREADS_PER_CORE = 8  # Open MPI counts a core once
 _ANSWER_S = 30.0  # for a program that says its version, from a slow file system
@@ -290,7 +291,14 @@ def _wait(
     asked_at: float | None = None
     pressed_at: float | None = None
     told_at: float | None = None
+    whole_at = time.monotonic()
     while launcher.poll() is None:
+        if _has_begun(status_file) or not _lacks_ranks(launcher.pid):
+            whole_at = time.monotonic()
+        elif time.monotonic() - whole_at > _LACKING_S:
+            # A death is survived only when all ranks have found each other: the others wait for ever.
+            _say("a rank died before the run had begun: all are ended")
+            return
         if arrivals and not os.path.exists(f"{status_file}.resume"):
             return  # ranks that are only starting may not hear it, and have nothing to lose
         if arrivals and asked_at is None:
@@ -311,6 +319,33 @@ def _wait(
             return
         with suppress(TimeoutExpired):
             launcher.wait(_POLL_S)
+
+
+def _has_begun(status_file: str) -> bool:
+    """Whether the master has told that a run is under way, or how it ended."""
+    return os.path.exists(f"{status_file}.resume") or os.path.exists(status_file)
+
+
+def _lacks_ranks(launcher: int) -> bool:
+    """Whether some of the ranks that Open MPI's launcher started on this host are dead, as /proc shows."""
+    sizes = []
+    with suppress(FileNotFoundError):
+        for process in filter(str.isdecimal, os.listdir("/proc")):
+            with suppress(OSError, ValueError, KeyError):
+                if _parent(process) == launcher:
+                    sizes.append(int(_environ(process)["OMPI_COMM_WORLD_LOCAL_SIZE"]))
+    return bool(sizes) and len(sizes) < max(sizes)
+
+
+def _parent(process: str) -> int:
+    with open(f"/proc/{process}/stat", "rb") as stat:
+        return int(stat.read().rpartition(b")")[2].split()[1])
+
+
+def _environ(process: str) -> dict[str, str]:
+    """The environment that a process was started with; a dead one has none."""
+    with open(f"/proc/{process}/environ", encoding="utf-8", errors="replace") as file:
+        return dict(entry.partition("=")[::2] for entry in file.read().split("\0"))
 
 
 def _end(launcher: Popen[bytes], grace_s: float) -> None:
