@@ -25,7 +25,8 @@ from mandelbrot import launched
 
 from mpims.launch import find_launcher
 from mpims.processes import Process, boot_id, send_signal
-from mpims.storage.journal import RecordKind, read_journal
+from mpims.storage.records import RecordKind
+from mpims.storage.replay import read_journal
 
 RUNS = int(os.environ.get("RUNS", "15"))
 TARGET_WORKER_S = 0.1

@@ -20,7 +20,9 @@ from mpims.errors import RunFailed, UsageError, describe
 from mpims.processes import boot_id
 from mpims.runtime.parts import ResultError
 from mpims.runtime.wire import Buffer, ResultHead, decode_object, encode_object
-from mpims.storage.journal import Journal, JournalTail, Record, RecordKind, read_journal
+from mpims.storage.journal import Journal
+from mpims.storage.records import RecordKind
+from mpims.storage.replay import JournalTail, Record, read_journal
 from mpims.storage.results import Results, disk_error
 from mpims.storage.rundir import JOURNAL
 

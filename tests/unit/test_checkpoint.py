@@ -22,7 +22,8 @@ from mpims.runtime.parts import ResultError, new_part
 from mpims.runtime.wire import decode_payload, decode_result_head, encode_result
 from mpims.storage import checkpoint as checkpoint_file
 from mpims.storage.checkpoint import JOURNAL, Checkpoint, Failure
-from mpims.storage.journal import RecordKind, read_journal
+from mpims.storage.records import RecordKind
+from mpims.storage.replay import read_journal
 from mpims.storage.results import GatherResults, Results, new_results
 
 PART = "result.npy.part"

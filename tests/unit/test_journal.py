@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 
 from mpims.errors import UsageError
 from mpims.processes import boot_id, this_process
-from mpims.storage.journal import FORMAT, MAGIC, Journal, RecordKind, read_journal
+from mpims.storage.journal import Journal
+from mpims.storage.records import FORMAT, MAGIC, RecordKind
+from mpims.storage.replay import read_journal
 
 OPENED, FORM, DONE, SKIPPED, STATS, SYNCED, CLOSED, ASSIGNED = RecordKind
 OPAQUE = (FORM, DONE, SKIPPED, STATS, CLOSED, ASSIGNED)
