@@ -39,6 +39,8 @@ _IMPATIENT_S = 1.0  # one Ctrl-C or `timeout` can send two signals at once: that
 _POLL_S = 0.2
 _LACKING_S = 1.0  # ranks that are begun appear one after another within this time
 _AT_ONCE_S = 3.0  # within which a run ends that is to stop at once
+_MOST_STARTS = 3
+_KILLED = (0, -signal.SIGKILL, 128 + signal.SIGKILL)  # all ranks; the launcher, by us; some rank
 _MOST_THREADS_PER_CORE = 8  # Open MPI counts a core once
 _ANSWER_S = 30.0  # for a program that says its version, from a slow file system
 
@@ -200,7 +202,8 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 
     """Start a launcher, wait until it has ended, and give the exit status of the run.
 
     The first SIGINT, SIGTERM, SIGHUP or SIGUSR1 asks the run to stop (see `STOP_SIGNAL`); a second one, a
-    second or more later, ends it. None of its processes on this host outlives this call, and none
+    second or more later, ends it. If a rank is killed before the run begins, all are started again, for
+    they cannot go on without it. None of its processes on this host outlives this call, and none
     outlives this process for long, even if that is killed.
 
     Parameters
@@ -226,17 +229,21 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 
     """
     with TemporaryDirectory(prefix="mpims-") as folder, _arrivals() as arrivals:
         status_file = os.path.join(folder, "status")
-        launcher = _start(command, status_file)
-        try:
-            _wait(launcher, arrivals, status_file, grace_s, stop_s)
-        finally:
-            _end(launcher, grace_s)
-            _kill_marked(f"{STATUS_FILE}={status_file}".encode())
-        status = _told(status_file)
-        if status is None:  # it ended early: a rank may have been about to begin, and unmarked yet
-            time.sleep(_POLL_S)
-            _kill_marked(f"{STATUS_FILE}={status_file}".encode())
+        for n_left in reversed(range(_MOST_STARTS)):
+            launcher = _start(command, status_file)
+            try:
+                _wait(launcher, arrivals, status_file, grace_s, stop_s)
+            finally:
+                _end(launcher, grace_s)
+                _kill_marked(f"{STATUS_FILE}={status_file}".encode())
+            status = _told(status_file)
+            if status is None:  # it ended early: a rank may have been about to begin, and unmarked yet
+                time.sleep(_POLL_S)
+                _kill_marked(f"{STATUS_FILE}={status_file}".encode())
             resume = _read(f"{status_file}.resume")
+            if _has_begun(status_file) or arrivals or launcher.returncode not in _KILLED or not n_left:
+                break
+            _say("a rank was killed before the run had begun: all are started again")
     if status is not None:
         return status
     status = launcher.returncode if launcher.returncode >= 0 else 128 - launcher.returncode
@@ -297,8 +304,7 @@ def _wait(
             whole_at = time.monotonic()
         elif time.monotonic() - whole_at > _LACKING_S:
             # A death is survived only when all ranks have found each other: the others wait for ever.
-            _say("a rank died before the run had begun: all are ended")
-            return
+            launcher.kill()
         if arrivals and not os.path.exists(f"{status_file}.resume"):
             return  # ranks that are only starting may not hear it, and have nothing to lose
         if arrivals and asked_at is None:

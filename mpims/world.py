@@ -63,6 +63,11 @@ def report_resume(command: str, environ: Mapping[str, str]) -> None:
             file.write(command)
 
 
+def is_status_told(environ: Mapping[str, str]) -> bool:
+    """Whether some master has told `run_ranks` the status of the run, its last word."""
+    return STATUS_FILE in environ and os.path.exists(environ[STATUS_FILE])
+
+
 def report_status(status: int, environ: Mapping[str, str]) -> int:
     """Tell `run_ranks` the status of the run; give the one that this process is to exit with.
 

@@ -9,10 +9,11 @@ from typing import NoReturn
 
 from mpims.errors import ExitStatus, MpimsError
 from mpims.farm import Lead
+from mpims.job import Job
 from mpims.runtime.masterwatch import MasterSilent
-from mpims.runtime.wire import End
+from mpims.runtime.wire import End, Start
 from mpims.session import connect, dismiss_workers, job_from_start, serve
-from mpims.world import STOP_SIGNAL, report_status
+from mpims.world import STOP_SIGNAL, is_status_told, report_status
 
 
 def serve_command() -> int:
@@ -30,9 +31,17 @@ def serve_command() -> int:
         return ExitStatus.DONE  # rank 0 has the same error, and says so
     _die_where_the_kernel_exits()
     ended: End | None = None
+    last = Lead()
+
+    def make_job(start: Start) -> Job:
+        nonlocal last
+        job = job_from_start(start)
+        last = Lead(start, job)
+        return job
+
     while transport is not None:
         try:
-            served = serve(transport, job_from_start)
+            served = serve(transport, make_job)
         except MasterSilent as error:
             print(f"mpims: {error.message}", file=sys.stderr, flush=True)
             return error.exit_status
@@ -40,10 +49,15 @@ def serve_command() -> int:
             ended = End(status=error.exit_status, message=error.message, detail=error.detail)
             continue
         if isinstance(served, Lead):
-            if served.start is None and ended is not None:  # it died after the end
-                dismiss_workers(transport, ended)
-                return report_status(ended.status, os.environ)
-            return _lead(served, output)
+            if served.start is not None or ended is None:
+                return _lead(served, output)
+            # The master died after the end of the run: who knows whether it could still tell of it?
+            if ended.status == ExitStatus.DONE and not is_status_told(os.environ):
+                return _lead(last, output)
+            if ended.status != ExitStatus.DONE:
+                print(f"mpims: {ended.message}", file=sys.stderr, flush=True)
+            dismiss_workers(transport, ended)
+            return report_status(ended.status, os.environ)
         if not served:
             break
         ended = End(status=ExitStatus.DONE)

@@ -21,8 +21,8 @@ from mpims.runtime.wire import Kind, Start
 
 PINGS_PER_PATIENCE = 4
 LONGEST_INTERVAL_S = 1.0
-AWAY_S = 2.0
-"""A watch that did not look for so much longer than it wanted was suspended itself."""
+MIN_PINGS = 2
+"""So many must have been left unanswered before a master counts as hung."""
 MAX_FENCES = 3
 """After so many attempts to end a silent master the run is ended."""
 
@@ -32,26 +32,31 @@ class MasterSilent(Stopped):
 
 
 class MasterWatch:
-    """One worker's view of its master's silence."""
+    """One worker's view of its master's silence.
+
+    Only time in which this rank listened counts: it may have been suspended itself.
+    """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._since = time.monotonic()  # silent since then, or busy until then
-        self._looked = self._since
-        self._pinged = self._since
+        self._looked = time.monotonic()
+        self._silence_s = 0.0
+        self._n_pings = 0
         self._is_closing = False
         self._n_fences = 0
         self.interval_s = LONGEST_INTERVAL_S
 
     def heard(self) -> None:
         """The master has spoken, or there is a new one to come."""
-        self._since = time.monotonic()
         self._n_fences = 0
         self._is_closing = False
+        self.busy()
 
     def busy(self) -> None:
         """This rank computes: it does not wait for the master."""
-        self._since = self._looked = time.monotonic()
+        self._looked = time.monotonic()
+        self._silence_s = 0.0
+        self._n_pings = 0
 
     def closing(self) -> None:
         """The master is at the end of the run, and may be silent as long as it likes."""
@@ -66,20 +71,19 @@ class MasterWatch:
             The master is silent, and cannot be ended from here.
         """
         now = time.monotonic()
-        self.interval_s = min(LONGEST_INTERVAL_S, patience_s / PINGS_PER_PATIENCE)
-        if self._is_closing or start is None or now - self._looked > self.interval_s + AWAY_S:
-            self._since = now
-        self._looked = now
-        if now - self._since < patience_s / PINGS_PER_PATIENCE:
+        if self._is_closing or start is None:
+            self.busy()
             return
+        self._silence_s += min(now - self._looked, 2 * self.interval_s)
+        self._looked = now
+        self.interval_s = min(LONGEST_INTERVAL_S, patience_s / PINGS_PER_PATIENCE)
         alive = set(range(self._transport.size)) - self._transport.lost
         silent = min(alive) if master is None else master
-        if now - self._since > patience_s:
-            assert start is not None
-            self._since = now
+        if self._silence_s > patience_s and self._n_pings >= MIN_PINGS:
+            self.busy()
             self._fence(silent, start if master is not None else None, start.run_dir, patience_s)
-        elif now - self._pinged >= self.interval_s:
-            self._pinged = now
+        elif self._silence_s > (1 + self._n_pings) * self.interval_s:
+            self._n_pings += 1
             self._transport.send(silent, Kind.PING)
 
     def _fence(self, rank: int, start: Start | None, run_dir: str, patience_s: float) -> None:

@@ -47,19 +47,17 @@ class RecordKind(IntEnum):
 
     OPENED = 1
     """A process has opened the journal and begins an epoch."""
-    FORM = 2
-    """What the results look like."""
-    DONE = 3
+    DONE = 2
     """Items are done, and their results are in place."""
-    SKIPPED = 4
+    SKIPPED = 3
     """Items are given up."""
-    STATS = 5
+    STATS = 4
     """Something to count or to know, of which no result depends."""
-    SYNCED = 6
+    SYNCED = 5
     """The results of all records before a position are on disk."""
-    CLOSED = 7
+    CLOSED = 6
     """The run ended."""
-    ASSIGNED = 8
+    ASSIGNED = 7
     """Items were handed out: what is found so, and not done, was under way when everything died."""
 
 

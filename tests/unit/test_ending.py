@@ -11,7 +11,7 @@ import pytest
 from mpims.errors import RunFailed, Stopped
 from mpims.options import RunOptions
 from mpims.processes import Process, process_of, this_process
-from mpims.runtime import ending, masterwatch
+from mpims.runtime import ending
 from mpims.runtime.ending import end_workers
 from mpims.runtime.masterwatch import MAX_FENCES, MasterWatch
 from mpims.runtime.transport.local import local_transports
@@ -210,11 +210,12 @@ def test_before_the_start_nothing_is_expected():
     assert kinds(master) == []
 
 
-def test_a_worker_that_was_suspended_itself_blames_nobody(sleeper, monkeypatch):
+def test_a_worker_that_was_suspended_itself_blames_nobody(sleeper):
     child, process = sleeper
-    monkeypatch.setattr(masterwatch, "AWAY_S", 0.01)
-    watched, _ = watch()
+    watched, (master, _) = watch()
     watched.idle(0, start_of(process), PATIENCE_S)
+    idle(watched, 0, start_of(process), 0.6 * PATIENCE_S)
+    assert set(kinds(master)) == {Kind.PING}
     time.sleep(3 * PATIENCE_S)
     watched.idle(0, start_of(process), PATIENCE_S)
     assert child.poll() is None
