@@ -202,11 +202,21 @@ def test_the_status_is_the_one_told(capfd, status):
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
-    ("shell", "found", "given"), [("exit 0", 0, 1), ("exit 3", 3, 3), ("kill -9 $$", 137, 137)]
+    ("shell", "found", "given", "starts"),
+    [("exit 0", 0, 1, 3), ("exit 3", 3, 3, 1), ("kill -9 $$", 137, 137, 3)],
 )
-def test_a_launcher_that_ends_too_early_has_failed(capfd, shell, found, given):
+def test_a_launcher_that_ends_too_early_has_failed(capfd, shell, found, given, starts):
+    """If something was killed, not before it was tried again."""
+    again = "mpims: a rank was killed before the run had begun: all are started again\n"
     line = f"mpims: the launcher ended with status {found} before the run began\n"
-    assert run(["sh", "-c", shell], capfd) == (given, line)
+    assert run(["sh", "-c", shell], capfd) == (given, again * (starts - 1) + line)
+
+
+@pytest.mark.timeout(20)
+def test_ranks_that_were_killed_too_early_are_started_again(capfd, tmp_path):
+    once = f"test -e {tmp_path}/once || {{ touch {tmp_path}/once; kill -9 $$; }}; "
+    status, said = run(["sh", "-c", f'{once}{sys.executable} -c "{TELL.format(0)}"'], capfd)
+    assert (status, said.count("started again")) == (0, 1)
 
 
 BEGIN = "import os; from mpims.world import report_resume; report_resume('mpims resume x', os.environ)"
