@@ -47,7 +47,9 @@ PART_BYTES = 4 << 20
 MAX_UNSENT_BYTES = 256 << 20
 """A worker computes nothing more while this much waits for the master to take it."""
 KEPT_BYTES = 16 << 20
-"""Results that were sent are kept up to this, and at least the last two, in case the master dies."""
+"""Results that were sent are kept up to this, and at least the last two, in case the master dies ..."""
+KEPT_MESSAGES = 256
+"""... but no more than so many."""
 CLOGGED_WAIT_S = 1e-3
 """Then it looks this often whether enough has left."""
 LOOK_INTERVAL_S = 5e-3
@@ -266,7 +268,7 @@ class Worker:
         self._kept_bytes += n_bytes
         if self._master is None:
             return
-        while len(self._kept) > 2 and self._kept_bytes > KEPT_BYTES:
+        while len(self._kept) > 2 and (self._kept_bytes > KEPT_BYTES or len(self._kept) > KEPT_MESSAGES):
             dropped = self._kept.popleft()
             self._kept_bytes -= dropped.n_bytes
             if dropped.kind is Kind.SKIPPED:  # without it the results behind it would look whole
