@@ -40,7 +40,7 @@ _POLL_S = 0.2
 _LACKING_S = 1.0  # ranks that are begun appear one after another within this time
 _AT_ONCE_S = 3.0  # within which a run ends that is to stop at once
 _MOST_STARTS = 3
-_KILLED = (0, -signal.SIGKILL, 128 + signal.SIGKILL)  # all ranks; the launcher, by us; some rank
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # the launcher, by us; or a rank, as the launcher tells
 _MOST_THREADS_PER_CORE = 8  # Open MPI counts a core once
 _ANSWER_S = 30.0  # for a program that says its version, from a slow file system
 
@@ -153,6 +153,7 @@ def launch_command(
     n_cores: int,
     is_root: bool,
     in_allocation: bool,
+    tells_status: bool = False,
 ) -> list[str]:
     """Give the command line that starts a program on so many ranks.
 
@@ -175,6 +176,9 @@ def launch_command(
         Whether the user is root, whom Open MPI refuses unless told.
     in_allocation
         Whether a batch system gave the nodes.
+    tells_status
+        Whether the program tells its status to `run_ranks`. Then the launcher need not care for that of
+        any rank, and one that leaves with a status of its own is a dead rank like others.
 
     Examples
     --------
@@ -189,9 +193,9 @@ def launch_command(
             crowded = n_ranks * _MOST_THREADS_PER_CORE > n_cores
             command += ["--oversubscribe"] if crowded else []
             command += ["--bind-to", "none"]
-        # A rank that leaves with a status of its own is a dead rank like others.
-        ulfm = ["--with-ft", "ulfm", "--runtime-options", "error-nonzero-status=false"]
-        command += ulfm if launcher.ulfm else []
+        command += ["--with-ft", "ulfm"] if launcher.ulfm else []
+        if launcher.ulfm and tells_status:
+            command += ["--runtime-options", "error-nonzero-status=false"]
     return [*command, *program]
 
 

@@ -212,6 +212,7 @@ def launch(arguments: argparse.Namespace) -> int:
         n_cores=len(os.sched_getaffinity(0)),
         is_root=os.geteuid() == 0,
         in_allocation="SLURM_JOB_ID" in os.environ,
+        tells_status=True,
     )
     terminal = name_terminal(sys.stderr)
     if terminal:

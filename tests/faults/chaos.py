@@ -216,10 +216,6 @@ class Disturbed(WatchedRun):
             time.sleep(0.05)
         return status
 
-    def ends_somehow(self) -> int:
-        """Wait for the end; give its status, whatever it is, but for a defect's."""
-        return self.ends(*(set(range(-64, 256)) - {2, 70}))
-
     def last_line(self) -> str:
         """The last thing that it told the user, which must be a line of ours."""
         lines = self.errors.read_text().strip().split("\n")

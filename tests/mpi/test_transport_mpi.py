@@ -16,7 +16,7 @@ mpi4py = pytest.importorskip("mpi4py")
 def transport():
     from mpims.runtime.transport.mpi import world_transport
 
-    return world_transport()
+    return world_transport(share=True)
 
 
 @pytest.mark.mpi(min_size=2)

@@ -76,7 +76,8 @@ MPIEXEC = Launcher("/opt/bin/mpiexec", Flavour.MPICH, "5.0.2", ulfm=False)
 INTEL = Launcher("/opt/bin/mpirun", Flavour.INTEL_MPI, "2021.9", ulfm=False)
 
 
-ULFM = "--with-ft ulfm --runtime-options error-nonzero-status=false"
+ULFM = "--with-ft ulfm"
+ANY_STATUS = " --runtime-options error-nonzero-status=false"
 
 
 @pytest.mark.parametrize(
@@ -94,10 +95,18 @@ ULFM = "--with-ft ulfm --runtime-options error-nonzero-status=false"
         (INTEL, 2, True, False, ""),
     ],
 )
-def test_the_flags_suit_the_launcher(launcher, n_cores, is_root, in_allocation, flags):
+@pytest.mark.parametrize("tells_status", [False, True])
+def test_the_flags_suit_the_launcher(launcher, n_cores, is_root, in_allocation, flags, tells_status):
     command = launch_command(
-        launcher, 3, ["prog", "-x"], n_cores=n_cores, is_root=is_root, in_allocation=in_allocation
+        launcher,
+        3,
+        ["prog", "-x"],
+        n_cores=n_cores,
+        is_root=is_root,
+        in_allocation=in_allocation,
+        tells_status=tells_status,
     )
+    flags += ANY_STATUS if tells_status and launcher.ulfm else ""
     assert command == [launcher.path, "-n", "3", *flags.split(), "prog", "-x"]
 
 
@@ -203,7 +212,7 @@ def test_the_status_is_the_one_told(capfd, status):
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     ("shell", "found", "given", "starts"),
-    [("exit 0", 0, 1, 3), ("exit 3", 3, 3, 1), ("kill -9 $$", 137, 137, 3)],
+    [("exit 0", 0, 1, 1), ("exit 3", 3, 3, 1), ("kill -9 $$", 137, 137, 3)],
 )
 def test_a_launcher_that_ends_too_early_has_failed(capfd, shell, found, given, starts):
     """If something was killed, not before it was tried again."""
@@ -413,7 +422,7 @@ def launcher() -> Launcher:
         pytest.skip(error.message)
 
 
-def ranks(launcher: Launcher, n_ranks: int, code: str) -> list[str]:
+def ranks(launcher: Launcher, n_ranks: int, code: str, *, tells_status: bool = True) -> list[str]:
     """A command that runs a few lines on some ranks."""
     program = [sys.executable, "-c", textwrap.dedent(code)]
     return launch_command(
@@ -423,7 +432,15 @@ def ranks(launcher: Launcher, n_ranks: int, code: str) -> list[str]:
         n_cores=len(os.sched_getaffinity(0)),
         is_root=os.geteuid() == 0,
         in_allocation=False,
+        tells_status=tells_status,
     )
+
+
+def test_a_launcher_hands_on_that_a_program_failed(launcher):
+    """As the tests on ranks rely on: with the flags for programs that do not tell their status."""
+    for status in (0, 3):
+        command = ranks(launcher, 2, f"import sys; sys.exit({status})", tells_status=False)
+        assert (subprocess.run(command, capture_output=True, check=False).returncode == 0) == (status == 0)
 
 
 def test_the_launcher_of_this_environment_is_found(launcher):
