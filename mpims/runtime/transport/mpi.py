@@ -11,6 +11,7 @@ Sizes are always taken from a probe or a frame: receiving into memory that is to
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 import platform
 import struct
@@ -25,7 +26,12 @@ import mpi4py
 
 mpi4py.rc.thread_level = "funneled"
 
+# The import initialises MPI, which waits for all ranks, and for ever for one that died meanwhile.
+_START_LIMIT_S = 600
+faulthandler.dump_traceback_later(_START_LIMIT_S, exit=True)
 from mpi4py import MPI  # noqa: E402
+
+faulthandler.cancel_dump_traceback_later()
 
 from mpims.errors import InternalError  # noqa: E402
 from mpims.runtime.transport.base import Transport  # noqa: E402
