@@ -20,7 +20,7 @@ CHAOS = "tests/faults/test_chaos.py"
 SERIAL = [PYTHON, "-m", "pytest", "-q", "--durations=5", "--ignore=tests/mpi", f"--ignore={CHAOS}"]
 ON_RANKS = [PYTHON, "-m", "pytest", "-q", "--only-mpi", "tests/mpi", "-p", "no:cacheprovider"]
 RANK_COUNTS = (1, 2, 3, 5)
-STEP_LIMIT_S = 300
+STEP_LIMIT_S = 500
 
 
 def lint_steps() -> list[tuple[str, list[str]]]:
