@@ -410,9 +410,13 @@ class Farm:
 
     @property
     def processes(self) -> dict[int, Process]:
-        """Who the ranks are, as far as they said so."""
+        """Who the ranks are, as far as they told this master or one before."""
+        known = {}
+        for rank, entry in self._manifest.get("ranks", {}).items() if self._lead is not None else ():
+            with suppress(ValueError):
+                known[int(rank)] = Process.from_dict(entry)
         workers = self._master.record.workers if hasattr(self, "_master") else {}
-        return {rank: worker.process for rank, worker in workers.items()}
+        return known | {rank: worker.process for rank, worker in workers.items()}
 
     def _announce(self) -> None:
         job, n_blocks = self._job, -(-self._n_items // self._block)

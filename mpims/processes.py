@@ -110,6 +110,15 @@ def is_alive(process: Process) -> bool | None:
     return started == process.started and state not in ("Z", "X")
 
 
+def is_halted(process: Process) -> bool:
+    """Whether a process of this host is surely not running: stopped, or in a wait that nothing interrupts.
+
+    The second may last an instant, or for ever, as with a file server that is away.
+    """
+    stat = _read_stat(process.pid) if is_alive(process) else None
+    return stat is not None and stat[0] in ("T", "t", "D")
+
+
 def send_signal(process: Process, number: int) -> bool:
     """Send a signal to a process of this host, and to no other one that has its number by now.
 

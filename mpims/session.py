@@ -76,8 +76,17 @@ def run(job: Job, **options: Any) -> Outcome | None:
     return run_master(job, options, transport)
 
 
-def serve(transport: Transport, make_job: Callable[[Start], Job]) -> bool | Lead:
+def serve(
+    transport: Transport, make_job: Callable[[Start], Job], after: Start | None = None
+) -> bool | Lead:
     """Compute for the masters until the run ends.
+
+    Parameters
+    ----------
+    make_job
+        Makes this rank's job when the run starts.
+    after
+        The run before in this program, if there was one.
 
     Returns
     -------
@@ -93,7 +102,7 @@ def serve(transport: Transport, make_job: Callable[[Start], Job]) -> bool | Lead
     master = min(set(range(transport.size)) - transport.lost)
     if master == transport.rank:
         return Lead()
-    worker = Worker(transport, make_job, master)
+    worker = Worker(transport, make_job, master, after=after)
     try:
         with one_thread():
             end = worker.run()

@@ -41,7 +41,7 @@ def serve_command() -> int:
 
     while transport is not None:
         try:
-            served = serve(transport, make_job)
+            served = serve(transport, make_job, last.start if ended is not None else None)
         except MasterSilent as error:
             print(f"mpims: {error.message}", file=sys.stderr, flush=True)
             return error.exit_status

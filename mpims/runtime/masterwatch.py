@@ -1,6 +1,7 @@
 """How a worker that waits finds out that its master hangs, and what it does about it.
 
-A master answers at once, whatever it does, but for the user's `finish`, before which it says CLOSING. A
+A master answers at once, whatever it does, but for the end of the run with the user's `finish`, before
+which it says CLOSING: from then on only a process that is halted, as seen from its own host, is hung. A
 worker that has nothing to compute asks it now and then (PING), and takes a silence for a hang that is
 longer than a block may take: then the next master may be a rank that is still in its block. A master that
 hangs is killed by a worker of its host; so all others notice that it is dead, and one takes over.
@@ -15,7 +16,7 @@ import time
 from pathlib import Path
 
 from mpims.errors import Stopped
-from mpims.processes import Process, send_signal
+from mpims.processes import Process, is_halted, send_signal
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import Kind, Start
 
@@ -59,7 +60,7 @@ class MasterWatch:
         self._n_pings = 0
 
     def closing(self) -> None:
-        """The master is at the end of the run, and may be silent as long as it likes."""
+        """The master is at the end of the run, and may be silent as long as it runs."""
         self._is_closing = True
 
     def idle(self, master: int | None, start: Start | None, patience_s: float) -> None:
@@ -71,7 +72,7 @@ class MasterWatch:
             The master is silent, and cannot be ended from here.
         """
         now = time.monotonic()
-        if self._is_closing or start is None:
+        if start is None or (self._is_closing and not is_halted(start.master)):
             self.busy()
             return
         self._silence_s += min(now - self._looked, 2 * self.interval_s)
@@ -79,10 +80,10 @@ class MasterWatch:
         self.interval_s = min(LONGEST_INTERVAL_S, patience_s / PINGS_PER_PATIENCE)
         alive = set(range(self._transport.size)) - self._transport.lost
         silent = min(alive) if master is None else master
-        if self._silence_s > patience_s and self._n_pings >= MIN_PINGS:
+        if self._silence_s > patience_s and (self._is_closing or self._n_pings >= MIN_PINGS):
             self.busy()
             self._fence(silent, start if master is not None else None, start.run_dir, patience_s)
-        elif self._silence_s > (1 + self._n_pings) * self.interval_s:
+        elif not self._is_closing and self._silence_s > (1 + self._n_pings) * self.interval_s:
             self._n_pings += 1
             self._transport.send(silent, Kind.PING)
 

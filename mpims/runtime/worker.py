@@ -101,6 +101,8 @@ class Worker:
         The master's rank.
     isolated
         Compute everything in child processes: this rank is needed alive.
+    after
+        The run before, whose master is to say what comes next.
 
     Attributes
     ----------
@@ -113,7 +115,13 @@ class Worker:
     """
 
     def __init__(
-        self, transport: Transport, make_job: MakeJob, master: int = 0, *, isolated: bool = False
+        self,
+        transport: Transport,
+        make_job: MakeJob,
+        master: int = 0,
+        *,
+        isolated: bool = False,
+        after: Start | None = None,
     ) -> None:
         self._transport = transport
         self._make_job = make_job
@@ -135,6 +143,7 @@ class Worker:
         self._child_since = 0.0
         self._pid = os.getpid()
         self._watch = MasterWatch(transport)
+        self._after = after
         self.start: Start | None = None
         self.job: Job | None = None
         self.items: Sequence[Any] = ()
@@ -172,7 +181,9 @@ class Worker:
             self._compute(self._queue[0])
             self._watch.busy()
         else:
-            self._watch.idle(self._master, self.start, self._patience_s())
+            if self.start is None:  # between two runs the master does not answer
+                self._watch.closing()
+            self._watch.idle(self._master, self.start or self._after, self._patience_s())
 
     @property
     def has_work(self) -> bool:
@@ -188,7 +199,8 @@ class Worker:
 
     def _patience_s(self) -> float:
         """How long a kernel, or a master, may be silent."""
-        given = self.start.options.timeout_s if self.start is not None else None
+        start = self.start or self._after
+        given = start.options.timeout_s if start is not None else None
         return given or max(FLOOR_S, FACTOR * self._ever_longest_s)
 
     # ------------------------------------------------------------------ messages
@@ -341,9 +353,10 @@ class Worker:
         if any(attempt.care for attempt in self._queue):
             self._end_child()
             self._queue = deque(attempt for attempt in self._queue if not attempt.care)
-        self._join(tuple(Held(attempt.number, attempt.at, attempt.stop) for attempt in self._queue))
+        # Results first, or what they hold would be handed out again.
         for kind, head, buffers, _ in list(self._kept):
             self._transport.send(self._master or 0, kind, head, buffers)
+        self._join(tuple(Held(attempt.number, attempt.at, attempt.stop) for attempt in self._queue))
 
     def inheritance(self) -> list[Message]:
         """What this rank has computed and the master that died may not have written down."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 
@@ -201,6 +202,19 @@ def test_a_master_that_is_not_silent_is_left_alone(word, sleeper):
         getattr(watched, word)()
         idle(watched, 0, start_of(process), PATIENCE_S / 8)
     assert child.poll() is None
+    assert kinds(master) == []
+
+
+def test_at_the_end_of_the_run_only_a_halted_master_is_killed(sleeper):
+    """It may be silent as long as it runs: nobody knows how long the user's finish() takes."""
+    child, process = sleeper
+    watched, (master, _) = watch()
+    watched.closing()
+    idle(watched, 0, start_of(process), 3 * PATIENCE_S)
+    assert child.poll() is None
+    child.send_signal(signal.SIGSTOP)
+    idle(watched, 0, start_of(process), 3 * PATIENCE_S)
+    assert dies(child)
     assert kinds(master) == []
 
 
