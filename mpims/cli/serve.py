@@ -51,11 +51,13 @@ def serve_command() -> int:
         if isinstance(served, Lead):
             if served.start is not None or ended is None:
                 return _lead(served, output)
-            # The master died after the end of the run: who knows whether it could still tell of it?
-            if ended.status == ExitStatus.DONE and not is_status_told(os.environ):
+            # The master died, or has left, after the end of the run: could it still tell of it?
+            if is_status_told(os.environ):
+                dismiss_workers(transport, ended)
+                return ExitStatus.DONE
+            if ended.status == ExitStatus.DONE:
                 return _lead(last, output)
-            if ended.status != ExitStatus.DONE:
-                print(f"mpims: {ended.message}", file=sys.stderr, flush=True)
+            print(f"mpims: {ended.message}", file=sys.stderr, flush=True)
             dismiss_workers(transport, ended)
             return report_status(ended.status, os.environ)
         if not served:

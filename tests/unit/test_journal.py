@@ -25,8 +25,8 @@ from mpims.storage.journal import Journal
 from mpims.storage.records import FORMAT, MAGIC, RecordKind
 from mpims.storage.replay import read_journal
 
-OPENED, FORM, DONE, SKIPPED, STATS, SYNCED, CLOSED, ASSIGNED = RecordKind
-OPAQUE = (FORM, DONE, SKIPPED, STATS, CLOSED, ASSIGNED)
+OPENED, DONE, SKIPPED, STATS, SYNCED, CLOSED, ASSIGNED = RecordKind
+OPAQUE = (DONE, SKIPPED, STATS, CLOSED, ASSIGNED)
 HERE = boot_id()
 A, B, C = ("a" * 36, "b" * 36, "c" * 36)  # boots; as long as real ones, so that they can be exchanged
 
@@ -152,7 +152,7 @@ def test_a_journal_says_what_was_appended(tmp_path):
     journal = create(path)
     parts = [bytes([i % 256]) * (i % 3) for i in range(5000)]  # more than one call takes
     appended = [
-        (FORM, b"form"),
+        (ASSIGNED, b"form"),
         (DONE, b""),
         (SKIPPED, bytes(100_000)),
         (DONE, b"".join(parts)),
@@ -348,7 +348,7 @@ def test_what_another_machine_did_not_sync_does_not_count(tmp_path):
     path = tmp_path / "journal"
     written = Written().open(0, A).add(DONE, 0, b"1")
     position = len(written.data)
-    written.add(DONE, 0, b"2").synced(0, position).add(FORM, 0, b"f").add(SKIPPED, 0, b"3").open(1, B)
+    written.add(DONE, 0, b"2").synced(0, position).add(STATS, 0, b"f").add(SKIPPED, 0, b"3").open(1, B)
     written.add(DONE, 1, b"4")
     path.write_bytes(written.data)
     for boot in (B, C, None):
@@ -359,7 +359,7 @@ def test_what_another_machine_did_not_sync_does_not_count(tmp_path):
         assert replay.n_untrusted == 3
         assert replay.epoch == 1  # it is taken, though what was done in it is lost
     replay = read_journal(path, A)
-    assert said(replay) == [(DONE, b"1"), (DONE, b"2"), (FORM, b"f"), (SKIPPED, b"3")]
+    assert said(replay) == [(DONE, b"1"), (DONE, b"2"), (STATS, b"f"), (SKIPPED, b"3")]
     assert replay.n_untrusted == 1
 
 
