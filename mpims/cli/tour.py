@@ -59,7 +59,7 @@ def add_parser(commands: Any) -> None:
 
 def tour_command(arguments: argparse.Namespace) -> int:
     """Take the tour; give the exit status."""
-    transport = connect()
+    transport = connect(share=False)
     n_ranks = 1 if transport is None else transport.size
     print(f"mpims {mpims.__version__}, Python {sys.version.split()[0]}, NumPy {np.__version__}")
     print(f"MPI: {transport.library() if transport else 'not in use, this is one process'}")

@@ -143,8 +143,8 @@ def test_the_bytes_are_as_documented(tmp_path):
     replay = read_journal(path, HERE)
     second = bytes(replay.records[-2].payload)
     assert json.loads(second)["epoch"] == replay.epoch == 1
-    data = MAGIC + encode(1, 0, first) + encode(3, 0, b"abcd") + encode(6, 0, struct.pack("<Q", position))
-    assert path.read_bytes() == data + encode(1, 1, second) + encode(5, 1, b"")
+    data = MAGIC + encode(1, 0, first) + encode(2, 0, b"abcd") + encode(5, 0, struct.pack("<Q", position))
+    assert path.read_bytes() == data + encode(1, 1, second) + encode(4, 1, b"")
 
 
 def test_a_journal_says_what_was_appended(tmp_path):
@@ -308,8 +308,8 @@ def test_damages_are_told_as_they_are(tmp_path):
         (MAGIC, "is missing"),
         (MAGIC + b"\xa5MJ", "is incomplete"),
         (MAGIC + bytes(100), "is damaged"),
-        (Written().add(DONE, 0, b"").data, "is of kind 3"),
-        (MAGIC + encode(DONE, 0, b"") + Written().open(0, A).data[8:], "is of kind 3"),
+        (Written().add(DONE, 0, b"").data, "is of kind 2"),
+        (MAGIC + encode(DONE, 0, b"") + Written().open(0, A).data[8:], "is of kind 2"),
         (MAGIC + b"?" + Written().open(0, A).data[8:], "is damaged"),
         (Written().open(0, A, version=2).data, "it is of format 2, and this mpims knows format 1"),
         (Written().open(0, A).open(1, A, version=2).data, "it is of format 2"),
