@@ -185,10 +185,10 @@ def stopped(chaos: Chaos, *ranks: int) -> None:
     assert summary["n_masters"] == (0 in ranks) or ranks == (0, 1)
 
 
-@scenario((1, 0.4), (1, 2.0), (0, 0.4), (0, 2.5))
-def stopped_for_a_while(chaos: Chaos, rank: int, pause_s: float) -> None:
+@scenario((1, 0.4, 10), (1, 2.0, 1), (0, 0.4, 10), (0, 2.5, 1))
+def stopped_for_a_while(chaos: Chaos, rank: int, pause_s: float, timeout_s: int) -> None:
     """Shorter than the timeout: nothing is lost. Longer: a worker's late answer counts or is dropped."""
-    with chaos.run("Objects", "--timeout", "1", ms=25) as run:
+    with chaos.run("Objects", "--timeout", str(timeout_s), ms=25) as run:
         run.reach(0.2)
         run.send(STOP, rank)
         time.sleep(pause_s)
@@ -198,18 +198,18 @@ def stopped_for_a_while(chaos: Chaos, rank: int, pause_s: float) -> None:
             run.signal(rank, CONT)
         summary = chaos.check(run)
     assert summary["n_lost"] == 0
-    assert summary["n_masters"] == (rank == 0 and pause_s > 1)
+    assert summary["n_masters"] == (rank == 0 and pause_s > timeout_s)
     if rank:
-        assert bool(summary["n_timeouts"]) == (pause_s > 1)
+        assert bool(summary["n_timeouts"]) == (pause_s > timeout_s)
 
 
 @scenario()
 def everybody_stopped_for_a_while(chaos: Chaos) -> None:
     """As by a suspended machine: nobody is to blame."""
-    with chaos.run("Arrays", "--timeout", "1", ms=10) as run:
+    with chaos.run("Arrays", "--timeout", "2", ms=10) as run:
         run.reach(0.2)
         run.send(STOP, 0, 1, 2, 3)
-        time.sleep(3.0)
+        time.sleep(4.0)
         run.send(CONT, 0, 1, 2, 3)
         summary = chaos.check(run)
     assert summary["n_masters"] == 0
