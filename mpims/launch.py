@@ -23,15 +23,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from ctypes import CDLL
 from dataclasses import dataclass
 from enum import Enum
 from subprocess import Popen, TimeoutExpired
 from tempfile import TemporaryDirectory
 
 from mpims.errors import ExitStatus, UsageError
+from mpims.processes import ending_with_parent
 from mpims.world import STATUS_FILE, STOP_SIGNAL
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -281,18 +281,10 @@ def _start(command: Sequence[str], status_file: str) -> Popen[bytes]:
             env={**os.environ, STATUS_FILE: status_file},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_ending_with_parent(),
+            preexec_fn=ending_with_parent(signal.SIGTERM),
         )
     except OSError as error:
         raise UsageError(f"cannot start the launcher {command[0]}: {error.strerror}") from None
-
-
-def _ending_with_parent() -> Callable[[], object] | None:
-    """What makes a child get SIGTERM when its parent dies, called in the child."""
-    if sys.platform != "linux":
-        return None
-    prctl, set_death_signal = CDLL(None).prctl, 1
-    return lambda: prctl(set_death_signal, signal.SIGTERM)
 
 
 def _wait(

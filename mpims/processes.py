@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
+from ctypes import CDLL
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import NoneType
@@ -150,6 +152,14 @@ def send_signal(process: Process, number: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def ending_with_parent(number: int) -> Callable[[], object]:
+    """What makes a child get a signal when its parent dies: made in the parent, called in the child."""
+    if sys.platform != "linux":
+        return lambda: None
+    prctl, set_death_signal = CDLL(None).prctl, 1
+    return lambda: prctl(set_death_signal, number)
 
 
 def _open_handle(pid: int) -> int | None:

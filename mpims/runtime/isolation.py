@@ -32,7 +32,6 @@ import traceback
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from ctypes import CDLL
 from functools import partial
 from io import FileIO
 from typing import Any, NamedTuple, NoReturn, TypeAlias
@@ -40,6 +39,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 import numpy as np
 
 from mpims.errors import ExitStatus, describe, user_traceback
+from mpims.processes import ending_with_parent
 from mpims.runtime.wire import Buffer, decode_object, encode_object
 
 READ_AT_ONCE_BYTES = 8 << 20
@@ -132,7 +132,7 @@ class IsolatedBlocks:
 
     def _fork(self, compute: Compute, write_end: int) -> None:
         try:
-            rank, end_with_rank = os.getpid(), _ending_with_parent()
+            rank, end_with_rank = os.getpid(), ending_with_parent(signal.SIGKILL)
             _flush_output()  # or the child would print it again
             # A signal between the fork and the child's own handlers would raise in the rank's code.
             with _held_signals():
@@ -330,14 +330,6 @@ def _fork_quietly() -> int:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"This process .* is multi-threaded", DeprecationWarning)
         return os.fork()
-
-
-def _ending_with_parent() -> Callable[[], object]:
-    """What makes a child get SIGKILL when its parent dies, called in the child."""
-    if sys.platform != "linux":
-        return lambda: None
-    prctl, set_death_signal = CDLL(None).prctl, 1
-    return lambda: prctl(set_death_signal, signal.SIGKILL)
 
 
 def _flush_output() -> None:

@@ -301,8 +301,7 @@ class Worker:
             self._master, self.start = source, start
             self._begin(start)
         elif start.epoch > self.start.epoch:
-            self._master, self.start = source, start
-            self._follow()
+            self._follow(source, start)
         self._watch.heard()
 
     def _begin(self, start: Start) -> None:
@@ -346,16 +345,18 @@ class Worker:
         )
         self._send(Kind.JOINED, joined)
 
-    def _follow(self) -> None:
+    def _follow(self, master: int, start: Start) -> None:
         """Join the next master, with all that the one before may not have written down."""
+        self._master = None  # what is reported now goes with all that was kept
         if self._queue:
-            self._report(self._queue[0], resend=True)
+            self._report(self._queue[0])
+        self._master, self.start = master, start
         if any(attempt.care for attempt in self._queue):
             self._end_child()
             self._queue = deque(attempt for attempt in self._queue if not attempt.care)
         # Results first, or what they hold would be handed out again.
         for kind, head, buffers, _ in list(self._kept):
-            self._transport.send(self._master or 0, kind, head, buffers)
+            self._transport.send(master, kind, head, buffers)
         self._join(tuple(Held(attempt.number, attempt.at, attempt.stop) for attempt in self._queue))
 
     def inheritance(self) -> list[Message]:
@@ -541,7 +542,7 @@ class Worker:
         )
         self._send_kept(Kind.FAILED, b"", encode_object(failed))
 
-    def _report(self, attempt: _Attempt, *, is_empty: bool = False, resend: bool = False) -> None:
+    def _report(self, attempt: _Attempt, *, is_empty: bool = False) -> None:
         """Send what has been computed since the last report, if anything; end an attempt that is whole."""
         start = self._part_start
         if start is not None:
@@ -555,12 +556,7 @@ class Worker:
                 self._fail(attempt.number, start, attempt.at, reason, is_final=True)
                 self._queue.clear()
                 return
-            if resend:  # it goes with all the others
-                n_bytes = sum(memoryview(buffer).nbytes for buffer in buffers)
-                self._kept.append(_Sent(Kind.RESULT, head, buffers, n_bytes))
-                self._kept_bytes += n_bytes
-            else:
-                self._send_kept(Kind.RESULT, head, buffers)
+            self._send_kept(Kind.RESULT, head, buffers)
             self._ever_longest_s = max(self._ever_longest_s, self._longest_block_s)
             self._part_start = None
             self._busy_s = self._longest_block_s = 0.0
