@@ -69,7 +69,7 @@ from mpims.core.troubles import Trouble
 DUBIOUS = 3
 """A rank on which so many blocks failed in a row waits until some of them fail elsewhere, too."""
 QUEUE_LENGTH = 2
-"""Attempts a worker holds: the one it computes and the next."""
+"""Attempts a worker holds by default: the one it computes and the next."""
 STARTUP_PATIENCE = 10.0
 """Ranks that have yet to join are waited for so many deadlines before the master computes itself."""
 _MEMORY = 0.3
@@ -140,6 +140,10 @@ class Scheduler:
         A block, and then an item, that has failed more often than this is given up.
     skip
         Whether the run goes on without the items given up.
+    queue_length
+        Attempts a worker holds: the one it computes, and those that it need not wait for.
+    take_over
+        Whether an idle rank takes over what another is not done with, once nothing is left to hand out.
     """
 
     def __init__(
@@ -151,6 +155,8 @@ class Scheduler:
         *,
         n_retries: int = 2,
         skip: bool = False,
+        queue_length: int = QUEUE_LENGTH,
+        take_over: bool = True,
     ) -> None:
         self.ledger = ledger
         self.counters = Counters()
@@ -161,6 +167,8 @@ class Scheduler:
         self._n_expected = n_workers
         self._n_retries = n_retries
         self._skip = skip
+        self._queue_length = queue_length
+        self._takes_over = take_over
         self._with_next: dict[int, None] = {}  # ranks that hold a chunk they have not begun
         self._idle: dict[int, None] = {}  # ranks without work
         self._checks: list[tuple[float, int]] = []  # heap of (time, rank): look at its silence then
@@ -235,7 +243,7 @@ class Scheduler:
         actions += self._feed(worker, now, 1)
         if len(self.workers) >= self._n_expected:
             for other in list(self.workers.values()):
-                actions += self._feed(other, now, QUEUE_LENGTH)
+                actions += self._feed(other, now, self._queue_length)
         return actions
 
     def _chunk_done(self, event: ChunkDone, now: float) -> list[Action]:
@@ -254,7 +262,7 @@ class Scheduler:
             worker.n_failed = 0
             self._advance(worker, event.attempt, event.stop)
             actions += self._heard(worker, now)
-            actions += self._feed(worker, now, QUEUE_LENGTH)
+            actions += self._feed(worker, now, self._queue_length)
         if twin is not None:
             actions += self._end_twin(twin, now)
         if self._idle:
@@ -285,7 +293,7 @@ class Scheduler:
             self._advance(worker, event.attempt, event.stop)
             actions += self._heard(worker, now)
             actions += self._count_failure(worker, trouble)
-            actions += self._feed(worker, now, QUEUE_LENGTH)
+            actions += self._feed(worker, now, self._queue_length)
         return actions + self._feed_idle(now)
 
     def _count_failure(self, worker: WorkerState, trouble: Trouble | None) -> list[Action]:
@@ -325,7 +333,7 @@ class Scheduler:
             return []
         was_suspect = worker.suspect
         actions = self._heard(worker, now)
-        return [*actions, *self._feed(worker, now, QUEUE_LENGTH)] if was_suspect else actions
+        return [*actions, *self._feed(worker, now, self._queue_length)] if was_suspect else actions
 
     def _worker_lost(self, event: WorkerLost, now: float) -> list[Action]:
         self._n_expected -= 1
@@ -418,7 +426,7 @@ class Scheduler:
             if attempt is None:
                 break
             actions.append(self._give(worker, attempt))
-        if not queue:
+        if not queue and self._takes_over:
             actions += self._take_over(worker, now)
         if not queue:
             self._idle[worker.rank] = None
@@ -537,7 +545,7 @@ class Scheduler:
         if owner is None:
             return []
         self._advance(owner, twin.number, twin.stop)
-        return [Recall(twin.rank, twin.number), *self._feed(owner, now, QUEUE_LENGTH)]
+        return [Recall(twin.rank, twin.number), *self._feed(owner, now, self._queue_length)]
 
     # ---------------------------------------------------------------- deadlines
 
