@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mpims.errors import MpimsError, RunFailed, UsageError
-    from mpims.farm import Outcome
     from mpims.job import Job
+    from mpims.outcome import Outcome
     from mpims.outputs import Gather, Reduce
     from mpims.session import run
 
@@ -19,7 +19,7 @@ _HOME = {
     "Gather": "mpims.outputs",
     "Job": "mpims.job",
     "MpimsError": "mpims.errors",
-    "Outcome": "mpims.farm",
+    "Outcome": "mpims.outcome",
     "Reduce": "mpims.outputs",
     "RunFailed": "mpims.errors",
     "UsageError": "mpims.errors",

@@ -1,99 +1,50 @@
-"""One run on the master: its parts, made in order, and what is written and said of it."""
+"""One run on the master: its parts, made in order, and its course from the first line to the last."""
 
 from __future__ import annotations
 
 import os
-import sys
-import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mpims.core.deadlines import Deadlines
-from mpims.core.ledger import Ledger
-from mpims.core.policies import Sizer, parse_policy
-from mpims.core.scheduler import Scheduler
-from mpims.errors import ExitStatus, MpimsError, RunFailed, Stopped, describe, user_traceback
+from mpims.errors import MpimsError, RunFailed, Stopped, describe, user_traceback
 from mpims.job import Job, block_of
 from mpims.loading import JobSource
 from mpims.options import RunOptions
+from mpims.outcome import Outcome
 from mpims.processes import Process, this_process
 from mpims.record import RunRecord
+from mpims.report.announcement import (
+    advice_lines,
+    done_line,
+    fault_tier,
+    opening_lines,
+    resume_command,
+    say,
+    say_nothing,
+    short_path,
+    takeover_line,
+)
 from mpims.report.progress import NoProgress, TextProgress
-from mpims.report.summary import Summary, summary_lines
+from mpims.report.summary import summary_lines
 from mpims.runtime.items import check_kernel, items_identity, resolve_items
+from mpims.runtime.lead import Lead
 from mpims.runtime.master import Master
+from mpims.runtime.scheduling import make_scheduler
 from mpims.runtime.stopping import StopSignals
 from mpims.runtime.threads import one_thread
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.transport.joint import JointTransport
-from mpims.runtime.wire import Kind, Message, Start
+from mpims.runtime.wire import Kind, Start
 from mpims.runtime.worker import Worker
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.lock import RunLock
 from mpims.storage.manifest import check_format, check_same_job, make_manifest, other_versions
 from mpims.storage.results import new_results, read_result
-from mpims.storage.rundir import (
-    MANIFEST,
-    SUMMARY,
-    create_run_dir,
-    read_json,
-    write_job,
-    write_json,
-)
+from mpims.storage.rundir import MANIFEST, SUMMARY, create_run_dir, read_json, write_job, write_json
 from mpims.world import report_resume
-
-ATTEMPTS_PER_MASTER = 1 << 32
-"""Each master numbers its attempts from another multiple of this on."""
-MANIFEST_INTERVAL_S = 5.0
-"""The ranks that have joined are written down at most this often before all have."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lead:
-    """A worker that is to be the master, for the one before is dead.
-
-    Attributes
-    ----------
-    start
-        What the one before said; None if it died before it could.
-    job, items
-        As this rank has them.
-    inheritance
-        What this rank had computed for it.
-    """
-
-    start: Start | None = None
-    job: Job | None = None
-    items: Sequence[Any] = ()
-    inheritance: tuple[Message, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run gave.
-
-    Attributes
-    ----------
-    value
-        The job's result; a gathered array is mapped from its file.
-    summary
-        The contents of ``summary.json``.
-    run_dir
-        The run directory.
-    """
-
-    value: Any
-    summary: Summary
-    run_dir: Path
-
-    @property
-    def exit_status(self) -> ExitStatus:
-        """Done, or done without the items that were skipped."""
-        return ExitStatus.SKIPPED if self.summary.get("n_skipped") else ExitStatus.DONE
 
 
 class Farm:
@@ -138,11 +89,13 @@ class Farm:
         self._n_ranks = self._transport.size - len(self._transport.lost)
         others = set(range(self._transport.size)) - self._transport.lost - {self._transport.rank}
         self._workers = sorted(others) if self._transport.size > 1 else [self._transport.rank]
+        if lead is None:
+            options.check_workers(len(self._workers))
+        self._fault_tier = fault_tier(self._transport.size, self._transport.survives_deaths)
         self._identity = items_identity(self._items)
         self._stop_signals = StopSignals()
         self._manifest: dict[str, Any] = {}
         self._is_resumed = False
-        self._began = time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
     # ---------------------------------------------------------------------- parts
 
@@ -171,7 +124,7 @@ class Farm:
             block=self._block,
             n_ranks=self._n_ranks,
             mpi=self._transport.library(),
-            fault_tier=self.fault_tier,
+            fault_tier=self._fault_tier,
             command=command,
         )
         if self._is_resumed:
@@ -202,7 +155,13 @@ class Farm:
                 self._folder, run_id, self._results, durability_s=durability_s
             )
         write_json(self._folder / MANIFEST, self._manifest)
-        self._scheduler = self._make_scheduler()
+        self._scheduler = make_scheduler(
+            self._options,
+            self._checkpoint.past,
+            n_items=self._n_items,
+            block=self._block,
+            n_workers=len(self._workers),
+        )
         self._record = RunRecord(
             self._folder,
             manifest,
@@ -213,7 +172,7 @@ class Farm:
                 "n_items": self._n_items,
                 "n_ranks": self._transport.size,
                 "n_workers": len(self._workers),
-                "policy": self._options.policy.upper(),
+                "policy": self._options.policy_text,
             },
             own_rank=self._transport.rank,
             took_over=self._lead is not None,
@@ -234,33 +193,6 @@ class Farm:
             heartbeat=self._lock.refresh,
             stats=lambda: self._record.figures(self._master.record),
             progress=NoProgress() if self._options.quiet else TextProgress(),
-        )
-
-    def _make_scheduler(self) -> Scheduler:
-        options, block = self._options, self._block
-        n_workers = len(self._workers)
-        policy, size = parse_policy(options.policy)
-        sizer = Sizer(
-            policy(-(-self._n_items // block), max(1, n_workers), size and -(-size // block)),
-            -(-options.chunk_min // block),
-            options.chunk_max and -(-options.chunk_max // block),
-        )
-        past = self._checkpoint.past
-        ledger = Ledger(
-            self._n_items,
-            block,
-            done=past.done,
-            first_attempt=1 + self._checkpoint.epoch * ATTEMPTS_PER_MASTER,
-        )
-        for start, stop in past.suspicious:
-            ledger.strike(start - start % block, min(-(-stop // block) * block, self._n_items))
-        return Scheduler(
-            ledger,
-            sizer,
-            Deadlines(options.timeout_s),
-            n_workers,
-            n_retries=options.retries,
-            skip=options.on_error == "skip",
         )
 
     def _hire(self, isolated: bool) -> Worker:
@@ -294,12 +226,12 @@ class Farm:
             return None
         self._tell_closing()
         path = self._folder / Path(summary["result_file"]).name  # the folder may have been moved
-        self._say(f"run {_short(self._folder)} is done already: the result is in {_short(path)}")
+        self._say(f"run {short_path(self._folder)} is done already: the result is in {short_path(path)}")
         return Outcome(read_result(path), summary, self._folder)
 
     def _run_opened(self, command: Sequence[str]) -> Outcome:
         self._announce()
-        report_resume(self.resume_command, os.environ)
+        report_resume(self._resume_command, os.environ)
         try:
             self._compute(command)
             self._tell_closing()
@@ -340,13 +272,6 @@ class Farm:
         if master.error is not None:
             raise master.error
 
-    def _tell_stopping(self) -> None:
-        """Say at once how to go on: whoever sent the signal may kill us next."""
-        self._say(
-            f"asked to stop: what comes within {self._options.grace_s:g} s is taken in (a second signal: "
-            f"at once); resume with: {self.resume_command}"
-        )
-
     def _tell_closing(self) -> None:
         for rank in set(range(self._transport.size)) - self._transport.lost - {self._transport.rank}:
             self._transport.send(rank, Kind.CLOSING)
@@ -376,32 +301,45 @@ class Farm:
         n_done = self._scheduler.ledger.done.size
         return Stopped(
             f"{error.message}: {n_done:,} of {self._n_items:,} items are done; "
-            f"resume with: {self.resume_command}",
+            f"resume with: {self._resume_command}",
             error.detail,
             at_once=error.at_once,
         )
 
-    # -------------------------------------------------------------------- records
+    # -------------------------------------------------------------------- telling
 
     @property
-    def fault_tier(self) -> str:
-        """What of ranks that die or hang this run survives, in one phrase."""
-        if self._transport.size == 1:
-            return "one process: if it dies, nothing that is done is lost"
-        if self._transport.survives_deaths:
-            return "ranks that die or hang are survived (ULFM)"
-        return "ranks that hang are survived; one that dies ends the job (no ULFM)"
+    def _resume_command(self) -> str:
+        return resume_command(self._folder, self._transport.size)
 
-    @property
-    def resume_command(self) -> str:
-        """What the user types to go on with this run."""
-        ranks = f" -n {self._transport.size}" if self._transport.size > 1 else ""
-        return f"python -m mpims resume {_short(self._folder)}{ranks}"
+    def _announce(self) -> None:
+        if self._lead is not None:
+            lines = [takeover_line(self._transport.rank, self._transport.host, self._n_ranks)]
+        else:
+            lines = opening_lines(
+                job=repr(self._job),
+                n_items=self._n_items,
+                block=self._block,
+                n_ranks=self._n_ranks,
+                policy=self._options.policy_text,
+                fault_tier=self._fault_tier,
+                resume_command=self._resume_command,
+            )
+        if self._is_resumed:
+            lines.append(done_line(self._checkpoint.past.done.size, self._n_items))
+        n_blocks = -(-self._n_items // self._block)
+        lines += advice_lines(self._transport.size, len(self._workers), n_blocks)
+        for line in lines:
+            self._say(line)
 
-    @property
-    def run_dir(self) -> Path:
-        """The run directory."""
-        return self._folder
+    def _tell_stopping(self) -> None:
+        """Say at once how to go on: whoever sent the signal may kill us next."""
+        self._say(
+            f"asked to stop: what comes within {self._options.grace_s:g} s is taken in (a second signal: "
+            f"at once); resume with: {self._resume_command}"
+        )
+
+    # --------------------------------------------------------------------- ranks
 
     @property
     def suspects(self) -> set[int]:
@@ -417,43 +355,3 @@ class Farm:
                 known[int(rank)] = Process.from_dict(entry)
         workers = self._master.record.workers if hasattr(self, "_master") else {}
         return known | {rank: worker.process for rank, worker in workers.items()}
-
-    def _announce(self) -> None:
-        job, n_blocks = self._job, -(-self._n_items // self._block)
-        blocks = f" in {n_blocks:,} blocks of {self._block:,}" if self._block > 1 else ""
-        ranks = "1 rank" if self._n_ranks == 1 else f"{self._n_ranks} ranks"
-        if self._lead is not None:
-            rank = self._transport.rank
-            self._say(f"rank {rank} ({self._transport.host}) is the master now, of {ranks}")
-        else:
-            self._say(
-                f"{job!r}: {self._n_items:,} items{blocks} on {ranks}, {self._options.policy.upper()}"
-            )
-            self._say(f"{self.fault_tier}; to resume: {self.resume_command}")
-        n_done = self._checkpoint.past.done.size
-        if self._is_resumed:
-            self._say(
-                f"{n_done:,} of {self._n_items:,} items are done already ({n_done / self._n_items:.0%})"
-            )
-        if self._transport.size == 1:
-            n_ranks = len(os.sched_getaffinity(0)) + 1
-            self._say(f"one process computes; for all cores here: -n {n_ranks}, or mpirun -n {n_ranks} ...")
-        elif len(self._workers) > n_blocks:
-            idle = len(self._workers) - n_blocks
-            self._say(f"{len(self._workers)} workers for {n_blocks} blocks: {idle} will have nothing to do")
-
-
-def _short(path: Path) -> str:
-    """A path as the user would type it here."""
-    with suppress(ValueError, OSError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)
-
-
-def say(line: str) -> None:
-    """Tell the user something that is no error."""
-    print(f"mpims: {line}", file=sys.stderr, flush=True)
-
-
-def say_nothing(line: str) -> None:
-    """Keep quiet."""

@@ -1,50 +1,20 @@
-"""Which launcher there is, and a run on ranks that it starts.
-
-::
-
-    mpims run JOB -n 4         run_ranks: waits, passes signals on, gives the status of the run
-      mpirun -n 4 ... python -m mpims run JOB    in a session of its own: Ctrl-C does not reach it
-        rank 0                 report_status: writes the status into a file, then exits with 0
-        ranks 1 ... 3
-
-The status goes through a file because launchers do not hand it on reliably: Open MPI's prints six lines
-of its own about any other than 0, and with some failures both lose it.
-
-A run is asked to stop with SIGUSR1, whatever signal came here: that one both launchers hand to every
-rank and do no more about, while Open MPI's answers SIGINT and SIGTERM by killing all ranks at once.
-"""
+"""Which launcher there is, and the command line with which it starts a program on so many ranks."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from subprocess import Popen, TimeoutExpired
-from tempfile import TemporaryDirectory
 
-from mpims.errors import ExitStatus, UsageError
-from mpims.processes import ending_with_parent
-from mpims.world import STATUS_FILE, STOP_SIGNAL
+from mpims.errors import UsageError
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-_IMPATIENT_S = 1.0  # one Ctrl-C or `timeout` can send two signals at once: that is not a second request
-_POLL_S = 0.2
-_LACKING_S = 1.0  # ranks that are begun appear one after another within this time
-_AT_ONCE_S = 3.0  # within which a run ends that is to stop at once
-_MOST_STARTS = 3
-_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # the launcher, by us; or a rank, as the launcher tells
 _MOST_THREADS_PER_CORE = 8  # Open MPI counts a core once
 _ANSWER_S = 30.0  # for a program that says its version, from a slow file system
-
-# ------------------------------------------------------------------ the launcher
 
 
 class Flavour(Enum):
@@ -177,8 +147,8 @@ def launch_command(
     in_allocation
         Whether a batch system gave the nodes.
     tells_status
-        Whether the program tells its status to `run_ranks`. Then the launcher need not care for that of
-        any rank, and one that leaves with a status of its own is a dead rank like others.
+        Whether the program tells its status to `mpims.supervise.run_ranks`. Then the launcher need not care
+        for that of any rank, and one that leaves with a status of its own is a dead rank like others.
 
     Examples
     --------
@@ -197,204 +167,3 @@ def launch_command(
         if launcher.ulfm and tells_status:
             command += ["--runtime-options", "error-nonzero-status=false"]
     return [*command, *program]
-
-
-# ------------------------------------------------------------------ a run on ranks of its own
-
-
-def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 20.0) -> int:
-    """Start a launcher, wait until it has ended, and give the exit status of the run.
-
-    The first SIGINT, SIGTERM, SIGHUP or SIGUSR1 asks the run to stop (see `STOP_SIGNAL`); a second one, a
-    second or more later, ends it. If a rank is killed before the run begins, all are started again, for
-    they cannot go on without it. None of its processes on this host outlives this call, and none
-    outlives this process for long, even if that is killed.
-
-    Parameters
-    ----------
-    command
-        As `launch_command` gives it; its master must call `report_status`.
-    grace_s
-        So many seconds the launcher may go on after the run has told its status, before it is ended,
-        and again after it has been told to end, before it is killed.
-    stop_s
-        So many seconds a run may take to stop.
-
-    Returns
-    -------
-    int
-        The status that the master told; else `STOPPED` if a run had begun, for it can be resumed; else
-        the launcher's own, which is then never 0.
-
-    Raises
-    ------
-    UsageError
-        The launcher cannot be started.
-    """
-    with TemporaryDirectory(prefix="mpims-") as folder, _arrivals() as arrivals:
-        status_file = os.path.join(folder, "status")
-        for n_left in reversed(range(_MOST_STARTS)):
-            launcher = _start(command, status_file)
-            try:
-                _wait(launcher, arrivals, status_file, grace_s, stop_s)
-            finally:
-                _end(launcher, grace_s)
-                _kill_marked(f"{STATUS_FILE}={status_file}".encode())
-            status = _told(status_file)
-            if status is None:  # it ended early: a rank may have been about to begin, and unmarked yet
-                time.sleep(_POLL_S)
-                _kill_marked(f"{STATUS_FILE}={status_file}".encode())
-            resume = _read(f"{status_file}.resume")
-            if _has_begun(status_file) or arrivals or launcher.returncode not in _KILLED or not n_left:
-                break
-            _say("a rank was killed before the run had begun: all are started again")
-    if status is not None:
-        return status
-    status = launcher.returncode if launcher.returncode >= 0 else 128 - launcher.returncode
-    if resume:
-        _say(f"all ranks have ended (launcher: status {status}); resume with: {resume}")
-        return ExitStatus.STOPPED
-    if arrivals:
-        _say("stopped before the run began")
-        return ExitStatus.INTERRUPTED
-    _say(f"the launcher ended with status {status} before the run began")
-    return status or ExitStatus.FAILED
-
-
-@contextmanager
-def _arrivals() -> Iterator[list[float]]:
-    """The moments at which signals that stop a run arrived; those ignored so far stay ignored."""
-    moments: list[float] = []
-    heeded = [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-    before = [signal.signal(number, lambda *_: moments.append(time.monotonic())) for number in heeded]
-    try:
-        yield moments
-    finally:
-        for number, handler in zip(heeded, before, strict=True):
-            signal.signal(number, handler)
-
-
-def _start(command: Sequence[str], status_file: str) -> Popen[bytes]:
-    try:
-        return Popen(
-            command,
-            env={**os.environ, STATUS_FILE: status_file},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=ending_with_parent(signal.SIGTERM),
-        )
-    except OSError as error:
-        raise UsageError(f"cannot start the launcher {command[0]}: {error.strerror}") from None
-
-
-def _wait(
-    launcher: Popen[bytes], arrivals: list[float], status_file: str, grace_s: float, stop_s: float
-) -> None:
-    """Wait until the launcher has ended, or is to be ended; ask the run to stop at the first signal."""
-    asked_at: float | None = None
-    pressed_at: float | None = None
-    told_at: float | None = None
-    whole_at = time.monotonic()
-    while launcher.poll() is None:
-        if _has_begun(status_file) or not _lacks_ranks(launcher.pid):
-            whole_at = time.monotonic()
-        elif time.monotonic() - whole_at > _LACKING_S:
-            # A death is survived only when all ranks have found each other: the others wait for ever.
-            launcher.kill()
-        if arrivals and not os.path.exists(f"{status_file}.resume"):
-            return  # ranks that are only starting may not hear it, and have nothing to lose
-        if arrivals and asked_at is None:
-            launcher.send_signal(STOP_SIGNAL)
-            asked_at = time.monotonic()
-        if arrivals and pressed_at is None and arrivals[-1] - arrivals[0] >= _IMPATIENT_S:
-            launcher.send_signal(STOP_SIGNAL)
-            pressed_at = time.monotonic()
-        if pressed_at is not None and time.monotonic() - pressed_at > _AT_ONCE_S:
-            return
-        if asked_at is not None and time.monotonic() - asked_at > stop_s:
-            _say(f"the run did not stop within {stop_s:g} s; all ranks are ended")
-            return
-        if told_at is None and os.path.exists(status_file):
-            told_at = time.monotonic()
-        if told_at is not None and time.monotonic() - told_at > grace_s:
-            _say(f"some rank did not end within {grace_s:g} s after the run; all are ended")
-            return
-        with suppress(TimeoutExpired):
-            launcher.wait(_POLL_S)
-
-
-def _has_begun(status_file: str) -> bool:
-    """Whether the master has told that a run is under way, or how it ended."""
-    return os.path.exists(f"{status_file}.resume") or os.path.exists(status_file)
-
-
-def _lacks_ranks(launcher: int) -> bool:
-    """Whether some of the ranks that Open MPI's launcher started on this host are dead, as /proc shows."""
-    sizes = []
-    with suppress(FileNotFoundError):
-        for process in filter(str.isdecimal, os.listdir("/proc")):
-            with suppress(OSError, ValueError, KeyError):
-                if _parent(process) == launcher:
-                    sizes.append(int(_environ(process)["OMPI_COMM_WORLD_LOCAL_SIZE"]))
-    return bool(sizes) and len(sizes) < max(sizes)
-
-
-def _parent(process: str) -> int:
-    with open(f"/proc/{process}/stat", "rb") as stat:
-        return int(stat.read().rpartition(b")")[2].split()[1])
-
-
-def _environ(process: str) -> dict[str, str]:
-    """The environment that a process was started with; a dead one has none."""
-    with open(f"/proc/{process}/environ", encoding="utf-8", errors="replace") as file:
-        return dict(entry.partition("=")[::2] for entry in file.read().split("\0"))
-
-
-def _end(launcher: Popen[bytes], grace_s: float) -> None:
-    """End the launcher if it has not ended."""
-    if launcher.poll() is None:
-        launcher.terminate()
-        with suppress(TimeoutExpired):
-            launcher.wait(grace_s)
-        launcher.kill()
-        launcher.wait()
-
-
-def _kill_marked(mark: bytes) -> None:
-    """Kill the processes that carry `mark` in their environment."""
-    for process in find_marked(mark):
-        with suppress(OSError):
-            os.kill(process, signal.SIGKILL)
-
-
-def find_marked(mark: bytes) -> list[int]:
-    """The processes that carry ``NAME=value`` in their environment, where the system shows it in /proc."""
-    found = []
-    with suppress(FileNotFoundError):
-        for process in filter(str.isdecimal, os.listdir("/proc")):
-            with suppress(OSError), open(f"/proc/{process}/environ", "rb") as environ:
-                if mark in environ.read().split(b"\0"):
-                    found.append(int(process))
-    return found
-
-
-def _told(status_file: str) -> int | None:
-    try:
-        with open(status_file, encoding="ascii") as file:
-            return int(file.read())
-    except FileNotFoundError:
-        return None
-
-
-def _read(path: str) -> str:
-    """What a file says; nothing if it is not there."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def _say(line: str) -> None:
-    with suppress(OSError):  # the terminal may be gone
-        print(f"mpims: {line}", file=sys.stderr, flush=True)

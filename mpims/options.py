@@ -21,7 +21,8 @@ class RunOptions:
     Parameters
     ----------
     policy
-        Self-scheduling technique, ``NAME`` or ``NAME:SIZE``; see ``mpims policies``.
+        Self-scheduling technique, ``NAME``, ``NAME:VALUE`` or ``NAME:KEY=VALUE,KEY=VALUE``; see
+        ``mpims policies``.
     chunk_min, chunk_max
         Least and largest chunk, in items; whole blocks are handed out, so both are rounded up.
     timeout_s
@@ -91,3 +92,15 @@ class RunOptions:
             raise UsageError("resume needs the run directory of the run to go on with")
         if self.seed < 0:
             raise UsageError(f"the seed must be at least 0, found {self.seed}")
+
+    @property
+    def policy_text(self) -> str:
+        """The policy as it is written where it is defined: ``fac2`` is FAC2."""
+        return str(parse_policy(self.policy))
+
+    def check_workers(self, n_workers: int) -> None:
+        """Raise UsageError if the policy's parameters are for another number of workers."""
+        try:
+            parse_policy(self.policy).check_workers(n_workers)
+        except ValueError as error:
+            raise UsageError(str(error)) from None

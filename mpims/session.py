@@ -17,11 +17,14 @@ from mpims.errors import (
     UsageError,
     error_with_status,
 )
-from mpims.farm import Farm, Lead, Outcome, say
+from mpims.farm import Farm
 from mpims.job import Job
 from mpims.loading import JobSource, load_job_class
 from mpims.options import RunOptions
+from mpims.outcome import Outcome
+from mpims.report.announcement import say
 from mpims.runtime.ending import end_workers
+from mpims.runtime.lead import Lead
 from mpims.runtime.stopping import signals_ignored
 from mpims.runtime.threads import one_thread
 from mpims.runtime.transport.base import Transport

@@ -11,9 +11,9 @@ import traceback
 from collections.abc import Sequence
 
 from mpims import __version__
-from mpims.cli import drill, policies, replay, resume, run, tour
+from mpims.cli import drill, policies, replay, resume, run, simulate, tour
 from mpims.errors import ExitStatus, InternalError, Interrupted, MpimsError, UsageError
-from mpims.farm import Lead
+from mpims.runtime.lead import Lead
 from mpims.session import connect, dismiss_workers
 from mpims.world import STOP_SIGNAL, report_status
 
@@ -63,7 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mpims {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
-    for command in (run, resume, replay, drill, policies, tour):
+    for command in (run, resume, replay, drill, policies, simulate, tour):
         command.add_parser(commands)
     return parser
 

@@ -8,10 +8,11 @@ import textwrap
 from itertools import groupby
 from typing import Any
 
-from mpims.core.policies import POLICIES, Policy, Sizer, chunk_sizes
+from mpims.core.policies import POLICIES, PolicySpec, Sizer, chunk_sizes, parse_policy
 from mpims.errors import ExitStatus, UsageError
 
 MAX_LISTED = 10_000_000
+INDENT = 9
 
 
 def add_parser(commands: Any) -> None:
@@ -20,13 +21,17 @@ def add_parser(commands: Any) -> None:
         "policies",
         help="show the chunk sizes of every policy",
         description="Show how every policy cuts a number of items into chunks, in the order in which they "
-        "are handed out. 4x125 stands for four chunks of 125.",
+        "are handed out. 4x125 stands for four chunks of 125. A policy that needs parameters is shown with "
+        "an example of them; one that measures the ranks is shown with nothing measured.",
     )
     parser.set_defaults(command=policies_command)
     parser.add_argument(
         "--items", type=int, default=1000, metavar="N", help="number of items; default 1000"
     )
     parser.add_argument("--workers", type=int, default=4, metavar="P", help="number of workers; default 4")
+    parser.add_argument(
+        "--policy", metavar="SPEC", help="show this one alone, as in --policy FSC:h=5e-5,sigma=0.1"
+    )
 
 
 def policies_command(arguments: argparse.Namespace) -> int:
@@ -36,25 +41,46 @@ def policies_command(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--workers wants at least 1, found {n_workers}")
     if not 0 <= n_items <= MAX_LISTED:
         raise UsageError(f"--items wants 0 to {MAX_LISTED:,}, found {n_items}")
+    if arguments.policy is None:
+        specs = [parse_policy(policy.example(n_workers)) for policy in POLICIES.values()]
+    else:
+        specs = [_asked_for(arguments.policy, n_workers)]
     width = max(40, min(shutil.get_terminal_size().columns, 100))
-    for policy in POLICIES.values():
-        size = max(1, -(-n_items // (10 * n_workers))) if policy.takes_size else None
-        print(_described(policy, n_items, n_workers, size, width))
+    for spec in specs:
+        print(_described(spec, n_items, n_workers, width))
     return ExitStatus.DONE
 
 
-def _described(policy: type[Policy], n_items: int, n_workers: int, size: int | None, width: int) -> str:
-    sizes = chunk_sizes(Sizer(policy(n_items, n_workers, size)))
-    name = policy.name if size is None else f"{policy.name}:{size}"
-    about = (policy.__doc__ or "").split("\n")[0].replace("`", "")
-    runs = [(n, len(list(same))) for n, same in groupby(sizes)]
-    shown = [f"{count}x{n}" if count > 1 else str(n) for n, count in runs]
-    if len(shown) > 60:
-        shown = [*shown[:40], "...", *shown[-15:]]
-    head = f"{name:8} {len(sizes):,} chunks. {about} ({policy.source})"
-    return "\n".join(
-        [
-            *textwrap.wrap(head, width, subsequent_indent=" " * 9),
-            *textwrap.wrap(" ".join(shown), width, initial_indent=" " * 9, subsequent_indent=" " * 9),
-        ]
+def _asked_for(text: str, n_workers: int) -> PolicySpec:
+    try:
+        spec = parse_policy(text)
+        spec.check_workers(n_workers)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return spec
+
+
+def _described(spec: PolicySpec, n_items: int, n_workers: int, width: int) -> str:
+    sizes = chunk_sizes(Sizer(spec.make(n_items, n_workers)))
+    technique = spec.technique
+    about = (technique.__doc__ or "").split("\n")[0].replace("`", "")
+    learns = " It measures the ranks: these are the chunks as long as nothing is known." * technique.learns
+    head = f"{technique.name:{INDENT - 1}} {len(sizes):,} chunks. {about} ({technique.source}){learns}"
+    lines = textwrap.wrap(head, width, subsequent_indent=" " * INDENT)
+    if technique.parameters:
+        lines += _indented(f"{spec}  {spec.meanings}", width)
+    return "\n".join(lines + _indented(" ".join(_runs(sizes)), width))
+
+
+def _runs(sizes: list[int]) -> list[str]:
+    """The sizes, equal ones that follow each other as one; the middle of very many is left out."""
+    runs = [(size, len(list(same))) for size, same in groupby(sizes)]
+    shown = [f"{count}x{size}" if count > 1 else str(size) for size, count in runs]
+    return shown if len(shown) <= 60 else [*shown[:40], "...", *shown[-15:]]
+
+
+def _indented(text: str, width: int) -> list[str]:
+    indent = " " * INDENT
+    return textwrap.wrap(
+        text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
     )

@@ -10,10 +10,10 @@ from typing import Any
 
 from mpims.cli.run import add_options, compute, launch, options_from
 from mpims.errors import UsageError
-from mpims.farm import Lead
 from mpims.job import Job
 from mpims.loading import JobSource, check_unchanged, load_job_class
 from mpims.options import RunOptions
+from mpims.runtime.lead import Lead
 from mpims.storage.manifest import check_format
 from mpims.storage.rundir import MANIFEST, read_job, read_json
 from mpims.world import find_world

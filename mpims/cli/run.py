@@ -15,14 +15,16 @@ from typing import Any
 
 from mpims.core.policies import DEFAULT_POLICY, POLICIES
 from mpims.errors import UsageError
-from mpims.farm import Lead, Outcome
 from mpims.job import Job
-from mpims.launch import find_launcher, launch_command, run_ranks
+from mpims.launch import find_launcher, launch_command
 from mpims.loading import JobSource, load_job_class, read_source
 from mpims.options import RunOptions
+from mpims.outcome import Outcome
 from mpims.parameters import parse_settings
 from mpims.report.progress import TERMINAL, name_terminal
+from mpims.runtime.lead import Lead
 from mpims.session import connect, run_master, telling_workers
+from mpims.supervise import run_ranks
 from mpims.world import find_world
 
 DESCRIPTION = """\
@@ -86,9 +88,9 @@ def add_options(parser: argparse.ArgumentParser, defaults: RunOptions | None = N
     add("-n", dest="n_ranks", type=int, metavar="N", help="start N ranks here: one master, N-1 workers")
     add(
         "--policy",
-        metavar="NAME",
-        help=f"how large the chunks are: {', '.join(POLICIES)} (CSS with a size: CSS:100); "
-        f"default {DEFAULT_POLICY}; `mpims policies` shows their sizes",
+        metavar="SPEC",
+        help=f"how large the chunks are: {', '.join(POLICIES)}, some with parameters (CSS:100, "
+        f"FAC:mu=1e-3,sigma=5e-4); default {DEFAULT_POLICY}; `mpims policies` shows them all",
     )
     add("--chunk", metavar="MIN[:MAX]", help="items in a chunk at the least and at the most")
     add(

@@ -8,8 +8,8 @@ import sys
 from typing import NoReturn
 
 from mpims.errors import ExitStatus, MpimsError
-from mpims.farm import Lead
 from mpims.job import Job
+from mpims.runtime.lead import Lead
 from mpims.runtime.masterwatch import MasterSilent
 from mpims.runtime.wire import End, Start
 from mpims.session import connect, dismiss_workers, job_from_start, serve

@@ -1,11 +1,12 @@
 """What goes into the scheduler (events, past participles) and what comes out (actions, imperatives).
 
-All are immutable values. They are named tuples and not dataclasses because one of each is made for
-every chunk, and a named tuple costs a quarter of a frozen dataclass.
+All are values that nobody changes. Python is not asked to see to that: one of each is made for every
+chunk, and a frozen dataclass costs four times as much to make, a named tuple twice.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntFlag
 from typing import NamedTuple, TypeAlias
 
@@ -33,18 +34,21 @@ class Held(NamedTuple):
     stop: int
 
 
-class WorkerJoined(NamedTuple):
+@dataclass(slots=True)
+class WorkerJoined:
     """A rank is ready to compute; `holding` is what an earlier master gave it."""
 
     rank: int
     holding: tuple[Held, ...] = ()
 
 
-class ChunkDone(NamedTuple):
+@dataclass(slots=True)
+class ChunkDone:
     """A rank delivered the next part of an attempt: all of its chunk, or the front of what is left.
 
     ``units`` are the ranges that can only be taken whole, in order, such as the subtrees of a
-    reduction. None says that the result can be cut between any two blocks.
+    reduction. None says that the result can be cut between any two blocks. ``squares_s2`` is the sum of
+    the squares of the blocks' times.
     """
 
     rank: int
@@ -54,9 +58,11 @@ class ChunkDone(NamedTuple):
     busy_s: float
     longest_block_s: float
     units: tuple[Range, ...] | None = None
+    squares_s2: float = 0.0
 
 
-class ChunkFailed(NamedTuple):
+@dataclass(slots=True)
+class ChunkFailed:
     """The block ``[start, stop)`` of an attempt failed; the rank goes on behind it.
 
     What of the attempt lies before it has been delivered. `final` says that it was a single item,
@@ -72,35 +78,41 @@ class ChunkFailed(NamedTuple):
     final: bool = False
 
 
-class WorkerSpoke(NamedTuple):
+@dataclass(slots=True)
+class WorkerSpoke:
     """A rank says that it is there, and nothing else."""
 
     rank: int
 
 
-class WorkerDrained(NamedTuple):
+@dataclass(slots=True)
+class WorkerDrained:
     """A rank that was told to stop has delivered what it had, and holds nothing more."""
 
     rank: int
 
 
-class WorkerLost(NamedTuple):
+@dataclass(slots=True)
+class WorkerLost:
     """A rank is known to be dead."""
 
     rank: int
 
 
-class Tick(NamedTuple):
+@dataclass(slots=True)
+class Tick:
     """Time has passed; a deadline may be over."""
 
 
-class MasterAway(NamedTuple):
+@dataclass(slots=True)
+class MasterAway:
     """The master did not listen for so long, as when it was suspended: nobody's silence counts."""
 
     duration_s: float
 
 
-class StopRequested(NamedTuple):
+@dataclass(slots=True)
+class StopRequested:
     """Hand out nothing more; take in what comes within `grace_s` seconds."""
 
     grace_s: float
@@ -119,7 +131,8 @@ Event: TypeAlias = (
 )
 
 
-class Assign(NamedTuple):
+@dataclass(slots=True)
+class Assign:
     """Send items ``[start, stop)`` to a rank, as the attempt of that number."""
 
     rank: int
@@ -129,14 +142,16 @@ class Assign(NamedTuple):
     care: Care = PLAIN
 
 
-class Recall(NamedTuple):
+@dataclass(slots=True)
+class Recall:
     """Tell a rank to drop an attempt: somebody else has its items, or had them first."""
 
     rank: int
     attempt: int
 
 
-class Trim(NamedTuple):
+@dataclass(slots=True)
+class Trim:
     """Tell a rank to end an attempt at `stop`, or where it is if that is later."""
 
     rank: int
@@ -144,27 +159,31 @@ class Trim(NamedTuple):
     stop: int
 
 
-class Drain(NamedTuple):
+@dataclass(slots=True)
+class Drain:
     """Tell a rank to deliver what it has and drop the rest."""
 
     rank: int
 
 
-class Record(NamedTuple):
+@dataclass(slots=True)
+class Record:
     """Commit these ranges of a delivered result: they are the first answer."""
 
     attempt: int
     ranges: tuple[Range, ...]
 
 
-class Discard(NamedTuple):
+@dataclass(slots=True)
+class Discard:
     """Drop a delivered result, or what of it is not in a Record: another answer was first."""
 
     attempt: int
     n_items: int
 
 
-class Skip(NamedTuple):
+@dataclass(slots=True)
+class Skip:
     """Commit an item without a result: it failed `n_tries` times, the last time on that rank."""
 
     item: int
@@ -174,22 +193,26 @@ class Skip(NamedTuple):
     detail: str
 
 
-class Hire(NamedTuple):
+@dataclass(slots=True)
+class Hire:
     """No rank is in service: let the master's own compute."""
 
 
-class GiveUp(NamedTuple):
+@dataclass(slots=True)
+class GiveUp:
     """End the run as failed."""
 
     reason: str
     detail: str = ""
 
 
-class Stop(NamedTuple):
+@dataclass(slots=True)
+class Stop:
     """End the run unfinished, as was asked: nothing more is to be waited for."""
 
 
-class Finish(NamedTuple):
+@dataclass(slots=True)
+class Finish:
     """Every item is done."""
 
 

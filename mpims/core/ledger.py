@@ -84,7 +84,10 @@ class Ledger:
         """
         if not self.troubles:
             start, stop = self.pending.take_first(n_blocks * self.block)
-            return self._attempt(rank, start, stop)
+            number = self._next_number
+            self._next_number = number + 1
+            attempt = self.attempts[number] = Attempt(number, rank, start, stop)
+            return attempt
         for start, stop in self.pending:
             while start < stop:
                 trouble = self.troubles.at(start)
@@ -175,6 +178,14 @@ class Ledger:
         """
         done = self.done
         attempt = self.attempts.get(number)
+        if attempt is not None and attempt.start == start and not self.troubles:
+            # The ordinary case, in short: it is not pending, and nobody else has it.
+            whole = units is None or units == ((start, stop),)
+            if whole and attempt.twin is None and stop <= attempt.stop and done.add_new(start, stop):
+                attempt.start = stop
+                if stop == attempt.stop:
+                    del self.attempts[number]
+                return units or ((start, stop),)
         gap = (0, 0)
         if attempt is not None:
             gap = self._move_on(attempt, start, stop)

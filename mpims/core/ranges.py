@@ -54,6 +54,29 @@ class RangeSet:
         stops[first:last] = [stop]
         self.size += stop - start
 
+    def add_new(self, start: int, stop: int) -> bool:
+        """Put ``[start, stop)``, not empty, in if nothing of it is in; whether that was so."""
+        starts, stops = self._starts, self._stops
+        i = bisect_left(stops, start)  # the first range that touches or follows
+        n = len(stops)
+        touches = i < n and stops[i] == start
+        following = i + 1 if touches else i
+        if following < n and starts[following] <= stop:
+            if starts[following] < stop:
+                return False
+            if touches:
+                stops[i] = stops[following]
+                del starts[following], stops[following]
+            else:
+                starts[i] = start
+        elif touches:
+            stops[i] = stop
+        else:
+            starts.insert(i, start)
+            stops.insert(i, stop)
+        self.size += stop - start
+        return True
+
     def remove(self, start: int, stop: int) -> None:
         """Take ``[start, stop)`` out, as far as it is in."""
         if start >= stop:

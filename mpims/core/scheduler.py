@@ -2,9 +2,8 @@
 
 State
 -----
-A worker has at most two attempts in its queue: the head, which it computes, and the next, which it
-holds so that it need not wait. A rank that is silent with work past its deadline is *suspect*: what
-it held is pending again and it gets nothing new until it speaks.
+A rank that is silent with work past its deadline is *suspect*: what it held is pending again and it
+gets nothing new until it speaks. What is handed out to whom is `mpims.core.dispatch`'s.
 
 =============== ====================================================================
 event           what happens
@@ -22,9 +21,7 @@ StopRequested   nothing more is handed out; Drain; Stop once all are drained, or
 WorkerDrained   the rank holds nothing more
 =============== ====================================================================
 
-A range over which a rank died or became suspect is from then on computed in isolation. When nothing is
-left to hand out, an idle rank takes over work of another: a chunk it has not begun, half of what is
-left of the one that is expected to end last, or that one's last block as well (`mpims.core.tail`).
+A range over which a rank died or became suspect is from then on computed in isolation.
 
 Invariants: those of `mpims.core.ledger`; a range is handed out only while it is pending, by taking it
 from a rank, or as a twin; nothing is handed out after Finish, GiveUp or Stop.
@@ -32,13 +29,14 @@ from a rank, or as a twin; nothing is handed out after Finish, GiveUp or Stop.
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from collections.abc import Callable
+from typing import Any
 
+from mpims.core.blame import Blame
 from mpims.core.deadlines import FLOOR_S, Deadlines
+from mpims.core.dispatch import QUEUE_LENGTH, Dispatch
 from mpims.core.events import (
-    PLAIN,
     Action,
-    Assign,
     Care,
     ChunkDone,
     ChunkFailed,
@@ -55,72 +53,19 @@ from mpims.core.events import (
     Stop,
     StopRequested,
     Tick,
-    Trim,
     WorkerDrained,
     WorkerJoined,
     WorkerLost,
     WorkerSpoke,
 )
-from mpims.core.ledger import Attempt, Ledger
+from mpims.core.ledger import Ledger
 from mpims.core.policies import Sizer
-from mpims.core.tail import cut, expect, gains
+from mpims.core.silence import Silence
 from mpims.core.troubles import Trouble
+from mpims.core.workers import Counters, WorkerState
 
-DUBIOUS = 3
-"""A rank on which so many blocks failed in a row waits until some of them fail elsewhere, too."""
-QUEUE_LENGTH = 2
-"""Attempts a worker holds by default: the one it computes and the next."""
 STARTUP_PATIENCE = 10.0
 """Ranks that have yet to join are waited for so many deadlines before the master computes itself."""
-_MEMORY = 0.3
-"""What a new measurement counts in a rank's mean time of a block."""
-_LEAST_TAIL_WAIT_S = 1e-3
-_TAIL_FRACTION = 0.25
-"""With idle ranks, the attempts under way are looked at this often, in mean times of a block."""
-
-
-class WorkerState:
-    """What the scheduler knows of one rank."""
-
-    __slots__ = ("block_s", "has_check", "n_failed", "queue", "rank", "silent_since", "suspect")
-
-    def __init__(self, rank: int, now: float) -> None:
-        self.rank = rank
-        self.queue: list[Attempt] = []
-        self.silent_since = now
-        self.suspect = False
-        self.has_check = False  # an entry in Scheduler._checks
-        self.block_s: float | None = None  # mean time of a block here
-        self.n_failed = 0  # blocks that failed here, one after another, and have not failed elsewhere
-
-
-class Counters:
-    """What happened in a run, in numbers."""
-
-    __slots__ = (
-        "n_chunks",
-        "n_duplicates",
-        "n_failures",
-        "n_lost",
-        "n_recalled",
-        "n_reissued",
-        "n_skipped",
-        "n_split",
-        "n_timeouts",
-        "n_twins",
-    )
-
-    def __init__(self) -> None:
-        self.n_chunks = 0  # chunks handed out, reissued ones included
-        self.n_reissued = 0  # attempts whose rest went back to pending
-        self.n_recalled = 0  # attempts moved to an idle rank before they were begun
-        self.n_split = 0  # attempts of which an idle rank got the second half
-        self.n_twins = 0  # attempts handed to an idle rank as well
-        self.n_duplicates = 0  # items computed again: delivered after another answer
-        self.n_failures = 0  # blocks that failed
-        self.n_skipped = 0  # items given up
-        self.n_timeouts = 0
-        self.n_lost = 0
 
 
 class Scheduler:
@@ -141,7 +86,7 @@ class Scheduler:
     skip
         Whether the run goes on without the items given up.
     queue_length
-        Attempts a worker holds: the one it computes, and those that it need not wait for.
+        Attempts a worker holds at the least; with 1 it waits for each, however short they are.
     take_over
         Whether an idle rank takes over what another is not done with, once nothing is left to hand out.
     """
@@ -162,21 +107,36 @@ class Scheduler:
         self.counters = Counters()
         self.workers: dict[int, WorkerState] = {}
         self.ended = False
-        self._sizer = sizer
-        self._deadlines = deadlines
+        self._silence = Silence(deadlines)
+        self._blame = Blame(self.workers, ledger.troubles)
         self._n_expected = n_workers
         self._n_retries = n_retries
         self._skip = skip
+        self._dispatch = Dispatch(
+            ledger,
+            sizer,
+            self.workers,
+            blame=self._blame,
+            silence=self._silence,
+            counters=self.counters,
+            queue_length=queue_length,
+            take_over=take_over,
+        )
         self._queue_length = queue_length
-        self._takes_over = take_over
-        self._with_next: dict[int, None] = {}  # ranks that hold a chunk they have not begun
-        self._idle: dict[int, None] = {}  # ranks without work
-        self._checks: list[tuple[float, int]] = []  # heap of (time, rank): look at its silence then
-        self._mean_block_s: float | None = None
-        self._tail_at: float | None = None  # look at the attempts under way then
         self._deserted_since: float | None = None  # no rank is in service since then
         self._hired = False
         self._stop_at: float | None = None  # the end of the grace, once the run is to stop
+        self._handlers: dict[type[Event], Callable[[Any, float], list[Action]]] = {
+            ChunkDone: self._chunk_done,
+            ChunkFailed: self._chunk_failed,
+            WorkerJoined: self._worker_joined,
+            WorkerSpoke: self._worker_spoke,
+            WorkerLost: self._worker_lost,
+            WorkerDrained: self._worker_drained,
+            Tick: self._tick,
+            MasterAway: self._master_away,
+            StopRequested: self._stop_requested,
+        }
 
     # ------------------------------------------------------------------ events
 
@@ -184,41 +144,23 @@ class Scheduler:
         """Take in one event at time `now` (monotonic seconds); return what is to be done."""
         if self.ended:
             return []
-        actions = self._take_in(event, now)
+        actions = self._handlers[type(event)](event, now)
         if self._stop_at is not None:
             actions += self._stop_if_drained()
         return actions
 
-    def _take_in(self, event: Event, now: float) -> list[Action]:
-        if isinstance(event, ChunkDone):
-            return self._chunk_done(event, now)
-        if isinstance(event, WorkerJoined):
-            return self._worker_joined(event, now)
-        if isinstance(event, Tick):
-            return self._tick(now)
-        if isinstance(event, ChunkFailed):
-            return self._chunk_failed(event, now)
-        if isinstance(event, WorkerSpoke):
-            return self._worker_spoke(event, now)
-        if isinstance(event, WorkerLost):
-            return self._worker_lost(event, now)
-        if isinstance(event, WorkerDrained):
-            return self._worker_drained(event)
-        if isinstance(event, StopRequested):
-            return self._stop_requested(event, now)
-        return self._master_away(event)
-
     def next_deadline(self) -> float | None:
         """The time at which a Tick is due, if any."""
-        due = [at for at in (self._tail_at, self._stop_at, self._hire_at()) if at is not None]
-        if self._checks:
-            due.append(self._checks[0][0])
-        return min(due, default=None)
+        due = self._silence.next_at
+        for at in (self._dispatch.tail_at, self._stop_at, self._hire_at()):
+            if at is not None and (due is None or at < due):
+                due = at
+        return due
 
     @property
     def all_have_next(self) -> bool:
         """Whether every rank holds a chunk beside the one it computes, so that none waits for us."""
-        return 0 < len(self.workers) == len(self._with_next)
+        return 0 < len(self.workers) == self._dispatch.n_with_next
 
     @property
     def suspects(self) -> set[int]:
@@ -226,7 +168,7 @@ class Scheduler:
         return {rank for rank, worker in self.workers.items() if worker.suspect}
 
     def _worker_joined(self, event: WorkerJoined, now: float) -> list[Action]:
-        worker = WorkerState(event.rank, now)
+        worker = WorkerState(event.rank, now, self._queue_length)
         self.workers[event.rank] = worker
         self._deserted_since = None
         actions: list[Action] = []
@@ -237,36 +179,39 @@ class Scheduler:
             else:
                 worker.queue.append(attempt)
         if worker.queue:
-            self._note_work(worker, now)
+            self._dispatch.note_work(worker)
             actions += [Drain(event.rank)] if self._stop_at is not None else []
         # One chunk each until all are there, or the first to come would take the last one's.
-        actions += self._feed(worker, now, 1)
+        actions += self._dispatch.feed(worker, now, 1)
         if len(self.workers) >= self._n_expected:
             for other in list(self.workers.values()):
-                actions += self._feed(other, now, self._queue_length)
+                actions += self._dispatch.feed(other, now)
         return actions
 
     def _chunk_done(self, event: ChunkDone, now: float) -> list[Action]:
-        ledger = self.ledger
-        attempt = ledger.attempts.get(event.attempt)
+        number, stop = event.attempt, event.stop
+        ledger, dispatch = self.ledger, self._dispatch
+        attempt = ledger.attempts.get(number)
         twin = attempt.twin if attempt is not None else None
-        fresh = ledger.commit(event.attempt, event.start, event.stop, event.units)
-        if ledger.complete:
+        fresh = ledger.commit(number, event.start, stop, event.units)
+        if ledger.done.size == ledger.n_items:
             self.ended = True
             return [*self._recording(event, fresh), Finish()]
         worker = self.workers.get(event.rank)
-        if attempt is not None and attempt.care is PLAIN:
-            self._learn(worker, event, now)
-        actions: list[Action] = []
-        if worker is not None:
+        if attempt is not None and not attempt.care:
+            dispatch.learn(worker, event, now)
+        if worker is None:
+            actions = []
+        else:
             worker.n_failed = 0
-            self._advance(worker, event.attempt, event.stop)
-            actions += self._heard(worker, now)
-            actions += self._feed(worker, now, self._queue_length)
+            dispatch.advance(worker, attempt or worker.find(number), stop)
+            actions = self._revive(worker) if worker.suspect else []
+            worker.silent_since = now
+            actions += dispatch.feed(worker, now)
         if twin is not None:
-            actions += self._end_twin(twin, now)
-        if self._idle:
-            actions += self._feed_idle(now)
+            actions += dispatch.end_twin(twin, now)
+        if dispatch.has_idle:
+            actions += dispatch.feed_idle(now)
         actions += self._recording(event, fresh)
         return actions
 
@@ -290,31 +235,13 @@ class Scheduler:
             return actions
         worker = self.workers.get(event.rank)
         if worker is not None:
-            self._advance(worker, event.attempt, event.stop)
+            self._dispatch.advance(worker, worker.find(event.attempt), event.stop)
             actions += self._heard(worker, now)
-            actions += self._count_failure(worker, trouble)
-            actions += self._feed(worker, now, self._queue_length)
-        return actions + self._feed_idle(now)
-
-    def _count_failure(self, worker: WorkerState, trouble: Trouble | None) -> list[Action]:
-        """Is it the block, or the rank? A rank that fails whatever it gets would soon have tried all."""
-        if trouble is not None and len(trouble.failed_on) > 1:  # it is the block
-            for rank in trouble.failed_on & self.workers.keys():
-                self.workers[rank].n_failed = 0
-            return []
-        worker.n_failed += 1
-        if not self._is_dubious(worker):
-            return []
-        recalls: list[Action] = [Recall(worker.rank, attempt.number) for attempt in worker.queue]
-        self._release(worker)
-        worker.queue = []
-        return recalls
-
-    def _is_dubious(self, worker: WorkerState) -> bool:
-        """Whether a rank has to wait until others have tried what failed on it."""
-        return worker.n_failed >= DUBIOUS and any(
-            other.n_failed < DUBIOUS and not other.suspect for other in self.workers.values()
-        )
+            self._blame.count_failure(worker, trouble)
+            if self._blame.is_dubious(worker):
+                actions += self._dispatch.recall_all(worker)
+            actions += self._dispatch.feed(worker, now)
+        return actions + self._dispatch.feed_idle(now)
 
     def _give_up_item(self, event: ChunkFailed, trouble: Trouble) -> list[Action]:
         self.ledger.skip(event.start, event.stop)
@@ -333,7 +260,7 @@ class Scheduler:
             return []
         was_suspect = worker.suspect
         actions = self._heard(worker, now)
-        return [*actions, *self._feed(worker, now, self._queue_length)] if was_suspect else actions
+        return [*actions, *self._dispatch.feed(worker, now)] if was_suspect else actions
 
     def _worker_lost(self, event: WorkerLost, now: float) -> list[Action]:
         self._n_expected -= 1
@@ -341,36 +268,32 @@ class Scheduler:
         worker = self.workers.pop(event.rank, None)
         if worker is not None:
             self._strike(worker)
-            self._release(worker)
-            self._idle.pop(event.rank, None)
+            self._dispatch.forget(worker)
         if self._stop_at is not None:
             return []
         if self._n_expected == 0:
             return self._hire()
         self._note_desertion(now)
-        return self._feed_idle(now)
+        return self._dispatch.feed_idle(now)
 
-    def _tick(self, now: float) -> list[Action]:
+    def _tick(self, event: Tick, now: float) -> list[Action]:
         if self._stop_at is not None and self._stop_at <= now:
             self.ended = True
             return [Stop()]
-        due = []
-        while self._checks and self._checks[0][0] <= now:
-            due.append(heappop(self._checks)[1])
-        for rank in due:
-            worker = self.workers.get(rank)
-            if worker is not None and worker.has_check:
-                worker.has_check = False
-                self._look_at(worker, now)
+        for worker in self._silence.overdue(self.workers, now):
+            worker.suspect = True
+            self.counters.n_timeouts += 1
+            self._strike(worker)
+            self._dispatch.release(worker)
         if self._stop_at is not None:
             return []
         self._note_desertion(now)
         hire_at = self._hire_at()
         if self._n_expected == 0 or (hire_at is not None and hire_at <= now):
             return self._hire()
-        return self._feed_idle(now)
+        return self._dispatch.feed_idle(now)
 
-    def _master_away(self, event: MasterAway) -> list[Action]:
+    def _master_away(self, event: MasterAway, now: float) -> list[Action]:
         for worker in self.workers.values():
             worker.silent_since += event.duration_s
         if self._deserted_since is not None:
@@ -381,14 +304,13 @@ class Scheduler:
 
     def _stop_requested(self, event: StopRequested, now: float) -> list[Action]:
         self._stop_at = now + event.grace_s
-        self._tail_at = None
+        self._dispatch.closed, self._dispatch.tail_at = True, None
         return [Drain(rank) for rank, worker in self.workers.items() if worker.queue]
 
-    def _worker_drained(self, event: WorkerDrained) -> list[Action]:
+    def _worker_drained(self, event: WorkerDrained, now: float) -> list[Action]:
         worker = self.workers.get(event.rank)
         if worker is not None:
-            self._release(worker)
-            worker.queue = []
+            self._dispatch.drop_all(worker)
         return []
 
     def _stop_if_drained(self) -> list[Action]:
@@ -398,96 +320,10 @@ class Scheduler:
         self.ended = True
         return [Stop()]
 
-    # ---------------------------------------------------------------- hand-outs
-
-    def _advance(self, worker: WorkerState, number: int, stop: int) -> None:
-        """Move an attempt on, and out of its rank's queue if it is complete."""
-        for i, attempt in enumerate(worker.queue):
-            if attempt.number == number:
-                attempt.start = max(attempt.start, stop)
-                if attempt.start >= attempt.stop:
-                    del worker.queue[i]
-                    self._with_next.pop(worker.rank, None)
-                return
-
-    def _feed(self, worker: WorkerState, now: float, length: int) -> list[Action]:
-        """Fill a rank's queue from what is pending, or with what another is not done with."""
-        actions: list[Action] = []
-        queue = worker.queue
-        if worker.suspect or self._stop_at is not None:
-            return actions
-        if self._is_dubious(worker):
-            self._idle.setdefault(worker.rank)
-            return actions
-        ledger = self.ledger
-        while len(queue) < length and ledger.pending.size:
-            n_blocks = self._sizer.next_size(ledger.n_pending_blocks)
-            attempt = ledger.assign(worker.rank, n_blocks, self._suits)
-            if attempt is None:
-                break
-            actions.append(self._give(worker, attempt))
-        if not queue and self._takes_over:
-            actions += self._take_over(worker, now)
-        if not queue:
-            self._idle[worker.rank] = None
-            return actions
-        if worker.rank in self._idle:
-            worker.silent_since = now
-        self._note_work(worker, now)
-        return actions
-
-    def _suits(self, rank: int, trouble: Trouble) -> bool:
-        """Whether a rank may try what failed: not where it failed before, while others are there."""
-        if rank not in trouble.failed_on:
-            return True
-        others = {r for r, worker in self.workers.items() if not worker.suspect}
-        return others <= trouble.failed_on
-
-    def _is_in_trouble(self, attempt: Attempt) -> bool:
-        """Whether a rank failed, died or fell silent over what an attempt has still to deliver."""
-        troubles = self.ledger.troubles
-        following = troubles.next_after(attempt.start)
-        return (
-            attempt.care is not PLAIN
-            or troubles.at(attempt.start) is not None
-            or (following is not None and following < attempt.stop)
-        )
-
-    def _may_try(self, rank: int, attempt: Attempt) -> bool:
-        """Whether all that an attempt has still to deliver suits a rank."""
-        troubles = self.ledger.troubles
-        at: int | None = attempt.start
-        while at is not None and at < attempt.stop:
-            trouble = troubles.at(at)
-            if trouble is not None and not self._suits(rank, trouble):
-                return False
-            at = troubles.next_after(at)
-        return True
-
-    def _note_work(self, worker: WorkerState, now: float) -> None:
-        self._idle.pop(worker.rank, None)
-        if len(worker.queue) > 1:
-            self._with_next[worker.rank] = None
-        if not worker.has_check:
-            self._schedule_check(worker, now)
-
-    def _give(self, worker: WorkerState, attempt: Attempt) -> Assign:
-        worker.queue.append(attempt)
-        self.counters.n_chunks += 1
-        return Assign(worker.rank, attempt.number, attempt.start, attempt.stop, attempt.care)
-
-    def _feed_idle(self, now: float) -> list[Action]:
-        actions: list[Action] = []
-        self._tail_at = None
-        # The fastest first: who gains nothing from taking over lets no slower one gain.
-        for rank in sorted(self._idle, key=lambda r: self.workers[r].block_s or 0.0):
-            actions += self._feed(self.workers[rank], now, 1)
-            if self._tail_at is not None and not self.ledger.pending.size:
-                break
-        return actions
-
     def _recording(self, event: ChunkDone, fresh: tuple[tuple[int, int], ...]) -> list[Action]:
         """Record what was first of a result, and discard the rest."""
+        if fresh == ((event.start, event.stop),):
+            return [Record(event.attempt, fresh)]
         actions: list[Action] = [Record(event.attempt, fresh)] if fresh else []
         n_late = event.stop - event.start - sum(stop - start for start, stop in fresh)
         if n_late:
@@ -496,121 +332,21 @@ class Scheduler:
             actions.append(Discard(event.attempt, n_late))
         return actions
 
-    # ------------------------------------------------------------------ the tail
-
-    def _take_over(self, worker: WorkerState, now: float) -> list[Action]:
-        """Give an idle rank work that another holds."""
-        for rank in self._with_next:
-            owner = self.workers[rank]
-            if self._may_try(worker.rank, owner.queue[-1]):
-                return self._move_next(owner, worker)
-        if self._mean_block_s is None:
-            return []
-        block, block_s = self.ledger.block, worker.block_s or self._mean_block_s
-        running = [
-            expect(head, block, owner.block_s or self._mean_block_s, now - owner.silent_since)
-            for owner in self.workers.values()
-            for head in owner.queue[:1]
-            if head.twin is None and not owner.suspect and not self._is_in_trouble(head)
-        ]
-        if not running:
-            return []
-        last = max(running, key=lambda r: r.left_s)
-        if not gains(last, block_s):
-            self._tail_at = now + max(_LEAST_TAIL_WAIT_S, _TAIL_FRACTION * block_s)
-            return []
-        at = cut(last, block)
-        if at is not None:
-            self.counters.n_split += 1
-            attempt = self.ledger.split(last.attempt, at, worker.rank)
-            trim = Trim(last.attempt.rank, last.attempt.number, at)
-            return [trim, self._give(worker, attempt)]
-        self.counters.n_twins += 1
-        return [self._give(worker, self.ledger.duplicate(last.attempt, worker.rank))]
-
-    def _move_next(self, owner: WorkerState, worker: WorkerState) -> list[Action]:
-        """Give an idle rank the chunk that another holds and has not begun."""
-        del self._with_next[owner.rank]
-        attempt = owner.queue.pop()
-        self.counters.n_recalled += 1
-        moved = self.ledger.reassign(attempt, worker.rank)
-        return [Recall(owner.rank, attempt.number), self._give(worker, moved)]
-
-    def _end_twin(self, twin: Attempt, now: float) -> list[Action]:
-        """The other one of two has moved on: this one is dropped if all that it has is done."""
-        if self.ledger.done.missing(twin.start, twin.stop):
-            return []
-        self.ledger.release(twin)
-        owner = self.workers.get(twin.rank)
-        if owner is None:
-            return []
-        self._advance(owner, twin.number, twin.stop)
-        return [Recall(twin.rank, twin.number), *self._feed(owner, now, self._queue_length)]
-
-    # ---------------------------------------------------------------- deadlines
-
-    def _learn(self, worker: WorkerState | None, event: ChunkDone, now: float) -> None:
-        """Learn how long blocks take: in general, and on that rank."""
-        nothing_known = self._deadlines.allowance_s is None
-        self._deadlines.learn(event.longest_block_s)
-        if nothing_known:
-            for other in self.workers.values():
-                if other.queue and not other.has_check:
-                    self._schedule_check(other, now)
-        block_s = event.busy_s / -(-(event.stop - event.start) // self.ledger.block)
-        self._mean_block_s = _mixed(self._mean_block_s, block_s)
-        if worker is not None:
-            worker.block_s = _mixed(worker.block_s, block_s)
-
-    def _schedule_check(self, worker: WorkerState, now: float) -> None:
-        """Look at a rank's silence when its deadline is over, and not at every message before."""
-        allowance = self._deadlines.allowance_s
-        if allowance is None or worker.suspect:
-            return
-        worker.has_check = True
-        heappush(self._checks, (worker.silent_since + allowance, worker.rank))
-
-    def _look_at(self, worker: WorkerState, now: float) -> None:
-        """A rank may have been silent for too long."""
-        allowance = self._deadlines.allowance_s
-        if not worker.queue or allowance is None or worker.suspect:
-            return
-        if worker.silent_since + allowance > now:
-            self._schedule_check(worker, now)
-            return
-        worker.suspect = True
-        self.counters.n_timeouts += 1
-        self._strike(worker)
-        self._release(worker)
+    # ------------------------------------------------------------------- silence
 
     def _strike(self, worker: WorkerState) -> None:
         """What a rank was computing may be what killed it, or hung it."""
-        if worker.queue:
-            head = worker.queue[0]
-            self.ledger.strike(head.start, head.stop)
-
-    def _release(self, worker: WorkerState) -> None:
-        """What a rank held is pending again; it keeps its queue in case it speaks."""
-        self._with_next.pop(worker.rank, None)
-        for attempt in worker.queue:
-            self.counters.n_reissued += self.ledger.release(attempt)
+        for attempt in worker.begun:
+            self.ledger.strike(attempt.start, attempt.stop)
 
     def _heard(self, worker: WorkerState, now: float) -> list[Action]:
-        """A rank has spoken; a suspect goes on with what nobody else has, and drops the rest."""
+        """A rank has spoken."""
         worker.silent_since = now
-        if not worker.suspect:
-            return []
-        worker.suspect = False
+        return self._revive(worker) if worker.suspect else []
+
+    def _revive(self, worker: WorkerState) -> list[Action]:
         self._deserted_since = None
-        kept: list[Attempt] = []
-        actions: list[Action] = []
-        for attempt in worker.queue:
-            if self.ledger.revive(attempt):
-                kept.append(attempt)
-            else:
-                actions.append(Recall(worker.rank, attempt.number))
-        worker.queue = kept
-        return actions
+        return self._dispatch.revive(worker)
 
     # ----------------------------------------------------------- nobody is there
 
@@ -625,7 +361,7 @@ class Scheduler:
     def _hire_at(self) -> float | None:
         if self._deserted_since is None or self._hired:
             return None
-        allowance = self._deadlines.allowance_s or FLOOR_S
+        allowance = self._silence.allowance_s or FLOOR_S
         all_joined = len(self.workers) >= self._n_expected
         return self._deserted_since + allowance * (1.0 if all_joined else STARTUP_PATIENCE)
 
@@ -635,7 +371,3 @@ class Scheduler:
         self._hired = True
         self._n_expected += 1
         return [Hire()]
-
-
-def _mixed(mean: float | None, new: float) -> float:
-    return new if mean is None else mean + _MEMORY * (new - mean)

@@ -11,10 +11,15 @@ of work stealing (Blumofe & Leiserson 1999).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from mpims.core.blame import Blame
 from mpims.core.ledger import Attempt
+from mpims.core.workers import WorkerState
 
+LEAST_MOVE_S = 0.25e-3
+"""A chunk that its rank has not begun is moved if that rank needs at least this long until it does."""
 LEAST_GAIN = 1.0
 """Work is moved if that saves at least so many of the idle rank's blocks."""
 
@@ -55,3 +60,22 @@ def cut(running: Running, block: int) -> int | None:
 def gains(running: Running, block_s: float) -> bool:
     """Whether a rank that needs `block_s` for a block would be done before it."""
     return running.left_s > LEAST_GAIN * block_s
+
+
+def last_to_end(
+    workers: Iterable[WorkerState], blame: Blame, block: int, mean_block_s: float, now: float
+) -> Running | None:
+    """The attempt expected to end last of those under way that an idle rank may take over."""
+    running = [
+        expect(head, block, owner.block_s or mean_block_s, now - owner.silent_since)
+        for owner in workers
+        for head in owner.queue[:1]
+        if head.twin is None and not owner.suspect and not blame.is_in_trouble(head)
+    ]
+    return max(running, key=lambda r: r.left_s, default=None)
+
+
+def is_worth_moving(owner: WorkerState, block: int, block_s: float, now: float) -> bool:
+    """Whether a rank will hardly begin the last chunk it holds before another could have it."""
+    n_items = sum(attempt.stop - attempt.start for attempt in owner.queue[:-1])
+    return max(block_s * n_items / block, now - owner.silent_since) >= LEAST_MOVE_S

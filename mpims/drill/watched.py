@@ -24,10 +24,10 @@ from pathlib import Path
 from types import TracebackType
 from uuid import uuid4
 
-from mpims.launch import find_marked
 from mpims.processes import Process, is_alive, process_of, send_signal
-from mpims.storage.checkpoint import Onlooker
+from mpims.storage.onlooker import Onlooker
 from mpims.storage.rundir import MANIFEST
+from mpims.supervise import find_marked
 
 MARK = "MPIMS_DRILL"
 """Environment variable by which all processes of a run are known."""
@@ -48,7 +48,8 @@ class WatchedRun:
     n_ranks
         How many ranks it starts.
     output
-        A file for what the run prints on standard output; standard error goes beside it, in ``.err``.
+        A file for what the run prints on standard output, which may have been over before it was ended;
+        standard error is added to what is beside it, in ``.err``.
     limit_s
         So many seconds after its start the run is ended.
     cwd, environ
@@ -77,7 +78,7 @@ class WatchedRun:
         self.began = time.monotonic()
         self.limit = self.began + limit_s
         self.overdue = False
-        with self.output.open("ab") as stdout, self.errors.open("ab") as stderr:
+        with self.output.open("wb") as stdout, self.errors.open("ab") as stderr:
             self.launcher = subprocess.Popen(
                 [sys.executable, "-m", "mpims", *arguments],
                 cwd=cwd,

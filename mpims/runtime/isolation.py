@@ -11,39 +11,29 @@
 
 The child has all that the rank has at the fork, so nothing is pickled to get in; what it changes
 stays in it. It announces nothing: blocks are computed in order, and the one under way is the first
-that is not answered. A frame is a head, the sizes of its buffers, and the buffers.
+that is not answered.
 
 The child has the forking thread only. A library whose own threads have run in the rank may hang in
-it, as a GPU's may fail: that looks like a block at fault. MPI is not touched in it, and it leaves by
-`os._exit`, so that nothing of MPI is finalized twice.
+it, as a GPU's may fail: that looks like a block at fault.
 """
 
 from __future__ import annotations
 
-import gc
 import os
-import pickle
 import select
 import signal
-import struct
-import sys
 import time
-import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
-from io import FileIO
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
-
-from mpims.errors import ExitStatus, describe, user_traceback
+from mpims.errors import describe, user_traceback
 from mpims.processes import ending_with_parent
-from mpims.runtime.wire import Buffer, decode_object, encode_object
+from mpims.runtime.forkedchild import HEARD_BY_ALL, Compute, flush_output, run_child
+from mpims.runtime.frames import Frame, FrameReader
+from mpims.runtime.wire import decode_object
 
-READ_AT_ONCE_BYTES = 8 << 20
-"""Between two looks at the clock; a few milliseconds."""
 LOOK_INTERVAL_S = 50e-3
 """A process that the child left behind can hold the pipe open: a death is looked for this often."""
 EXIT_INTERVAL_S = 1e-3
@@ -51,12 +41,6 @@ EXIT_INTERVAL_S = 1e-3
 REAP_INTERVAL_S = 0.2e-3
 MAX_REAP_S = 1.0
 """A killed child is waited for this long: one that waits for a dead file system does not go away."""
-
-_HEARD_BY_ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Terminals, launchers and batch systems send these to every process; the rank decides what follows."""
-
-_HEAD = struct.Struct("<?dI")  # whether the block went well, busy_s, the number of buffers
-_SIZE = struct.Struct("<Q")
 
 _unreaped: list[int] = []
 
@@ -88,7 +72,6 @@ class BlockDied(NamedTuple):
 
 
 BlockOutcome: TypeAlias = BlockDone | BlockRaised | BlockDied
-Compute: TypeAlias = Callable[[int, int], Any]
 
 
 class IsolatedBlocks:
@@ -120,7 +103,7 @@ class IsolatedBlocks:
         read_end, write_end = os.pipe()
         self._pipe = open(read_end, "rb", buffering=0)  # noqa: SIM115 - closed by kill()
         os.set_blocking(read_end, False)
-        self._frames = _FrameReader(self._pipe)
+        self._frames = FrameReader(self._pipe)
         self._poller = select.poll()
         self._poller.register(read_end, select.POLLIN)
         with ExitStack() as undone:
@@ -133,10 +116,10 @@ class IsolatedBlocks:
     def _fork(self, compute: Compute, write_end: int) -> None:
         try:
             rank, end_with_rank = os.getpid(), ending_with_parent(signal.SIGKILL)
-            _flush_output()  # or the child would print it again
+            flush_output()  # or the child would print it again
             # A signal between the fork and the child's own handlers would raise in the rank's code.
             with _held_signals():
-                self._pid = _fork_quietly() or _run_child(
+                self._pid = _fork_quietly() or run_child(
                     compute, self._blocks, self._pipe, write_end, rank, end_with_rank
                 )
         finally:
@@ -206,7 +189,7 @@ class IsolatedBlocks:
             return BlockDied(start, stop, self._end)
         return None
 
-    def _answered(self, frame: _Frame) -> BlockOutcome:
+    def _answered(self, frame: Frame) -> BlockOutcome:
         start, stop = self._blocks[self._n_answered]
         try:
             value = decode_object(frame.buffers)
@@ -224,70 +207,6 @@ class IsolatedBlocks:
         start, stop = self._blocks[self._n_answered]
         self.kill()
         return BlockRaised(start, stop, reason, detail)
-
-
-# ------------------------------------------------------------------- in the rank
-
-
-class _Frame(NamedTuple):
-    """What the child says of one block: its results, or reason and detail if its code raised."""
-
-    is_done: bool
-    busy_s: float
-    buffers: list[Buffer]
-
-
-class _FrameReader:
-    """Takes frames out of a non-blocking pipe, in as many steps as they need."""
-
-    def __init__(self, pipe: FileIO) -> None:
-        self._pipe = pipe
-        self._parts = _frame_parts()
-        self._gap = memoryview(b"")
-        self.is_drained = False
-        self.ended = False
-
-    def read(self) -> _Frame | None:
-        """Read at most `READ_AT_ONCE_BYTES`; give the frame that is whole by then."""
-        n_left = READ_AT_ONCE_BYTES
-        while n_left > 0:
-            frame = self._next_part()
-            if frame is not None:
-                return frame
-            n_read: int | None = self._pipe.readinto(self._gap[:n_left])
-            self.is_drained = not n_read
-            self.ended = n_read == 0
-            if not n_read:
-                return None
-            self._gap = self._gap[n_read:]
-            n_left -= n_read
-        return None
-
-    def _next_part(self) -> _Frame | None:
-        """Go on to the next part if this one is full; give the frame if it was the last."""
-        while not self._gap:
-            try:
-                self._gap = memoryview(next(self._parts))
-            except StopIteration as whole:
-                frame: _Frame = whole.value
-                self._parts = _frame_parts()
-                return frame
-        return None
-
-
-def _frame_parts() -> Generator[bytearray, None, _Frame]:
-    """Give the parts of a frame to be filled, one after another, then the frame."""
-    head = bytearray(_HEAD.size)
-    yield head
-    is_done, busy_s, n_buffers = _HEAD.unpack(head)
-    sizes = bytearray(n_buffers * _SIZE.size)
-    yield sizes
-    buffers: list[Buffer] = []
-    for (n_bytes,) in _SIZE.iter_unpack(sizes):
-        buffer = bytearray(n_bytes)
-        yield buffer
-        buffers.append(buffer)
-    return _Frame(is_done, busy_s, buffers)
 
 
 def _how_it_ended(pid: int) -> str | None:
@@ -318,7 +237,7 @@ def _reap(pid: int) -> None:
 
 @contextmanager
 def _held_signals() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD_BY_ALL)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD_BY_ALL)
     try:
         yield
     finally:
@@ -330,122 +249,3 @@ def _fork_quietly() -> int:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"This process .* is multi-threaded", DeprecationWarning)
         return os.fork()
-
-
-def _flush_output() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            with suppress(OSError, ValueError):  # it may be closed, or nobody reads it any more
-                stream.flush()
-
-
-# ------------------------------------------------------------------ in the child
-
-
-def _run_child(
-    compute: Compute,
-    blocks: Sequence[tuple[int, int]],
-    read_end: FileIO,
-    write_end: int,
-    rank: int,
-    end_with_rank: Callable[[], object],
-) -> NoReturn:
-    """All that the child does; it never gets into the rank's code, nor into its exit handlers."""
-    status = ExitStatus.INTERNAL
-    try:
-        end_with_rank()
-        if os.getppid() == rank:  # or the rank was gone before it could be asked to take the child along
-            read_end.close()
-            gc.freeze()  # what the rank left as garbage, perhaps of MPI, is not to be finalized here
-            _leave_signals_to_rank(write_end)
-            _send_blocks(compute, blocks, write_end)
-        status = ExitStatus.DONE
-    except BrokenPipeError:  # nobody wants the rest
-        status = ExitStatus.DONE
-    except BaseException:  # a defect of ours, or the user's code closed the pipe: the rank sees a status
-        traceback.print_exc()
-    finally:
-        _flush_output()
-        os._exit(status)
-
-
-def _leave_signals_to_rank(write_end: int) -> None:
-    """Let the signals that all processes get pass; the rank kills the child if it is to end.
-
-    They are not ignored: what the user's code starts would ignore them too, and could not be ended
-    by SIGTERM. Its forks, as those of `multiprocessing`, get the rank's handlers back, before a
-    signal can reach them. They do not hold the pipe either.
-    """
-    before = {
-        number: signal.signal(number, _pass)
-        for number in _HEARD_BY_ALL
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    for number in before:
-        signal.siginterrupt(number, False)  # no call in the user's C code is to fail of it
-    hold = partial(signal.pthread_sigmask, signal.SIG_BLOCK, _HEARD_BY_ALL)
-    release = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, _HEARD_BY_ALL)
-
-    def undo() -> None:
-        with suppress(OSError):  # the user's code may have closed it
-            os.close(write_end)
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        release()
-
-    os.register_at_fork(before=hold, after_in_parent=release, after_in_child=undo)
-    release()
-
-
-def _pass(number: int, frame: object) -> None:
-    """Handle a signal by doing nothing."""
-
-
-def _send_blocks(compute: Compute, blocks: Sequence[tuple[int, int]], write_end: int) -> None:
-    """Compute and send block after block, up to the first one that raises."""
-    child = os.getpid()
-    for start, stop in blocks:
-        frame = _compute_block(compute, start, stop)
-        if os.getpid() != child:
-            os._exit(ExitStatus.FAILED)  # a child that the user's code forked: not for it to answer
-        _flush_output()  # the user's prints outlive the death of a later block
-        _write_frame(write_end, frame)
-        if not frame.is_done:
-            return
-
-
-def _compute_block(compute: Compute, start: int, stop: int) -> _Frame:
-    began = time.perf_counter()
-    try:
-        results = compute(start, stop)
-    except BaseException as error:  # whatever the user's code raises
-        return _Frame(False, 0.0, encode_object((describe(error), user_traceback(error))))
-    busy_s = time.perf_counter() - began
-    try:
-        return _Frame(True, busy_s, _encode_results(results))
-    except Exception as error:  # whatever an object of the user's raises when it is pickled
-        reason = f"a result cannot be pickled: {describe(error)}"
-        return _Frame(False, 0.0, encode_object((reason, "")))
-
-
-def _encode_results(results: Any) -> list[Buffer]:
-    """Pickle results; an array is not copied, for nothing is computed while it leaves."""
-    if type(results) is not np.ndarray or results.dtype.hasobject:
-        return encode_object(results)
-    large: list[pickle.PickleBuffer] = []
-    array = np.asarray(results, order="C")  # only a contiguous one leaves as a buffer
-    stream = pickle.dumps(array, protocol=5, buffer_callback=large.append)
-    return [stream, *(buffer.raw() for buffer in large)]
-
-
-def _write_frame(write_end: int, frame: _Frame) -> None:
-    sizes = [_SIZE.pack(len(buffer)) for buffer in frame.buffers]
-    _write_all(write_end, b"".join([_HEAD.pack(frame.is_done, frame.busy_s, len(sizes)), *sizes]))
-    for buffer in frame.buffers:
-        _write_all(write_end, buffer)
-
-
-def _write_all(write_end: int, buffer: Buffer) -> None:
-    rest = memoryview(buffer)
-    while rest:
-        rest = rest[os.write(write_end, rest) :]

@@ -41,10 +41,12 @@ from mpims.core.scheduler import Scheduler
 from mpims.errors import MpimsError, RunFailed, Stopped, UsageError
 from mpims.processes import Process, is_alive
 from mpims.report.progress import NoProgress
+from mpims.runtime.deliveries import Delivery, whole_runs
 from mpims.runtime.parts import ResultError
 from mpims.runtime.stopping import StopSignals
 from mpims.runtime.transport.joint import JointTransport
 from mpims.runtime.wire import (
+    MOST_CHUNKS,
     Failed,
     Joined,
     Kind,
@@ -54,14 +56,15 @@ from mpims.runtime.wire import (
     Start,
     decode_object,
     decode_payload,
-    decode_result_head,
+    decode_results,
     encode_assign,
     encode_object,
     encode_recall,
     encode_trim,
 )
 from mpims.runtime.worker import Worker
-from mpims.storage.checkpoint import Checkpoint, Failure
+from mpims.storage.checkpoint import Checkpoint
+from mpims.storage.commits import Failure
 from mpims.storage.results import Results
 
 LONGEST_WAIT_S = 1.0
@@ -70,10 +73,14 @@ AWAY_S = 2.0
 """A step that takes so much longer than it may says that the master itself was suspended."""
 TICK_LATENESS_S = 0.05
 """Messages that are waiting are read before a deadline is judged, but for no longer than this."""
+MESSAGES_PER_STEP = 16
+"""So many messages are taken in before anything else is looked at."""
 LOOK_INTERVAL_S = 0.1
 """While messages come without a pause, what is to be done now and then is done this often."""
 NOTE_INTERVAL_S = 0.5
 """Figures for a master to come are noted this often."""
+LEAST_PLACED_BYTES = 1 << 16
+"""Smaller results are received anywhere and copied into their place."""
 LIVENESS_INTERVAL_S = 0.25
 LIVENESS_COST_S = 0.01
 """Whether the processes of this host live is looked at this often, or less often the more there are."""
@@ -205,17 +212,24 @@ class Master:
             self.step(timeout_s)
 
     def step(self, timeout_s: float) -> None:
-        """Take in one message, waiting for it at most that long, and do what follows."""
+        """Take in what has come, waiting for it at most that long, and do what follows."""
         message = self._transport.receive(timeout_s, self._scheduler.all_have_next)
         now = time.monotonic()
         away_s = now - self._stepped - timeout_s
         if away_s > AWAY_S:
             self._send_event(MasterAway(away_s), now)
-        self._stepped = now
-        if message is not None:
+        is_quiet = message is None
+        n_taken = 0
+        while message is not None:
             self._handle(message, now)
+            n_taken += 1
+            more = n_taken < MESSAGES_PER_STEP and not self.ended
+            message = self._transport.receive(0.0) if more else None
+            now = time.monotonic()
+        self._stepped = now
         due = self._scheduler.next_deadline()
-        is_due = message is None or (due is not None and due + TICK_LATENESS_S <= now)
+        lateness_s = 0.0 if n_taken < MESSAGES_PER_STEP else TICK_LATENESS_S
+        is_due = is_quiet or (due is not None and due + lateness_s <= now)
         if is_due or now - self._looked > LOOK_INTERVAL_S:
             self._looked = now
             self._look_around(now, is_due)
@@ -288,24 +302,31 @@ class Master:
             self._send_event(WorkerLost(rank), now)
 
     def _on_result(self, message: Message, now: float) -> None:
-        head = decode_result_head(message.head)
-        worker = self.record.workers.get(message.source)
-        if worker is not None:
-            worker.busy_s += head.busy_s
+        heads, array = decode_results(message.head)
+        source = message.source
+        worker = self.record.workers.get(source)
+        actions: list[Action] = []
+        records: list[tuple[int, Record]] = []  # with the place of what they speak of among the heads
         try:
-            payload = decode_payload(head.array, message.buffers)
-            event = ChunkDone(
-                message.source,
-                head.attempt,
-                head.start,
-                head.stop,
-                head.busy_s,
-                head.longest_block_s,
-                self._results.units(payload),
-            )
-            self._perform(self._scheduler.handle(event, now), head, payload, message)
+            payload = decode_payload(array, message.buffers)
+            for i, units in enumerate(self._results.units(payload, heads)):
+                number, start, stop, busy_s, longest_s, squares_s2 = heads[i]
+                if worker is not None:
+                    worker.busy_s += busy_s
+                event = ChunkDone(source, number, start, stop, busy_s, longest_s, units, squares_s2)
+                for action in self._scheduler.handle(event, now):
+                    if type(action) is Record:
+                        records.append((i, action))
+                    else:
+                        actions.append(action)
+            self._perform(actions)  # the rank is fed before anything is stored
+            buffers = message.buffers if array is None and len(heads) == 1 else None
+            for delivery in whole_runs(heads, records):
+                failures = self._failures(source, delivery)
+                part = self._results.select(payload, heads, delivery.first, delivery.last)
+                self._checkpoint.commit(delivery.head, part, buffers, delivery.ranges, failures)
         except ResultError as error:
-            items = _items_text(head.start, head.stop, head.attempt, self._where(message.source))
+            items = _items_text(heads[0].start, heads[-1].stop, heads[0].attempt, self._where(source))
             self.fail(RunFailed(f"{items} failed: {error}"))
         except MpimsError as error:
             self.fail(error)
@@ -360,13 +381,14 @@ class Master:
 
     def _place(self, source: int, kind: Kind, head: bytes, sizes: Sequence[int]) -> list[memoryview] | None:
         """Receive the results of items that are still needed straight into their place."""
-        if kind is not Kind.RESULT or self.ended:
+        if kind is not Kind.RESULT or self.ended or sizes[0] < LEAST_PLACED_BYTES:
             return None
-        result = decode_result_head(head)
-        if self._scheduler.ledger.done.intersects(result.start, result.stop):
+        heads, array = decode_results(head)
+        result = heads[0]
+        if len(heads) > 1 or self._scheduler.ledger.done.intersects(result.start, result.stop):
             return None
         try:
-            place = self._results.place(result)
+            place = self._results.place(result, array)
         except MpimsError as error:
             self.fail(error)
             return None
@@ -380,24 +402,18 @@ class Master:
         except MpimsError as error:
             self.fail(error)
 
-    def _perform(
-        self,
-        actions: Sequence[Action],
-        head: ResultHead | None = None,
-        payload: Any = None,
-        message: Message | None = None,
-    ) -> None:
+    def _perform(self, actions: Sequence[Action]) -> None:
+        """Do what the scheduler says; chunks of one rank that follow each other leave in one message."""
         send = self._transport.send
+        chunks: list[Assign] = []
         for action in actions:
+            if chunks and not (
+                isinstance(action, Assign) and action.rank == chunks[0].rank and len(chunks) < MOST_CHUNKS
+            ):
+                self._hand_out(chunks)
+                chunks = []
             if isinstance(action, Assign):
-                self._checkpoint.assigned(action.start, action.stop)
-                head_bytes = encode_assign(action.attempt, action.start, action.stop, action.care)
-                send(action.rank, Kind.ASSIGN, head_bytes)
-            elif isinstance(action, Record):
-                assert head is not None
-                assert message is not None
-                failures = self._failures(message.source, head, action)
-                self._checkpoint.commit(head, payload, message.buffers, action.ranges, failures)
+                chunks.append(action)
             elif isinstance(action, Recall):
                 send(action.rank, Kind.RECALL, encode_recall(action.attempt))
             elif isinstance(action, Trim):
@@ -414,15 +430,21 @@ class Master:
                 self.fail(Stopped("stopped"))
             elif isinstance(action, Finish):
                 self.ended = True
+        if chunks:
+            self._hand_out(chunks)
 
-    def _failures(self, rank: int, head: ResultHead, action: Record) -> list[Failure]:
+    def _hand_out(self, chunks: Sequence[Assign]) -> None:
+        self._checkpoint.assigned([(chunk.start, chunk.stop) for chunk in chunks])
+        self._transport.send(chunks[0].rank, Kind.ASSIGN, encode_assign(chunks))
+
+    def _failures(self, rank: int, delivery: Delivery) -> list[Failure]:
         """The items of a result that were given up, if it is this result that counts."""
-        skipped = self._skipped.pop(action.attempt, None)
+        skipped = self._skipped.pop(delivery.head.attempt, None)
         if skipped is None:
             return []
         host = self.record.workers[rank].host if rank in self.record.workers else ""
         failures = [Failure(s.item, s.n_tries, rank, host, s.reason, s.detail) for s in skipped]
-        return [f for f in failures if any(start <= f.item < stop for start, stop in action.ranges)]
+        return [f for f in failures if any(start <= f.item < stop for start, stop in delivery.ranges)]
 
     def _skip(self, action: Skip) -> None:
         """Commit an item that was given up."""
@@ -435,8 +457,8 @@ class Master:
             action.reason,
             action.detail,
         )
-        head = ResultHead(0, action.item, action.item + 1, 0.0, 0.0, None)
-        self._checkpoint.commit(head, None, (), ((action.item, action.item + 1),), [failure])
+        head = ResultHead(0, action.item, action.item + 1)
+        self._checkpoint.commit(head, None, None, ((action.item, action.item + 1),), [failure])
 
     def _hire_own(self) -> None:
         """Compute in this process, which is the only one left: in a child, for this one is needed."""

@@ -29,17 +29,22 @@ class Part(Protocol):
     def add_items(self, start: int, stop: int, results: dict[int, Any]) -> None:
         """Take in a block of which each item was computed alone; some may be missing, not all."""
 
+    def close(self) -> None:
+        """What was added since the last time belongs to one attempt, what follows to another."""
+
     def take(self) -> Any:
-        """Give what is to be sent, and begin again."""
+        """Give what was closed, and begin again: one payload, which holds those of all attempts."""
 
 
 class GatherPart:
-    """Blocks of item results, one after another."""
+    """Blocks of item results, one after another, those of one attempt after those of another."""
 
     def __init__(self, output: Gather) -> None:
         self._output = output
         self._arrays: list[npt.NDArray[Any]] = []
         self._list: list[Any] = []
+        self._closed_arrays: list[npt.NDArray[Any]] = []
+        self._closed_list: list[Any] = []
         self._form: tuple[np.dtype[Any], tuple[int, ...]] | None = None
         self._is_list = False
         self.n_bytes = 0
@@ -78,10 +83,15 @@ class GatherPart:
         else:
             self.add(start, stop, [packed[i][0] if i in packed else None for i in range(start, stop)])
 
+    def close(self) -> None:
+        self._closed_arrays += self._arrays
+        self._closed_list += self._list
+        self._arrays, self._list = [], []
+
     def take(self) -> npt.NDArray[Any] | list[Any]:
-        arrays, objects = self._arrays, self._list
-        self._arrays, self._list, self.n_bytes = [], [], 0
-        if self._is_list:
+        arrays, objects = self._closed_arrays, self._closed_list
+        self._closed_arrays, self._closed_list, self.n_bytes = [], [], 0
+        if not arrays:
             return objects
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, dtype=arrays[0].dtype)
 
@@ -89,13 +99,15 @@ class GatherPart:
 class ReducePart:
     """Blocks reduced to values, siblings in the tree combined as far as they are there.
 
-    What is sent is a list of nodes and the list of their values: O(log n) of them.
+    What is sent of an attempt is a list of nodes and the list of their values: O(log n) of them; of
+    several attempts a list of such pairs.
     """
 
     def __init__(self, output: Reduce, block: int, n_items: int) -> None:
         self._output = output
         self._block = block
         self._forest: Forest[Any] = Forest(-(-n_items // block), output.function)
+        self._closed: list[tuple[list[tuple[int, int]], list[Any]]] = []
         self.n_bytes = 0
 
     def add(self, start: int, stop: int, results: Any) -> None:
@@ -107,9 +119,14 @@ class ReducePart:
         else:
             self.add(start, stop, [result[0] for result in results.values()])
 
-    def take(self) -> tuple[list[tuple[int, int]], list[Any]]:
+    def close(self) -> None:
         taken = self._forest.take()
-        return [(node.level, node.position) for node, _ in taken], [value for _, value in taken]
+        pair = [(node.level, node.position) for node, _ in taken], [value for _, value in taken]
+        self._closed.append(pair)
+
+    def take(self) -> Any:
+        closed, self._closed = self._closed, []
+        return closed[0] if len(closed) == 1 else closed
 
 
 def new_part(output: Output, block: int, n_items: int) -> Part:
@@ -127,6 +144,8 @@ def check_results(results: Any, n_items: int) -> None:
     ResultError
         It gave None, something without a length, or another number of results.
     """
+    if type(results) is np.ndarray and results.ndim and len(results) == n_items:
+        return
     if results is None:
         raise ResultError(f"kernel returned None for {n_items} items: return one result per item")
     if isinstance(results, np.ma.MaskedArray):

@@ -17,14 +17,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from mpims.core.events import Care, Held
+from mpims.core.events import Assign, Care, Held
 from mpims.options import RunOptions
 from mpims.processes import Process
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """What a transport carries: contiguous bytes."""
 
-MAX_HEAD_BYTES = 1024
+MAX_HEAD_BYTES = 2048
 """A head is sent with its message's first packet, so that receiving it never waits for the sender."""
 
 _OUT_OF_BAND_BYTES = 1 << 16
@@ -36,9 +36,9 @@ class Kind(IntEnum):
 
     START = 1  # M -> W  here is the job
     JOINED = 2  # W -> M  I am ready
-    ASSIGN = 3  # M -> W  compute these items
+    ASSIGN = 3  # M -> W  compute these chunks
     RECALL = 4  # M -> W  drop that attempt
-    RESULT = 5  # W -> M  results of the next items of an attempt
+    RESULT = 5  # W -> M  results of the next items of an attempt, or of several
     FAILED = 6  # W -> M  the user's code failed
     END = 7  # M -> W  the run has ended, and how
     GOODBYE = 8  # W -> M  nothing more comes from me in this run
@@ -150,14 +150,14 @@ class End:
 
 
 class ResultHead(NamedTuple):
-    """The head of a RESULT; `array` describes the payload if it is one array."""
+    """What is delivered of one attempt, and how long it took."""
 
     attempt: int
     start: int
     stop: int
-    busy_s: float
-    longest_block_s: float
-    array: ArrayHead | None
+    busy_s: float = 0.0
+    longest_block_s: float = 0.0
+    squares_s2: float = 0.0  # sum of the squares of the blocks' times
 
 
 class ArrayHead(NamedTuple):
@@ -167,21 +167,23 @@ class ArrayHead(NamedTuple):
     shape: tuple[int, ...]
 
 
+_CARES = [Care(value) for value in range(4)]  # faster than Care(value)
 _ASSIGN = struct.Struct("<qqqB")
 _RECALL = struct.Struct("<q")
 _TRIM = struct.Struct("<qq")
-_RESULT = struct.Struct("<qqqdd")
+_RESULT = struct.Struct("<qqqdff")
+MOST_RESULTS = MOST_CHUNKS = 32
+"""So many share a message at the most."""
 
 
-def encode_assign(attempt: int, start: int, stop: int, care: Care) -> bytes:
+def encode_assign(chunks: Sequence[Assign]) -> bytes:
     """Make the head of an ASSIGN."""
-    return _ASSIGN.pack(attempt, start, stop, care)
+    return b"".join([_ASSIGN.pack(c.attempt, c.start, c.stop, c.care) for c in chunks])
 
 
-def decode_assign(head: bytes) -> tuple[int, int, int, Care]:
-    """Read an ASSIGN: the attempt's number, start, stop, and how carefully."""
-    attempt, start, stop, care = _ASSIGN.unpack(head)
-    return attempt, start, stop, Care(care)
+def decode_assign(head: bytes) -> list[tuple[int, int, int, Care]]:
+    """Read an ASSIGN: each attempt's number, start, stop, and how carefully."""
+    return [(number, start, stop, _CARES[care]) for number, start, stop, care in _ASSIGN.iter_unpack(head)]
 
 
 def encode_recall(attempt: int) -> bytes:
@@ -206,14 +208,12 @@ def decode_trim(head: bytes) -> tuple[int, int]:
     return attempt, stop
 
 
-def encode_result(
-    attempt: int, start: int, stop: int, busy_s: float, longest_block_s: float, payload: Any
-) -> tuple[bytes, list[Buffer]]:
+def encode_results(heads: Sequence[ResultHead], payload: Any) -> tuple[bytes, list[Buffer]]:
     """Make head and buffers of a RESULT.
 
     An array payload is not copied: it must not change any more.
     """
-    head = _RESULT.pack(attempt, start, stop, busy_s, longest_block_s)
+    head = bytes((len(heads),)) + b"".join([_RESULT.pack(*one) for one in heads])
     if isinstance(payload, np.ndarray) and not payload.dtype.hasobject:
         array = _encode_form(payload.dtype, payload.shape)
         if len(head) + len(array) <= MAX_HEAD_BYTES:
@@ -221,13 +221,11 @@ def encode_result(
     return head, encode_object(payload)
 
 
-def decode_result_head(head: bytes) -> ResultHead:
-    """Read the head of a RESULT."""
-    attempt, start, stop, busy_s, longest_block_s = _RESULT.unpack_from(head)
-    array = None
-    if len(head) > _RESULT.size:
-        array = _decode_form(head[_RESULT.size :])
-    return ResultHead(attempt, start, stop, busy_s, longest_block_s, array)
+def decode_results(head: bytes) -> tuple[list[ResultHead], ArrayHead | None]:
+    """Read the head of a RESULT: what is delivered, and the form of the payload if it is one array."""
+    stop = 1 + head[0] * _RESULT.size
+    heads = [ResultHead._make(one) for one in _RESULT.iter_unpack(head[1:stop])]
+    return heads, _decode_form(head[stop:]) if len(head) > stop else None
 
 
 @lru_cache(maxsize=256)
@@ -244,7 +242,7 @@ def _decode_form(form: bytes) -> ArrayHead:
 
 
 def decode_payload(array: ArrayHead | None, buffers: Sequence[Buffer]) -> Any:
-    """The value that `encode_result` was given; an array is a view of its buffer."""
+    """The payload that `encode_results` was given; an array is a view of its buffer."""
     if array is None:
         return decode_object(buffers)
     return np.frombuffer(buffers[0], dtype=np.uint8).view(array.dtype).reshape(array.shape)

@@ -7,23 +7,18 @@ hold, and when its START comes they join it, with that and with what they sent l
 
 from __future__ import annotations
 
-import os
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from mpims.core.deadlines import FACTOR, FLOOR_S
-from mpims.core.events import Care, Held, Range
-from mpims.errors import ExitStatus, UsageError, describe, user_traceback
+from mpims.core.events import Held
+from mpims.errors import UsageError, describe, user_traceback
 from mpims.job import Job, block_of
-from mpims.outputs import Gather
 from mpims.processes import send_signal, this_process
-from mpims.runtime.isolation import BlockDone, IsolatedBlocks
-from mpims.runtime.items import check_kernel, items_identity, resolve_items, take_items
-from mpims.runtime.itemwise import ItemwiseBlock
+from mpims.runtime.computing import Computing
+from mpims.runtime.items import check_kernel, items_identity, resolve_items
+from mpims.runtime.kept import KeptMessages
 from mpims.runtime.masterwatch import MasterWatch
-from mpims.runtime.parts import Part, ResultError, check_results, new_part
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import (
     Buffer,
@@ -39,53 +34,16 @@ from mpims.runtime.wire import (
     decode_recall,
     decode_trim,
     encode_object,
-    encode_result,
 )
 
-PART_BYTES = 4 << 20
-"""Results are sent when they have grown to this, so that a chunk of any size fits into memory."""
 MAX_UNSENT_BYTES = 256 << 20
 """A worker computes nothing more while this much waits for the master to take it."""
-KEPT_BYTES = 16 << 20
-"""Results that were sent are kept up to this, and at least the last two, in case the master dies ..."""
-KEPT_MESSAGES = 256
-"""... but no more than so many."""
 CLOGGED_WAIT_S = 1e-3
 """Then it looks this often whether enough has left."""
-LOOK_INTERVAL_S = 5e-3
-"""Between blocks that are shorter than this, messages are not looked for every time."""
 IDLE_WAIT_S = 1.0
-ISOLATED_WAIT_S = 5e-3
-"""While a child computes, messages are looked for this often."""
-LONGEST_REPORT_INTERVAL_S = 1.0
-"""A worker reports at least this often, if its blocks are short enough ..."""
-REPORTS_PER_TIMEOUT = 4
-"""... and this often within the user's timeout."""
 
 MakeJob = Callable[[Start], Job]
 """Makes the job of a START message."""
-
-
-class _Attempt:
-    """An assigned chunk; the items before `at` have been computed."""
-
-    __slots__ = ("at", "care", "itemwise", "number", "stop")
-
-    def __init__(self, number: int, start: int, stop: int, care: Care) -> None:
-        self.number = number
-        self.at = start
-        self.stop = stop
-        self.care = care
-        self.itemwise: ItemwiseBlock | None = None
-
-
-class _Sent(NamedTuple):
-    """A message to the master that may have to be sent again."""
-
-    kind: Kind
-    head: bytes
-    buffers: Sequence[Buffer]
-    n_bytes: int
 
 
 class Worker:
@@ -127,21 +85,8 @@ class Worker:
         self._make_job = make_job
         self._master: int | None = master
         self._isolated = isolated
-        self._queue: deque[_Attempt] = deque()
-        self._kept: deque[_Sent] = deque()
-        self._kept_bytes = 0
-        self._block = 1
-        self._part: Part
-        self._part_start: int | None = None
-        self._busy_s = 0.0
-        self._longest_block_s = 0.0
-        self._ever_longest_s = 0.0
-        self._report_interval_s = LONGEST_REPORT_INTERVAL_S
-        self._last_report = 0.0
-        self._last_look = 0.0
-        self._child: IsolatedBlocks | None = None
-        self._child_since = 0.0
-        self._pid = os.getpid()
+        self._computing: Computing | None = None
+        self._kept = KeptMessages()
         self._watch = MasterWatch(transport)
         self._after = after
         self.start: Start | None = None
@@ -160,25 +105,23 @@ class Worker:
         return self.end
 
     def step(self, timeout_s: float) -> None:
-        """Look for a message, waiting only if there is nothing to compute, and compute one block."""
+        """Look for messages, waiting only if there is nothing to compute, and compute for a moment."""
         clogged = self._unsent_bytes() > MAX_UNSENT_BYTES
-        if self._queue:
+        if self.has_work:
             timeout_s = CLOGGED_WAIT_S if clogged else 0.0
         else:
             timeout_s = min(timeout_s, self._watch.interval_s)
-        now = time.perf_counter()
-        if timeout_s or not self._queue or now - self._last_look >= LOOK_INTERVAL_S:
-            self._last_look = now
-            message = self._transport.receive(timeout_s)
-            while message is not None:
-                self._handle(message)
-                # What follows an END belongs to the next run.
-                over = self.end or self.dismissed or self.must_lead
-                message = None if over else self._transport.receive(0.0)
+        message = self._transport.receive(timeout_s)
+        while message is not None:
+            self._handle(message)
+            # What follows an END belongs to the next run.
+            over = self.end or self.dismissed or self.must_lead
+            message = None if over else self._transport.receive(0.0)
         if self.must_lead or self.end is not None:
             return
-        if self._queue and not clogged:
-            self._compute(self._queue[0])
+        computing = self._computing
+        if computing is not None and computing.has_work and not clogged:
+            computing.compute()
             self._watch.busy()
         else:
             if self.start is None:  # between two runs the master does not answer
@@ -188,20 +131,22 @@ class Worker:
     @property
     def has_work(self) -> bool:
         """Whether there is something to compute."""
-        return bool(self._queue)
+        return self._computing is not None and self._computing.has_work
 
     def close(self) -> None:
         """End what is under way."""
-        self._clear()
+        if self._computing is not None:
+            self._computing.clear()
 
     def _unsent_bytes(self) -> int:
-        return self._kept_bytes if self._master is None else self._transport.unsent_bytes
+        return self._kept.n_bytes if self._master is None else self._transport.unsent_bytes
 
     def _patience_s(self) -> float:
         """How long a kernel, or a master, may be silent."""
         start = self.start or self._after
         given = start.options.timeout_s if start is not None else None
-        return given or max(FLOOR_S, FACTOR * self._ever_longest_s)
+        longest_s = self._computing.longest_s if self._computing is not None else 0.0
+        return given or max(FLOOR_S, FACTOR * longest_s)
 
     # ------------------------------------------------------------------ messages
 
@@ -221,15 +166,8 @@ class Worker:
 
     def _obey(self, kind: Kind, message: Message) -> None:
         """Do what the master says."""
-        if kind is Kind.ASSIGN:
-            self._queue.append(_Attempt(*decode_assign(message.head)))
-        elif kind is Kind.RECALL:
-            self._drop(decode_recall(message.head))
-        elif kind is Kind.TRIM:
-            self._trim(*decode_trim(message.head))
-        elif kind is Kind.DRAIN:
-            self._drain()
-        elif kind is Kind.CLOSING:
+        computing = self._computing
+        if kind is Kind.CLOSING:
             self._watch.closing()
         elif kind is Kind.FENCE:
             fence: Fence = decode_object(message.buffers)
@@ -238,36 +176,26 @@ class Worker:
         elif kind is Kind.END:
             self.end = decode_object(message.buffers)
             self._lose(self.end.lost if self.end else ())
-            self._clear()
+            self.close()
             self._send(Kind.GOODBYE)
+        elif computing is None:
+            pass  # it could not begin
+        elif kind is Kind.ASSIGN:
+            for chunk in decode_assign(message.head):
+                computing.add(*chunk)
+        elif kind is Kind.RECALL:
+            computing.drop(decode_recall(message.head))
+        elif kind is Kind.TRIM:
+            computing.trim(*decode_trim(message.head))
+        elif kind is Kind.DRAIN:
+            computing.report()
+            computing.clear()
+            self._send(Kind.DRAINED)
 
     def _lose(self, ranks: Sequence[int]) -> None:
         """Take it from the master that ranks are dead: MPI may not have noticed here."""
         for rank in ranks:
             self._transport.lose(rank)
-
-    def _drop(self, number: int) -> None:
-        if self._queue and self._queue[0].number == number:
-            self._end_child()
-            self._new_part()
-        self._queue = deque(attempt for attempt in self._queue if attempt.number != number)
-
-    def _trim(self, number: int, stop: int) -> None:
-        for attempt in self._queue:
-            if attempt.number == number:
-                attempt.stop = max(attempt.at, min(attempt.stop, stop))
-        if self._queue and self._queue[0].at == self._queue[0].stop:
-            self._report(self._queue[0])
-
-    def _drain(self) -> None:
-        if self._queue:
-            self._report(self._queue[0])
-        self._clear()
-        self._send(Kind.DRAINED)
-
-    def _clear(self) -> None:
-        self._end_child()
-        self._queue.clear()
 
     def _send(self, kind: Kind, value: Any = None) -> None:
         if self._master is not None:
@@ -275,17 +203,10 @@ class Worker:
 
     def _send_kept(self, kind: Kind, head: bytes, buffers: Sequence[Buffer]) -> None:
         """Send what the next master is to have too, should this one die now."""
-        n_bytes = sum(memoryview(buffer).nbytes for buffer in buffers)
-        self._kept.append(_Sent(kind, head, buffers, n_bytes))
-        self._kept_bytes += n_bytes
-        if self._master is None:
-            return
-        while len(self._kept) > 2 and (self._kept_bytes > KEPT_BYTES or len(self._kept) > KEPT_MESSAGES):
-            dropped = self._kept.popleft()
-            self._kept_bytes -= dropped.n_bytes
-            if dropped.kind is Kind.SKIPPED:  # without it the results behind it would look whole
-                self._kept_bytes -= self._kept.popleft().n_bytes
-        self._transport.send(self._master, kind, head, buffers)
+        self._kept.add(kind, head, buffers)
+        if self._master is not None:
+            self._kept.trim()
+            self._transport.send(self._master, kind, head, buffers)
 
     # ------------------------------------------------------------------- masters
 
@@ -306,33 +227,42 @@ class Worker:
 
     def _begin(self, start: Start) -> None:
         """Load the job and join; what goes wrong is the master's to tell."""
-        self._clear()
+        self.close()
+        self._computing = None
         self._kept.clear()
-        self._kept_bytes = 0
-        timeout_s = start.options.timeout_s or LONGEST_REPORT_INTERVAL_S * REPORTS_PER_TIMEOUT
-        self._report_interval_s = min(LONGEST_REPORT_INTERVAL_S, timeout_s / REPORTS_PER_TIMEOUT)
         try:
             job = self._make_job(start)
             job._seed = start.options.seed
             check_kernel(job)
             self.items = resolve_items(job)
             self._identity = items_identity(self.items)
-            self._block = block_of(job, self._identity[0])
             self.job = job
-            self._new_part()
             if job._set_up_for != start.run_id:  # a worker that became the master may compute again
                 job.setup()
                 job._set_up_for = start.run_id
-            self._last_report = time.perf_counter()
+            self._computing = Computing(
+                job,
+                self.items,
+                block_of(job, self._identity[0]),
+                start.options,
+                send=self._send_kept,
+                ping=lambda: self._send(Kind.PING),
+                patience_s=self._patience_s,
+                isolated=self._isolated,
+            )
         except UsageError as error:
-            self._fail(0, 0, 0, error.message, error.detail, is_usage=True)
+            self._refuse(error.message, error.detail, is_usage=True)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever the user's setup raises
-            reason = f"setup() raised {describe(error)}"
-            self._fail(0, 0, 0, reason, user_traceback(error))
+            self._refuse(f"setup() raised {describe(error)}", user_traceback(error))
         else:
             self._join(())
+
+    def _refuse(self, reason: str, detail: str, *, is_usage: bool = False) -> None:
+        """Say that this rank cannot compute."""
+        failed = Failed(attempt=0, start=0, stop=0, reason=reason, detail=detail, is_usage=is_usage)
+        self._send_kept(Kind.FAILED, b"", encode_object(failed))
 
     def _join(self, holding: tuple[Held, ...]) -> None:
         joined = Joined(
@@ -348,217 +278,20 @@ class Worker:
     def _follow(self, master: int, start: Start) -> None:
         """Join the next master, with all that the one before may not have written down."""
         self._master = None  # what is reported now goes with all that was kept
-        if self._queue:
-            self._report(self._queue[0])
+        computing = self._computing
+        if computing is not None:
+            computing.report()
+            computing.drop_careful()
         self._master, self.start = master, start
-        if any(attempt.care for attempt in self._queue):
-            self._end_child()
-            self._queue = deque(attempt for attempt in self._queue if not attempt.care)
         # Results first, or what they hold would be handed out again.
-        for kind, head, buffers, _ in list(self._kept):
+        for kind, head, buffers, _ in self._kept:
             self._transport.send(master, kind, head, buffers)
-        self._join(tuple(Held(attempt.number, attempt.at, attempt.stop) for attempt in self._queue))
+        self._join(computing.holding if computing is not None else ())
 
     def inheritance(self) -> list[Message]:
         """What this rank has computed and the master that died may not have written down."""
-        if self._queue:
-            self._report(self._queue[0])
-        self._clear()
+        if self._computing is not None:
+            self._computing.report()
+            self._computing.clear()
         rank = self._transport.rank
         return [Message(kind, rank, head, list(buffers)) for kind, head, buffers, _ in self._kept]
-
-    # ----------------------------------------------------------------- computing
-
-    def _new_part(self) -> None:
-        assert self.job is not None
-        self._part = new_part(self.job.output, self._block, len(self.items))
-        self._part_start = None
-        self._busy_s = self._longest_block_s = 0.0
-
-    def _compute(self, attempt: _Attempt) -> None:
-        """Compute the next block of an attempt, or look how far the child is with it."""
-        if attempt.care & Care.ITEMWISE and attempt.itemwise is None:
-            assert self.start is not None
-            attempt.itemwise = ItemwiseBlock(attempt.at, attempt.stop, 1 + self.start.options.retries)
-        if self._isolated or attempt.care & Care.ISOLATED:
-            self._compute_isolated(attempt)
-            return
-        start, stop = self._upcoming(attempt)[0]
-        began = time.perf_counter()
-        try:
-            results = self._kernel(start, stop)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # whatever the user's code raises
-            if os.getpid() != self._pid:
-                os._exit(ExitStatus.FAILED)  # a child that the user's code forked: not for it to reply
-            self._block_failed(attempt, (start, stop), describe(error), user_traceback(error))
-            return
-        self._block_done(attempt, (start, stop), results, time.perf_counter() - began)
-
-    def _kernel(self, start: int, stop: int) -> Any:
-        assert self.job is not None
-        self.job.indices = range(start, stop)
-        return self.job.kernel(take_items(self.items, start, stop))
-
-    def _upcoming(self, attempt: _Attempt) -> list[Range]:
-        """The kernel calls that an attempt is to make, as far as is known; for a plain one the next."""
-        if attempt.itemwise is not None:
-            return attempt.itemwise.upcoming()
-        block, stop = self._block, attempt.stop
-        last = stop if self._isolated or attempt.care else min(attempt.at + block, stop)
-        return [(start, min(start + block, stop)) for start in range(attempt.at, last, block)]
-
-    def _compute_isolated(self, attempt: _Attempt) -> None:
-        now = time.perf_counter()
-        if self._child is None:
-            self._child = IsolatedBlocks(self._kernel, self._upcoming(attempt))
-            self._child_since = now
-        child, current = self._child, self._child.current
-        outcome = child.poll(ISOLATED_WAIT_S)
-        if outcome is not None:
-            self._child_since = time.perf_counter()
-            if child.over:
-                self._end_child()
-            computed = (outcome.start, outcome.stop)
-            if isinstance(outcome, BlockDone):
-                self._block_done(attempt, computed, outcome.results, outcome.busy_s)
-            else:
-                self._end_child()
-                self._block_failed(attempt, computed, outcome.reason, getattr(outcome, "detail", ""))
-        elif now - self._child_since > self._patience_s() and current is not None:
-            self._end_child()
-            self._block_failed(attempt, current, f"no answer for {self._patience_s():g} s: killed", "")
-        elif now - self._last_report >= self._report_interval_s:
-            self._last_report = now
-            self._send(Kind.PING)  # the child may be long silent: the rank is not
-
-    def _end_child(self) -> None:
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
-
-    # ------------------------------------------------------------------ outcomes
-
-    def _block_done(self, attempt: _Attempt, computed: Range, results: Any, busy_s: float) -> None:
-        start, stop = computed
-        try:
-            check_results(results, stop - start)
-            if attempt.itemwise is None:
-                if self._part_start is None:
-                    self._part_start = start
-                self._part.add(start, stop, results)
-            elif self.job is not None and isinstance(self.job.output, Gather):
-                self.job.output.pack(results)  # what fits no array is the item's fault
-        except ResultError as error:
-            self._block_failed(attempt, computed, str(error), "")
-            return
-        except Exception as error:  # whatever the user's objects and reduce function raise
-            self._block_failed(attempt, computed, describe(error), user_traceback(error))
-            return
-        now = time.perf_counter()
-        self._busy_s += busy_s
-        self._longest_block_s = max(self._longest_block_s, busy_s)
-        if attempt.itemwise is not None:
-            attempt.itemwise.done(computed, results)
-            self._end_itemwise(attempt)
-            return
-        attempt.at = stop
-        if (
-            stop == attempt.stop
-            or self._part.n_bytes >= PART_BYTES
-            or now - self._last_report >= self._report_interval_s
-        ):
-            self._last_report = now
-            self._report(attempt)
-
-    def _block_failed(self, attempt: _Attempt, computed: Range, reason: str, detail: str) -> None:
-        """Deliver what comes before the block, say what happened, and go on behind it."""
-        if attempt.itemwise is not None:
-            attempt.itemwise.failed(computed, reason, detail)
-            self._end_itemwise(attempt)
-            return
-        start, stop = computed
-        if self._part_start == start:  # its results were refused
-            self._new_part()
-        self._report(attempt)
-        self._fail(attempt.number, start, stop, reason, detail)
-        attempt.at = stop
-        if stop >= attempt.stop and attempt in self._queue:
-            self._queue.remove(attempt)
-
-    def _end_itemwise(self, attempt: _Attempt) -> None:
-        """Deliver a block whose items were tried alone, once all is known of it."""
-        block = attempt.itemwise
-        assert block is not None
-        assert self.start is not None
-        if block.upcoming():
-            if self._child is not None and self._child.current is None:
-                self._end_child()
-            return
-        self._end_child()
-        start, stop = attempt.at, attempt.stop
-        if block.skipped and self.start.options.on_error == "abort":
-            item, n_tries, reason, detail = block.skipped[0]
-            times = f" (alone, tried {n_tries} times)" if n_tries > 1 else ""
-            self._fail(attempt.number, item, item + 1, reason + times, detail, is_final=True)
-            self._queue.remove(attempt)
-            return
-        if block.skipped:
-            self._send_kept(Kind.SKIPPED, b"", encode_object((attempt.number, block.skipped)))
-        self._part_start = start
-        attempt.at = stop
-        try:
-            if block.whole is not None:
-                self._part.add(start, stop, block.whole)
-            elif block.results:
-                self._part.add_items(start, stop, block.results)
-        except Exception as error:  # whatever the user's objects and reduce function raise
-            self._new_part()
-            self._queue.remove(attempt)
-            self._fail(attempt.number, start, stop, describe(error), user_traceback(error), is_final=True)
-            return
-        self._report(attempt, is_empty=not block.results)
-
-    def _fail(
-        self,
-        attempt: int,
-        start: int,
-        stop: int,
-        reason: str,
-        detail: str = "",
-        *,
-        is_usage: bool = False,
-        is_final: bool = False,
-    ) -> None:
-        failed = Failed(
-            attempt=attempt,
-            start=start,
-            stop=stop,
-            reason=reason,
-            detail=detail,
-            is_usage=is_usage,
-            is_final=is_final,
-        )
-        self._send_kept(Kind.FAILED, b"", encode_object(failed))
-
-    def _report(self, attempt: _Attempt, *, is_empty: bool = False) -> None:
-        """Send what has been computed since the last report, if anything; end an attempt that is whole."""
-        start = self._part_start
-        if start is not None:
-            payload = None if is_empty else self._part.take()
-            try:
-                head, buffers = encode_result(
-                    attempt.number, start, attempt.at, self._busy_s, self._longest_block_s, payload
-                )
-            except Exception as error:  # whatever an object of the user's raises when it is pickled
-                reason = f"a result cannot be pickled: {describe(error)}"
-                self._fail(attempt.number, start, attempt.at, reason, is_final=True)
-                self._queue.clear()
-                return
-            self._send_kept(Kind.RESULT, head, buffers)
-            self._ever_longest_s = max(self._ever_longest_s, self._longest_block_s)
-            self._part_start = None
-            self._busy_s = self._longest_block_s = 0.0
-        if attempt.at >= attempt.stop and attempt in self._queue:
-            self._queue.remove(attempt)

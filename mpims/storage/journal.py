@@ -30,17 +30,16 @@ Invariants
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from mpims.processes import this_process
+from mpims.storage.appendfile import AppendFile, BackgroundSync, sync_folder
 from mpims.storage.records import (
     FORMAT,
     MAGIC,
@@ -51,8 +50,6 @@ from mpims.storage.records import (
     encode_record,
 )
 from mpims.storage.replay import Replay
-
-_IOV_MAX = max(os.sysconf("SC_IOV_MAX"), 16)
 
 
 class Journal:
@@ -66,8 +63,6 @@ class Journal:
         The run it belongs to.
     epoch
         How many processes had opened it before this one.
-    size
-        Length of the file in bytes.
     """
 
     def __init__(
@@ -85,13 +80,17 @@ class Journal:
         self._durability_s = durability_s
         self._sync_results = sync_results
         self._sync_began = -math.inf
-        self._under_way: _BackgroundSync | None = None
+        self._under_way: BackgroundSync | None = None
         self._failure: OSError | None = None  # of a sync
         self._n_synced_bytes = 0  # the position that the last SYNCED says
         self._n_flushed_bytes = 0  # how much of the file has been brought to disk
         self._news_end = 0  # where the last record ends that needs a SYNCED behind it
-        self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | flags, 0o644)
-        self.size = os.fstat(self._descriptor).st_size
+        self._file = AppendFile(path, flags)
+
+    @property
+    def size(self) -> int:
+        """Length of the file in bytes."""
+        return self._file.size
 
     @classmethod
     def create(
@@ -196,7 +195,7 @@ class Journal:
         self._raise_failure()
         if now - self._sync_began >= self._durability_s and self._is_sync_due():
             self._sync_began = now
-            self._under_way = _BackgroundSync(self._descriptor, self.size, self._sync_results)
+            self._under_way = BackgroundSync(self._file, self._sync_results)
             self._under_way.start()
 
     def sync(self) -> None:
@@ -260,7 +259,7 @@ class Journal:
         OSError
             The sync failed; the file is closed nevertheless.
         """
-        if self._descriptor < 0:
+        if not self._file.is_open:
             return
         try:
             self.sync()
@@ -269,9 +268,7 @@ class Journal:
 
     def abandon(self) -> None:
         """Close the file as it is; a sync under way ends by itself."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor = -1
+        self._file.close()
 
     # ---------------------------------------------------------------- one record
 
@@ -284,29 +281,11 @@ class Journal:
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
         buffers, n_bytes = encode_record(RecordKind.OPENED, self.epoch, [json.dumps(said).encode()])
-        self._write([magic, *buffers], len(magic) + n_bytes)
+        self._file.append([magic, *buffers], len(magic) + n_bytes)
 
     def _append(self, kind: RecordKind, *parts: Buffer) -> None:
-        self._write(*encode_record(kind, self.epoch, parts))
+        self._file.append(*encode_record(kind, self.epoch, parts))
         self._news_end = self.size
-
-    def _write(self, buffers: Sequence[Buffer], n_bytes: int) -> None:
-        """Append bytes, all or none, also if a signal handler raises in between."""
-        stop = self.size + n_bytes
-        try:
-            n = os.writev(self._descriptor, buffers[:_IOV_MAX])
-            if n != n_bytes:
-                _write_rest(self._descriptor, buffers, n)
-            self.size = stop
-        finally:
-            if self.size != stop:
-                self._take_back()
-
-    def _take_back(self) -> None:
-        try:
-            os.ftruncate(self._descriptor, self.size)
-        except OSError:  # the reader will skip the fragment
-            self.size = os.fstat(self._descriptor).st_size
 
     # --------------------------------------------------------------------- syncs
 
@@ -327,7 +306,7 @@ class Journal:
 
     def _say_synced(self, position: int) -> None:
         if self._news_end > self._n_synced_bytes:
-            self._write(*encode_record(RecordKind.SYNCED, self.epoch, [POSITION.pack(position)]))
+            self._file.append(*encode_record(RecordKind.SYNCED, self.epoch, [POSITION.pack(position)]))
             self._n_synced_bytes = position
 
     def _raise_failure(self) -> None:
@@ -338,24 +317,16 @@ class Journal:
         if self._durability_s is None:
             return
         try:
-            os.fsync(self._descriptor)
+            self._file.sync()
         except OSError as error:
             self._failure = error
             raise
         self._n_flushed_bytes = self.size
 
     def _flush_folder(self) -> None:
-        """Bring the file's name to disk; a file system that cannot is one where nothing is to be done."""
-        if self._durability_s is None:
-            return
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-        finally:
-            os.close(folder)
+        """Bring the file's name to disk."""
+        if self._durability_s is not None:
+            sync_folder(self._path.parent)
 
     # ------------------------------------------------------------------ rewriting
 
@@ -365,43 +336,11 @@ class Journal:
 
     def _become(self, new: Journal) -> None:
         """Go on in the file that has taken the old one's name."""
-        os.close(self._descriptor)
-        self._descriptor = new._descriptor
-        self.size = new.size
+        self._file.close()
+        self._file = new._file
         self._n_synced_bytes = new._n_synced_bytes
         self._n_flushed_bytes = new._n_flushed_bytes
         self._news_end = new._news_end
-
-
-class _BackgroundSync(threading.Thread):
-    """A sync in a thread of its own, which a slow disk may keep for seconds."""
-
-    def __init__(self, descriptor: int, position: int, sync_results: Callable[[], None]) -> None:
-        super().__init__(name="mpims-journal-sync", daemon=True)
-        self.position = position
-        self.error: OSError | None = OSError(errno.EIO, "the sync did not come to its end")
-        self._descriptor = os.dup(descriptor)  # the journal may be closed meanwhile, and its number reused
-        self._sync_results = sync_results
-
-    def run(self) -> None:
-        try:
-            self._sync_results()
-            os.fsync(self._descriptor)
-            self.error = None
-        except OSError as error:
-            self.error = error
-        finally:
-            os.close(self._descriptor)
-
-
-def _write_rest(descriptor: int, buffers: Sequence[Buffer], n_written: int) -> None:
-    """Write what one call has left over: a file system may take a part, and the system many buffers."""
-    for buffer in buffers:
-        view = memoryview(buffer)
-        skipped = min(n_written, view.nbytes)
-        n_written -= skipped
-        while skipped < view.nbytes:
-            skipped += os.write(descriptor, view.cast("B")[skipped:])
 
 
 def _cut(path: Path, replay: Replay, *, durably: bool) -> None:

@@ -21,17 +21,20 @@ from mpims.core.tree import ABSENT, Forest, Node, node_items
 from mpims.errors import MpimsError, RunFailed, Stopped, UsageError, describe
 from mpims.outputs import Gather, Output, Reduce
 from mpims.runtime.parts import DIFFERENT, ResultError, form_text
-from mpims.runtime.wire import ResultHead, as_bytes
+from mpims.runtime.wire import ArrayHead, ResultHead, as_bytes
 
 
 class Results(Protocol):
     """Where the master puts what the workers deliver."""
 
-    def place(self, head: ResultHead) -> memoryview | None:
+    def place(self, head: ResultHead, array: ArrayHead | None) -> memoryview | None:
         """The memory that an arriving array belongs into; None if it has no fixed place."""
 
-    def units(self, payload: Any) -> tuple[Range, ...] | None:
-        """The ranges of a payload that can only be taken whole; None if it can be cut anywhere."""
+    def units(self, payload: Any, heads: Sequence[ResultHead]) -> Sequence[tuple[Range, ...] | None]:
+        """For each result in a payload the ranges that can only be taken whole; None: it can be cut."""
+
+    def select(self, payload: Any, heads: Sequence[ResultHead], first: int, last: int) -> Any:
+        """Of a payload that holds all these results, those from `first` to `last`, exclusive, as one."""
 
     def commit(self, head: ResultHead, payload: Any, ranges: Sequence[Range]) -> None:
         """Put those ranges of a payload into the result; with no payload, they have none."""
@@ -78,24 +81,32 @@ class GatherResults:
         self._list: list[Any] | None = None
         self._descriptor: int | None = None  # of the array's file
 
-    def place(self, head: ResultHead) -> memoryview | None:
-        if head.array is None:
+    def place(self, head: ResultHead, array: ArrayHead | None) -> memoryview | None:
+        if array is None:
             return None
-        dtype, (n, *shape) = head.array
+        dtype, (n, *shape) = array
         if self._array is None and self._list is None:
             self._array = self._create(dtype, (self._n_items, *shape))
-        array = self._array
-        if array is None or array.dtype != dtype or array.shape[1:] != tuple(shape):
+        whole = self._array
+        if whole is None or whole.dtype != dtype or whole.shape[1:] != tuple(shape):
             return None
         if n != head.stop - head.start or not self._item_bytes:
             return None
         self._placed.add((head.attempt, head.start))
         return self._bytes[head.start * self._item_bytes : head.stop * self._item_bytes]
 
-    def units(self, payload: Any) -> tuple[Range, ...] | None:
-        return None
+    def units(self, payload: Any, heads: Sequence[ResultHead]) -> Sequence[tuple[Range, ...] | None]:
+        return (None,) * len(heads)
+
+    def select(self, payload: Any, heads: Sequence[ResultHead], first: int, last: int) -> Any:
+        if last - first == len(heads):
+            return payload
+        at = sum([head.stop - head.start for head in heads[:first]])
+        return payload[at : at + heads[last - 1].stop - heads[first].start]
 
     def keeps(self, payload: Any) -> bool:
+        if isinstance(payload, np.ndarray) and self._array is None and self._list is None:
+            self._array = self._create(payload.dtype, (self._n_items, *payload.shape[1:]))
         return isinstance(payload, np.ndarray) and self._item_bytes > 0
 
     def snapshot(self) -> Any:
@@ -228,13 +239,23 @@ class ReduceResults:
         self._folder = folder
         self._forest: Forest[Any] = Forest(-(-n_items // block), output.function)
 
-    def place(self, head: ResultHead) -> memoryview | None:
+    def place(self, head: ResultHead, array: ArrayHead | None) -> memoryview | None:
         return None
 
-    def units(self, payload: Any) -> tuple[Range, ...] | None:
+    def units(self, payload: Any, heads: Sequence[ResultHead]) -> Sequence[tuple[Range, ...] | None]:
         if payload is None:
-            return None
-        return tuple(node_items(Node(*node), self._block, self._n_items) for node in payload[0])
+            return (None,)
+        pairs = [payload] if len(heads) == 1 else payload
+        return [
+            tuple([node_items(Node(*node), self._block, self._n_items) for node in nodes])
+            for nodes, _ in pairs
+        ]
+
+    def select(self, payload: Any, heads: Sequence[ResultHead], first: int, last: int) -> Any:
+        if len(heads) == 1:
+            return payload
+        pairs = payload[first:last]
+        return [node for nodes, _ in pairs for node in nodes], [v for _, values in pairs for v in values]
 
     def keeps(self, payload: Any) -> bool:
         return False

@@ -20,7 +20,6 @@ from tests.unit.test_run import Mixed, Product, Words
 mpi4py = pytest.importorskip("mpi4py")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-POLICY_SPECS = ["CSS:3" if name == "CSS" else name for name in POLICIES]
 
 
 class Sum32(mpims.Job):
@@ -93,9 +92,16 @@ def run_on_ranks_and_alone(name: str, policy: str) -> None:
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("name", JOBS)
-@pytest.mark.parametrize("policy", POLICY_SPECS)
+@pytest.mark.parametrize("policy", ["STATIC", "SS", "CSS:3", "GSS", "FAC2", "AF"])
 def test_same_bits_as_alone(name, policy):
     run_on_ranks_and_alone(name, policy)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("technique", POLICIES.values(), ids=POLICIES)
+def test_same_bits_under_any_policy(technique):
+    n_workers = max(1, connect().size - 1) if connect() is not None else 1
+    run_on_ranks_and_alone("sum32", technique.example(n_workers))
 
 
 @pytest.mark.mpi(min_size=2)

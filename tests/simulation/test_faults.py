@@ -14,9 +14,10 @@ import pytest
 from mpims.core.deadlines import Deadlines
 from mpims.core.events import Finish, GiveUp
 from mpims.core.ledger import Ledger
-from mpims.core.policies import POLICIES, Sizer
+from mpims.core.policies import POLICIES, Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
-from mpims.simulate import Faults, Simulated, Simulation
+from mpims.simulator.faults import Faults, Simulated
+from mpims.simulator.faulty import Simulation
 
 N_SEEDS = int(os.environ.get("MPIMS_SEEDS", "2000"))
 N_GROUPS = 20
@@ -56,7 +57,9 @@ def simulate(seed: int) -> tuple[Simulation, Simulated, Counter[str]]:
     schedulers: list[Scheduler] = []
 
     def make_scheduler(*, done, first_attempt, n_workers):
-        sizer = Sizer(policy(n_blocks, max(1, n_workers), size), least)
+        n_workers = max(1, n_workers)
+        spec = parse_policy(policy.example(n_workers).replace("CSS:100", f"CSS:{size * block}"))
+        sizer = Sizer(spec.make(n_blocks, n_workers, block), least)
         ledger = Ledger(n_items, block, done=done, first_attempt=first_attempt)
         schedulers.append(Scheduler(ledger, sizer, Deadlines(timeout_s), n_workers, skip=skip))
         return schedulers[-1]
@@ -139,7 +142,7 @@ def test_a_run_is_a_function_of_its_seed() -> None:
 
 def undisturbed(n_items: int, n_workers: int, policy: str, block_time, **options) -> Simulation:
     def make_scheduler(*, done, first_attempt, n_workers):
-        sizer = Sizer(POLICIES[policy](n_items, n_workers, 25))
+        sizer = Sizer(parse_policy(POLICIES[policy].example(n_workers)).make(n_items, n_workers))
         return Scheduler(Ledger(n_items, 1), sizer, Deadlines(), n_workers)
 
     return Simulation(make_scheduler, range(1, n_workers + 1), block_time, **options)

@@ -19,9 +19,10 @@ from mpims.digest import digest
 from mpims.errors import MpimsError, RunFailed, Stopped, UsageError
 from mpims.outputs import Gather, Output, Reduce
 from mpims.runtime.parts import ResultError, new_part
-from mpims.runtime.wire import decode_payload, decode_result_head, encode_result
+from mpims.runtime.wire import ResultHead, decode_payload, decode_results, encode_object, encode_results
 from mpims.storage import checkpoint as checkpoint_file
-from mpims.storage.checkpoint import JOURNAL, Checkpoint, Failure
+from mpims.storage.checkpoint import JOURNAL, Checkpoint
+from mpims.storage.commits import Failure, parse_ranges
 from mpims.storage.records import RecordKind
 from mpims.storage.replay import read_journal
 from mpims.storage.results import GatherResults, Results, new_results
@@ -96,6 +97,7 @@ class Play:
             for at in range(start, stop, self.block):
                 end = min(at + self.block, stop)
                 part.add(at, end, self.case.kernel(at, end))
+        part.close()
         return part.take()
 
     def _bad_in(self, start: int, stop: int) -> list[int]:
@@ -116,14 +118,15 @@ class Play:
         if start == stop:
             return
         self.attempt += 1
-        head, buffers = encode_result(self.attempt, start, stop, 0.1, 0.1, self.payload(start, stop))
-        head = decode_result_head(head)
-        place = None if self.done.intersects(start, stop) else self.results.place(head)
+        head = ResultHead(self.attempt, start, stop)
+        head_bytes, buffers = encode_results([head], self.payload(start, stop))
+        array = decode_results(head_bytes)[1]
+        place = None if self.done.intersects(start, stop) else self.results.place(head, array)
         if place is not None:
             place[:] = buffers[0]
             buffers = [place]
-        payload = decode_payload(head.array, buffers)
-        units = self.results.units(payload)
+        payload = decode_payload(array, buffers)
+        (units,) = self.results.units(payload, [head])
         if units is None:
             fresh = tuple(self.done.missing(start, stop))
         else:
@@ -135,7 +138,7 @@ class Play:
             for a, b in fresh
             for i in self._bad_in(a, b)
         ]
-        self.checkpoint.commit(head, payload, buffers, fresh, failures)
+        self.checkpoint.commit(head, payload, None if array else buffers, fresh, failures)
         for span in fresh:
             self.done.add(*span)
         self.sizes.append((self.checkpoint._journal.size, fresh))
@@ -148,7 +151,7 @@ class Play:
             last = min(first + random.choice([1, 1, 2, 3, 5]), n_blocks)
             self.deliver(first * self.block, min(last * self.block, self.n_items))
             if random.random() < 0.3:
-                self.checkpoint.assigned(0, self.n_items)
+                self.checkpoint.assigned([(0, self.n_items)])
             if random.random() < 0.2:
                 self.checkpoint.note({"wall_s": 1.5})
         return self
@@ -270,7 +273,7 @@ def small(folder: Path, name: str) -> Play:
     """A run with a journal of some hundred bytes: two masters, all done but one block."""
     how = {"n_items": 14, "block": 2, "bad": (3, 8, 9)}
     play = Play(folder, name, **how).create()
-    play.checkpoint.assigned(0, 14)
+    play.checkpoint.assigned([(0, 14)])
     play.deliver(4, 8)
     play.deliver(2, 4)
     play.drop()
@@ -318,7 +321,7 @@ def read_commits(path: Path):
     """Where each commit of a journal ends, and its ranges."""
     for record in read_journal(path, boot=checkpoint_file.boot_id()).records:
         if record.kind in (RecordKind.DONE, RecordKind.SKIPPED):
-            yield record.at + 20 + len(record.payload), checkpoint_file._parse_done(record.payload)[0]
+            yield record.at + 20 + len(record.payload), parse_ranges(record.payload)
 
 
 @every_case
@@ -418,7 +421,7 @@ def test_a_journal_of_more_items_is_of_another_job(tmp_path):
 
 def test_what_was_handed_out_beyond_the_items_is_of_another_job(tmp_path):
     play = Play(tmp_path / "run", "list").create()
-    play.checkpoint.assigned(30, 60)
+    play.checkpoint.assigned([(30, 60)])
     play.drop()
     with pytest.raises(UsageError, match=r"speaks of items \[30, 60\), the job has 59"):
         Play(play.folder, "list", n_items=59).resume()
@@ -458,13 +461,14 @@ def test_what_did_not_fit_then_does_not_fit_now(tmp_path):
 
 
 def commit(checkpoint, start, stop, payload, ranges=None):
-    head, buffers = encode_result(1, start, stop, 0.1, 0.1, payload)
-    checkpoint.commit(decode_result_head(head), payload, buffers, ranges or ((start, stop),))
+    is_array = isinstance(payload, np.ndarray)
+    buffers = None if is_array else encode_object(payload)
+    checkpoint.commit(ResultHead(1, start, stop), payload, buffers, ranges or ((start, stop),))
 
 
 def test_a_disk_that_takes_nothing_stops_the_run(tmp_path):
     play = Play(tmp_path / "run", "list").create()
-    play.checkpoint._journal._descriptor = -1  # what writing to it gives is an OSError like another
+    play.checkpoint._journal._file._descriptor = -1  # what writing to it gives is an OSError like another
     with pytest.raises(
         Stopped, match=r"cannot write .*journal: Bad file descriptor.*free some space and res"
     ):
@@ -480,8 +484,7 @@ def deaths(folder: Path, *masters) -> list[tuple[int, int]]:
     for number, (assigned, delivered, closed) in enumerate(masters):
         play = play.resume() if number else play.create()
         assert play.checkpoint.epoch == number
-        for span in assigned:
-            play.checkpoint.assigned(*span)
+        play.checkpoint.assigned(assigned)
         for span in delivered:
             play.deliver(*span)
         if closed:

@@ -19,9 +19,12 @@ from mpims.drill.plan import (
     parse_slow,
 )
 from mpims.drill.report import Ending, Injection, Outcome, injection_line, outcome_dict, outcome_lines
+from mpims.drill.watched import WatchedRun
 from mpims.errors import UsageError
 from mpims.runtime.wire import ResultHead
-from mpims.storage.checkpoint import Checkpoint, Failure, Onlooker
+from mpims.storage.checkpoint import Checkpoint
+from mpims.storage.commits import Failure
+from mpims.storage.onlooker import Onlooker
 
 # ------------------------------------------------------------------------------- plan
 
@@ -196,15 +199,15 @@ def test_an_onlooker_sees_what_is_done_while_it_is_written(tmp_path):
     done = RangeSet()
 
     def commit(*ranges, failures=()):
-        head = ResultHead(0, ranges[0][0], ranges[-1][1], 0.0, 0.0, None)
-        checkpoint.commit(head, None, (), ranges, failures)
+        head = ResultHead(0, ranges[0][0], ranges[-1][1])
+        checkpoint.commit(head, None, None, ranges, failures)
         for span in ranges:
             done.add(*span)
 
     commit((0, 3), (7, 9))
     assert onlooker.n_done() == done.size == 5
     assert onlooker.n_done() == 5
-    checkpoint.assigned(20, 30)
+    checkpoint.assigned([(20, 30)])
     commit((3, 7))
     commit((9, 10), failures=[Failure(9, 3, 1, "host", "reason", "")])
     assert onlooker.n_done() == done.size == 10
@@ -212,10 +215,10 @@ def test_an_onlooker_sees_what_is_done_while_it_is_written(tmp_path):
 
 def test_an_onlooker_leaves_what_is_not_whole_for_later(tmp_path):
     checkpoint = Checkpoint.create(tmp_path, "run", NoResults(), durability_s=None)
-    head = ResultHead(0, 0, 3, 0.0, 0.0, None)
-    checkpoint.commit(head, None, (), [(0, 3)])
+    head = ResultHead(0, 0, 3)
+    checkpoint.commit(head, None, None, [(0, 3)])
     before = (tmp_path / "journal").read_bytes()
-    checkpoint.commit(head, None, (), [(3, 50)])
+    checkpoint.commit(head, None, None, [(3, 50)])
     after = (tmp_path / "journal").read_bytes()
     checkpoint.abandon()
     for n_bytes in range(len(before), len(after)):
@@ -229,14 +232,21 @@ def test_an_onlooker_leaves_what_is_not_whole_for_later(tmp_path):
 
 def test_an_onlooker_sees_a_journal_that_is_written_anew(tmp_path):
     checkpoint = Checkpoint.create(tmp_path, "run", NoResults(), durability_s=None)
-    head = ResultHead(0, 0, 3, 0.0, 0.0, None)
+    head = ResultHead(0, 0, 3)
     onlooker = Onlooker(tmp_path)
     for item in range(100):
-        checkpoint.commit(head, None, (), [(item, item + 1)])
+        checkpoint.commit(head, None, None, [(item, item + 1)])
     assert onlooker.n_done() == 100
     other = tmp_path / "other"
     other.mkdir()
     anew = Checkpoint.create(other, "run", NoResults(), durability_s=None)
-    anew.commit(head, None, (), [(0, 101)])
+    anew.commit(head, None, None, [(0, 101)])
     (other / "journal").rename(tmp_path / "journal")
     assert onlooker.n_done() == 101
+
+
+def test_a_run_that_ended_before_it_was_killed_is_judged_by_the_resumed_one(tmp_path):
+    for _ in range(2):  # the second is the first, resumed
+        with WatchedRun(["--version"], tmp_path, 1, tmp_path / "run.out", limit_s=60.0) as run:
+            run.wait()
+    assert run.output.read_text().count("mpims") == 1

@@ -11,8 +11,9 @@ import pytest
 
 import mpims
 from mpims.errors import MpimsError
-from mpims.farm import Farm, Lead
+from mpims.farm import Farm
 from mpims.options import RunOptions
+from mpims.runtime.lead import Lead
 from mpims.runtime.transport.local import LocalTransport, local_transports
 from mpims.runtime.wire import Kind, Message
 from mpims.session import run_master, serve

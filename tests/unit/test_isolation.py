@@ -22,7 +22,8 @@ import numpy as np
 import pytest
 
 from mpims.errors import ExitStatus
-from mpims.runtime import isolation
+from mpims.runtime import forkedchild, frames, isolation
+from mpims.runtime.forkedchild import HEARD_BY_ALL
 from mpims.runtime.isolation import BlockDied, BlockDone, BlockRaised, IsolatedBlocks
 
 LIMIT_S = 20
@@ -172,7 +173,7 @@ def test_large_results_come_in_between_other_things():
 
 
 def test_a_call_does_not_stay_for_a_whole_large_result(monkeypatch):
-    monkeypatch.setattr(isolation, "READ_AT_ONCE_BYTES", 1 << 10)
+    monkeypatch.setattr(frames, "READ_AT_ONCE_BYTES", 1 << 10)
     with IsolatedBlocks(
         lambda start, stop: bytes(20_000) if start == 0 else os._exit(3), BLOCKS
     ) as isolated:
@@ -222,7 +223,7 @@ def test_what_the_users_code_raises_is_told_with_its_own_traceback():
     assert raised[:3] == (4, 8, "ZeroDivisionError: division by zero")
     assert "in inner_function" in raised.detail
     assert "return 1 / x" in raised.detail
-    assert isolation.__file__ not in raised.detail
+    assert forkedchild.__file__ not in raised.detail
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), MemoryError("no room")])
@@ -313,7 +314,7 @@ def test_a_death_in_the_midst_of_a_result_is_of_its_block():
         assert isolated.poll(LIMIT_S)[:2] == (0, 4)
         wait_until(lambda: state_of(isolated._pid) == "Z")
         waiting = fcntl.ioctl(isolated._pipe, termios.FIONREAD, bytes(4))
-        assert struct.unpack("i", waiting)[0] > isolation._HEAD.size
+        assert struct.unpack("i", waiting)[0] > frames.HEAD.size
         assert outcomes(isolated) == [BlockDied(4, 8, "killed by signal 9 (SIGKILL)")]
 
 
@@ -550,12 +551,12 @@ def test_an_ignored_signal_stays_ignored():
 
 
 def test_the_ranks_signals_are_as_they_were():
-    handlers = [signal.getsignal(n) for n in isolation._HEARD_BY_ALL]
+    handlers = [signal.getsignal(n) for n in HEARD_BY_ALL]
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     masks = results_of(lambda start, stop: signal.pthread_sigmask(signal.SIG_BLOCK, ()))
     assert masks == [blocked] * len(BLOCKS)
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == blocked
-    assert [signal.getsignal(n) for n in isolation._HEARD_BY_ALL] == handlers
+    assert [signal.getsignal(n) for n in HEARD_BY_ALL] == handlers
 
 
 @pytest.mark.parametrize("leaves", ["raises", "returns", "exits"])

@@ -15,13 +15,8 @@ from pathlib import Path
 import pytest
 
 from mpims.errors import ExitStatus, UsageError
-from mpims.launch import (
-    Flavour,
-    Launcher,
-    find_launcher,
-    launch_command,
-    run_ranks,
-)
+from mpims.launch import Flavour, Launcher, find_launcher, launch_command
+from mpims.supervise import run_ranks
 from mpims.world import STATUS_FILE, World, find_world, report_resume, report_status
 
 OPEN_MPI = "Open MPI v5.0.11, package: Open MPI user@localhost Distribution"
@@ -318,8 +313,8 @@ class Parent:
     ) -> None:
         self.folder = folder
         code = (
-            "import sys; from mpims import launch; launch._AT_ONCE_S = 0.5; "
-            f"sys.exit(launch.run_ranks(sys.argv[1:], grace_s=0.5, stop_s={stop_s}))"
+            "import sys; from mpims import supervise; supervise._AT_ONCE_S = 0.5; "
+            f"sys.exit(supervise.run_ranks(sys.argv[1:], grace_s=0.5, stop_s={stop_s}))"
         )
         launcher = [sys.executable, "-c", RECORDER.format(ends_at=ends_at, has_begun=has_begun)]
         self.process = subprocess.Popen(
@@ -523,7 +518,7 @@ def test_every_rank_hears_that_the_run_is_to_stop(launcher, tmp_path):
         [
             sys.executable,
             "-c",
-            "import sys; from mpims.launch import run_ranks; sys.exit(run_ranks(sys.argv[1:]))",
+            "import sys; from mpims.supervise import run_ranks; sys.exit(run_ranks(sys.argv[1:]))",
             *ranks(launcher, 2, code),
         ],
         stderr=subprocess.PIPE,

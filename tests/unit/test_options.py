@@ -40,6 +40,7 @@ def test_options_are_named_and_cannot_be_changed():
     [
         {"policy": "gss"},
         {"policy": "CSS:10"},
+        {"policy": "FSC:h=5e-5,sigma=0.1"},
         {"chunk_min": 5, "chunk_max": 5},
         {"timeout_s": 0.001},
         {"timeout_s": 10},
@@ -62,8 +63,9 @@ def test_what_is_in_range_is_kept(given):
     ("given", "text"),
     [
         ({"policy": "GS"}, "no policy 'GS': there are .*did you mean GSS?"),
-        ({"policy": "CSS"}, "policy CSS needs a chunk size in items"),
-        ({"policy": "GSS:4"}, "policy GSS takes no size"),
+        ({"policy": "CSS"}, "policy CSS needs size .*: write CSS:100"),
+        ({"policy": "FAC:mu=0,sigma=1"}, "mu of policy FAC .* must be from .*, found '0'"),
+        ({"policy": "GSS:4"}, "policy GSS takes no parameters"),
         ({"chunk_min": 0}, "the least chunk must be at least 1 item, found 0"),
         ({"chunk_min": -5}, "the least chunk must be at least 1 item, found -5"),
         ({"chunk_max": 0}, "the largest chunk must be at least the least one, found 1:0"),
@@ -89,6 +91,17 @@ def test_what_is_out_of_range_is_refused_in_one_line(given, text):
         RunOptions(**given)
     assert caught.value.exit_status == ExitStatus.USAGE
     assert "\n" not in caught.value.message
+
+
+def test_weights_for_other_workers_are_refused():
+    options = RunOptions(policy="WF:1/2")
+    options.check_workers(2)
+    with pytest.raises(UsageError, match="a weight for each of the 3 workers, found 2"):
+        options.check_workers(3)
+
+
+def test_a_policy_is_shown_as_it_is_defined():
+    assert RunOptions(policy="mfsc").policy_text == "mFSC"
 
 
 @settings(max_examples=100, deadline=None)

@@ -169,7 +169,9 @@ def kernel(self, items):
 """
 
 
-def test_a_stopped_run_goes_on_with_the_options_it_had(cli, write_job, tmp_path):
+def test_a_stopped_run_goes_on_with_the_options_it_had(cli, write_job, tmp_path, monkeypatch):
+    monkeypatch.setattr("mpims.runtime.computing.BURST_S", 0.0)
+    monkeypatch.setattr("mpims.runtime.computing.HOLD_BACK_S", 0.0)
     path = write_job(STOPPING, items="20")
     options = ("--run-dir", "run", "--policy", "ss", "--retries", "1", "--seed", "5")
     status, _, err = cli("run", path, *options)

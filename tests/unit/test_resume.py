@@ -15,11 +15,12 @@ import pytest
 
 import mpims
 from mpims.errors import ExitStatus, RunFailed, Stopped, UsageError
-from mpims.farm import Farm, Lead
+from mpims.farm import Farm
 from mpims.options import RunOptions
 from mpims.processes import this_process
+from mpims.runtime.lead import Lead
 from mpims.runtime.transport.local import local_transports
-from mpims.runtime.wire import Kind, Message, Start, encode_result
+from mpims.runtime.wire import Kind, Message, ResultHead, Start, encode_results
 from mpims.session import run_master, serve
 from mpims.storage import lock as lock_file
 from mpims.storage.lock import RunLock
@@ -127,6 +128,14 @@ def digest_of(outcome):
 
 def read(folder, name):
     return json.loads((folder / name).read_text())
+
+
+@pytest.fixture(autouse=True)
+def one_by_one(monkeypatch):
+    """Chunk by chunk, each result by itself: it is known what is done when a run is disturbed."""
+    monkeypatch.setattr("mpims.core.dispatch.LONGEST_QUEUE", 2)
+    monkeypatch.setattr("mpims.runtime.computing.BURST_S", 0.0)
+    monkeypatch.setattr("mpims.runtime.computing.HOLD_BACK_S", 0.0)
 
 
 # ------------------------------------------------------------------------- going on
@@ -614,7 +623,7 @@ def test_the_next_master_goes_on_with_what_is_there(tmp_path):
         master=this_process(),
     )
     items = job.items()
-    head, buffers = encode_result(3, 40, 48, 0.1, 0.1, np.sin(items[40:48]))
+    head, buffers = encode_results([ResultHead(3, 40, 48)], np.sin(items[40:48]))
     inherited = Message(Kind.RESULT, 1, head, list(buffers))
     KERNEL_CALLS.clear()
     outcome = Farm(job, options, None, None, Lead(start, job, items, (inherited,))).run(())

@@ -16,12 +16,10 @@ import mpims
 from mpims.core.policies import POLICIES
 from mpims.digest import digest
 from mpims.errors import RunFailed, UsageError
-from mpims.farm import Outcome
 from mpims.options import RunOptions
+from mpims.outcome import Outcome
 from mpims.runtime.transport.local import local_transports
 from mpims.session import run_master, serve
-
-POLICY_SPECS = ["CSS:7" if name == "CSS" else name for name in POLICIES]
 
 
 class Sum32(mpims.Job):
@@ -116,9 +114,10 @@ def alone(job: mpims.Job, folder: Path, **options: Any) -> Outcome:
 @pytest.mark.parametrize("job_class", JOBS)
 def test_the_result_is_the_same_on_any_ranks_under_any_policy(job_class, tmp_path):
     expected = alone(job_class(), tmp_path / "alone").summary["result_digest"]
-    for policy in POLICY_SPECS:
+    for technique in POLICIES.values():
         for n_ranks in (2, 3, 5):
-            folder = tmp_path / f"{policy}-{n_ranks}".replace(":", "-")
+            policy = technique.example(n_ranks - 1).replace("CSS:100", "CSS:7")
+            folder = tmp_path / f"{technique.name}-{n_ranks}"
             outcome = on_threads(job_class, n_ranks, folder, policy=policy)
             assert outcome.summary["result_digest"] == expected, (policy, n_ranks)
 

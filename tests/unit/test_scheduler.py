@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpims.core.blame import DUBIOUS
 from mpims.core.deadlines import FLOOR_S, Deadlines
 from mpims.core.events import (
     PLAIN,
@@ -37,14 +38,13 @@ from mpims.core.events import (
 )
 from mpims.core.ledger import Ledger
 from mpims.core.policies import Policy, Sizer, parse_policy
-from mpims.core.scheduler import DUBIOUS, STARTUP_PATIENCE, Scheduler
+from mpims.core.scheduler import STARTUP_PATIENCE, Scheduler
 
 ISOLATED, ITEMWISE = Care.ISOLATED, Care.ITEMWISE
 
 
 def make(n_items, n_workers, policy="SS", timeout_s=None, block=1, *, done=(), first_attempt=1, **options):
-    technique, size = parse_policy(policy)
-    sizer = Sizer(technique(-(-n_items // block), max(1, n_workers), size))
+    sizer = Sizer(parse_policy(policy).make(-(-n_items // block), max(1, n_workers)))
     ledger = Ledger(n_items, block, done=done, first_attempt=first_attempt)
     return Scheduler(ledger, sizer, Deadlines(timeout_s), n_workers, **options)
 
@@ -65,7 +65,7 @@ class Scripted(Policy):
         super().__init__(0, 1)
         self.sizes = list(sizes)
 
-    def propose(self, remaining):
+    def propose(self, remaining, rank):
         return self.sizes.pop(0) if self.sizes else 1
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mpims
-from mpims.core.events import PLAIN, Care, Held
+from mpims.core.events import PLAIN, Assign, Care, Held
 from mpims.errors import Stopped
 from mpims.options import RunOptions
 from mpims.processes import this_process
@@ -20,7 +20,7 @@ from mpims.runtime.wire import (
     Start,
     decode_object,
     decode_payload,
-    decode_result_head,
+    decode_results,
     encode_assign,
     encode_object,
     encode_recall,
@@ -84,7 +84,8 @@ def begin(job, n_ranks=2, rank=1, **options):
     assert message.kind is Kind.JOINED
     joined = decode_object(message.buffers)
     assert (joined.n_items, joined.holding) == (job.n, ())
-    worker._report_interval_s = 100.0
+    worker._computing.report_interval_s = 100.0
+    worker._computing.burst_s = worker._computing.hold_back_s = 0.0
     return worker, transports
 
 
@@ -101,12 +102,11 @@ def say(transport: LocalTransport, rank: int, kind: Kind, value=None):
 
 
 def assign(master, number, start, stop, care=PLAIN, rank=1):
-    master.send(rank, Kind.ASSIGN, encode_assign(number, start, stop, care))
+    master.send(rank, Kind.ASSIGN, encode_assign([Assign(rank, number, start, stop, care)]))
 
 
 def look(worker):
     """Take in what has come, every time."""
-    worker._last_look = 0.0
     worker.step(0.0)
 
 
@@ -126,8 +126,8 @@ def messages(transport):
 
 def result_of(message):
     """Attempt, start, stop and values of a RESULT."""
-    head = decode_result_head(message.head)
-    payload = decode_payload(head.array, message.buffers)
+    (head,), array = decode_results(message.head)
+    payload = decode_payload(array, message.buffers)
     return head.attempt, head.start, head.stop, payload if payload is None else payload.tolist()
 
 
@@ -136,7 +136,7 @@ def results(master):
     found = []
     for message in messages(master):
         assert message.kind is Kind.RESULT
-        assert decode_result_head(message.head).busy_s > 0
+        assert decode_results(message.head)[0][0].busy_s > 0
         found.append(result_of(message))
     return found
 
@@ -205,7 +205,7 @@ def test_a_worker_that_is_drained_delivers_what_it_has_and_drops_the_rest(starte
 
 def test_a_long_chunk_reports_as_it_goes(started):
     worker, _, master = started
-    worker._report_interval_s = 0.0
+    worker._computing.report_interval_s = 0.0
     assign(master, 1, 0, 30)
     drive(worker)
     assert [r[:3] for r in results(master)] == [(1, 0, 10), (1, 10, 20), (1, 20, 30)]
@@ -213,7 +213,7 @@ def test_a_long_chunk_reports_as_it_goes(started):
 
 def test_large_results_leave_in_parts(started, monkeypatch):
     worker, _, master = started
-    monkeypatch.setattr("mpims.runtime.worker.PART_BYTES", 2 * 10 * 8)
+    monkeypatch.setattr("mpims.runtime.computing.PART_BYTES", 2 * 10 * 8)
     assign(master, 1, 0, 50)
     drive(worker)
     assert [r[:3] for r in results(master)] == [(1, 0, 20), (1, 20, 40), (1, 40, 50)]
@@ -465,7 +465,7 @@ def test_what_was_sent_to_the_master_that_died_is_sent_again_to_the_next():
 
 def test_what_is_kept_to_be_sent_again_is_limited(started, monkeypatch):
     worker, _, master = started
-    monkeypatch.setattr("mpims.runtime.worker.KEPT_BYTES", 3 * 10 * 8)
+    monkeypatch.setattr("mpims.runtime.kept.KEPT_BYTES", 3 * 10 * 8)
     for number in range(8):
         assign(master, number + 1, 10 * number, 10 * number + 10)
     drive(worker)
@@ -478,7 +478,7 @@ def test_what_is_kept_to_be_sent_again_is_limited(started, monkeypatch):
 @pytest.mark.parametrize("n_after", [1, 2, 3])
 def test_skipped_items_and_their_block_are_kept_together(n_after, monkeypatch):
     """A next master that had the results alone would take zeros for the results of skipped items."""
-    monkeypatch.setattr("mpims.runtime.worker.KEPT_BYTES", 1)
+    monkeypatch.setattr("mpims.runtime.kept.KEPT_BYTES", 1)
     worker, (master, _) = begin(Picky(), on_error="skip", retries=0)
     assign(master, 1, 10, 20, Care.ITEMWISE)
     for number in range(n_after):

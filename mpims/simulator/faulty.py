@@ -12,11 +12,9 @@ or the run was stopped, it is resumed on all ranks, without what the journal had
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from random import Random
-from typing import Protocol, TypeAlias
 
 from mpims.core.events import (
     Action,
@@ -46,112 +44,11 @@ from mpims.core.events import (
 )
 from mpims.core.ranges import RangeSet
 from mpims.core.scheduler import Scheduler
-
-BlockTime: TypeAlias = Callable[[int], float]
-"""Seconds that a block takes, from its index."""
+from mpims.simulator.faults import BlockTime, Chunk, Faults, MakeScheduler, Simulated, VirtualWorker
 
 ATTEMPTS_PER_MASTER = 1 << 32
 """Each master numbers its attempts from another multiple of this on."""
-_RETAINED = 3
 _TAKEOVER_S = 0.05
-
-
-class MakeScheduler(Protocol):
-    """Makes the scheduler of a new master."""
-
-    def __call__(self, *, done: Sequence[Range], first_attempt: int, n_workers: int) -> Scheduler:
-        """A scheduler that knows what is done."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Faults:
-    """What goes wrong.
-
-    Parameters
-    ----------
-    death, hang
-        Probability that a rank dies, or is silent for `hang_s` seconds, in an attempt.
-    late, twice
-        Probability that an answer is under way for up to `late_s` seconds (and so may overtake one
-        before it), or arrives twice.
-    master_death, crash, stop, away
-        Probability, at each event, that the master dies, that everything does, that the user stops the
-        run, or that the master is suspended for `hang_s` seconds.
-    spare
-        So many ranks neither die nor hang as workers.
-    most
-        At most so many deaths of masters, crashes and stops, all together.
-    poison
-        Blocks at fault: "raise", "kill" or "hang", whoever computes them.
-    """
-
-    death: float = 0.0
-    hang: float = 0.0
-    late: float = 0.0
-    twice: float = 0.0
-    master_death: float = 0.0
-    crash: float = 0.0
-    stop: float = 0.0
-    away: float = 0.0
-    hang_s: float = 100.0
-    late_s: float = 100.0
-    spare: int = 1
-    most: int = 10
-    poison: Mapping[int, str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Simulated:
-    """How a simulated run went.
-
-    Attributes
-    ----------
-    makespan_s
-        Virtual seconds from the start to the last result.
-    busy_s
-        Virtual seconds in kernels, all workers together.
-    commits
-        Every committed range that was not lost, in the order of the commits.
-    skipped
-        Items given up.
-    outcome
-        The Finish or GiveUp that ended the run; None if the events ran out before.
-    n_masters, n_resumed
-        How often another rank became the master, and how often the whole run was resumed.
-    """
-
-    makespan_s: float = 0.0
-    busy_s: float = 0.0
-    commits: list[Range] = field(default_factory=list)
-    skipped: list[int] = field(default_factory=list)
-    outcome: Finish | GiveUp | None = None
-    n_masters: int = 0
-    n_resumed: int = 0
-
-
-class _Chunk:
-    __slots__ = ("at", "care", "fault", "fault_at", "number", "stop")
-
-    def __init__(self, number: int, start: int, stop: int, care: Care) -> None:
-        self.number = number
-        self.at = start
-        self.stop = stop
-        self.care = care
-        self.fault = ""  # what happens to the rank in the block `fault_at`
-        self.fault_at = -1
-
-
-class _VirtualWorker:
-    __slots__ = ("busy", "dead", "drained", "hung", "part_start", "queue", "sent")
-
-    def __init__(self) -> None:
-        self.queue: deque[_Chunk] = deque()
-        self.sent: deque[Event] = deque(maxlen=_RETAINED)
-        self.part_start: int | None = None
-        self.busy = False
-        self.dead = False
-        self.drained = False
-        self.hung = False  # for ever
 
 
 class Simulation:
@@ -210,7 +107,7 @@ class Simulation:
         self._life = 0  # of the whole run: what was under way in an earlier one is gone
         self.master = 0
         self._master_life = 0  # what was sent to an earlier master is lost
-        self._workers: dict[int, _VirtualWorker] = {}
+        self._workers: dict[int, VirtualWorker] = {}
         self.result = Simulated()
         self._begin_run()
 
@@ -250,7 +147,7 @@ class Simulation:
     def _begin_run(self) -> None:
         """All ranks begin, with what the journal has."""
         self._life += 1
-        self._workers = {rank: _VirtualWorker() for rank in self._ranks}
+        self._workers = {rank: VirtualWorker() for rank in self._ranks}
         self._lead(0)
 
     def _lead(self, rank: int) -> None:
@@ -344,7 +241,7 @@ class Simulation:
                 self.result.commits.append((action.item, action.item + 1))
                 self.result.skipped.append(action.item)
             elif isinstance(action, Hire):
-                self._workers[self.master] = _VirtualWorker()
+                self._workers[self.master] = VirtualWorker()
                 self._at(0.0, self._join, self.master, self._master_life)
             elif isinstance(action, Stop):
                 self.result.n_resumed += 1
@@ -376,12 +273,12 @@ class Simulation:
         worker = self._workers.get(action.rank)
         if worker is None or worker.dead or master_life != self._master_life:
             return
-        chunk = _Chunk(action.attempt, action.start, action.stop, action.care)
+        chunk = Chunk(action.attempt, action.start, action.stop, action.care)
         self._draw_fault(action.rank, chunk)
         worker.queue.append(chunk)
         self._begin(action.rank)
 
-    def _draw_fault(self, rank: int, chunk: _Chunk) -> None:
+    def _draw_fault(self, rank: int, chunk: Chunk) -> None:
         faults, random = self.faults, self._random
         if rank > self._n_mortal:
             return
@@ -398,13 +295,7 @@ class Simulation:
         worker = self._workers.get(action.rank)
         if worker is None or worker.dead or master_life != self._master_life:
             return
-        if isinstance(action, Drain):
-            worker.drained = True
-        for chunk in worker.queue:
-            if isinstance(action, Recall) and chunk.number == action.attempt:
-                chunk.stop = min(chunk.stop, chunk.at)
-            elif isinstance(action, Trim) and chunk.number == action.attempt:
-                chunk.stop = min(chunk.stop, max(chunk.at, action.stop))
+        worker.obey(action)
         if not worker.busy:
             self._begin(action.rank)
 
@@ -439,18 +330,16 @@ class Simulation:
             busy_s += self.faults.hang_s
         self._at(busy_s, self._computed, rank, worker, chunk, busy_s, poison)
 
-    def _is_fault(self, chunk: _Chunk, index: int, name: str) -> bool:
+    def _is_fault(self, chunk: Chunk, index: int, name: str) -> bool:
         return chunk.fault == name and chunk.fault_at == index
 
-    def _die(self, rank: int, worker: _VirtualWorker) -> None:
+    def _die(self, rank: int, worker: VirtualWorker) -> None:
         if self._workers.get(rank) is not worker:  # it is the master by now
             return
         worker.dead = True
         self._at(self._latency_s, self._arrive, WorkerLost(rank), self._master_life)
 
-    def _computed(
-        self, rank: int, worker: _VirtualWorker, chunk: _Chunk, busy_s: float, poison: str
-    ) -> None:
+    def _computed(self, rank: int, worker: VirtualWorker, chunk: Chunk, busy_s: float, poison: str) -> None:
         """A block is done, or has failed; go on."""
         if self._workers.get(rank) is not worker or worker.dead:
             return

@@ -1,0 +1,297 @@
+"""Who gets what next: from what is pending, and at the end from what another is not done with.
+
+A worker has two attempts in its queue: the head, which it computes, and the next, which it holds so
+that it need not wait; more where chunks are shorter than a hand-out takes, so that many travel in one
+message. When nothing is left to hand out, an idle rank takes over work of another: a chunk it has not
+begun, half of what is left of the one that is expected to end last, or that one's last block as well
+(`mpims.core.tail`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from mpims.core.blame import Blame
+from mpims.core.events import Action, Assign, ChunkDone, Recall, Trim
+from mpims.core.ledger import Attempt, Ledger
+from mpims.core.policies import Sample, Sizer
+from mpims.core.silence import Silence
+from mpims.core.tail import cut, gains, is_worth_moving, last_to_end
+from mpims.core.workers import Counters, WorkerState
+
+QUEUE_LENGTH = 2
+"""Attempts a worker holds by default: the one it computes and the next ..."""
+LEAD_S = 0.5e-3
+"""... and where chunks are short so many that they take this long ..."""
+LONGEST_QUEUE = 32
+"""... but not more than these."""
+N_CANDIDATES = 128
+"""Of so many ranks, in turn, the one that ends last is looked for."""
+_MEMORY = 0.3
+"""What a new measurement counts in a mean."""
+_LEAST_TAIL_WAIT_S = 1e-3
+_TAIL_FRACTION = 0.25
+"""With idle ranks, the attempts under way are looked at this often, in mean times of a block."""
+
+
+class Dispatch:
+    """Hands out chunks.
+
+    Parameters
+    ----------
+    ledger, sizer, workers
+        The items, the policy within its limits, and the ranks.
+    blame, silence, counters
+        Who may try what; who is watched; what is counted.
+    queue_length
+        Attempts a worker holds at the least; with 1 it waits for each, however short they are.
+    take_over
+        Whether idle ranks take over what others are not done with.
+
+    Attributes
+    ----------
+    tail_at
+        With idle ranks, when to look again at the attempts under way.
+    closed
+        Nothing more is handed out.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        sizer: Sizer,
+        workers: dict[int, WorkerState],
+        *,
+        blame: Blame,
+        silence: Silence,
+        counters: Counters,
+        queue_length: int,
+        take_over: bool,
+    ) -> None:
+        self._ledger = ledger
+        self._sizer = sizer
+        self._workers = workers
+        self._blame = blame
+        self._silence = silence
+        self._counters = counters
+        self._least_length = queue_length
+        self._takes_over = take_over
+        self._with_next: dict[int, None] = {}  # ranks that hold a chunk they have not begun
+        self._idle: dict[int, None] = {}  # ranks without work
+        self._busy: deque[WorkerState] = deque()  # ranks with work, and some that had it
+        self._mean_block_s: float | None = None
+        self._longest_s = -1.0
+        self.tail_at: float | None = None
+        self.closed = False
+
+    @property
+    def n_with_next(self) -> int:
+        """How many ranks hold a chunk beside the one they compute."""
+        return len(self._with_next)
+
+    @property
+    def has_idle(self) -> bool:
+        """Whether any rank is without work, or was."""
+        return bool(self._idle) or self.tail_at is not None
+
+    # ------------------------------------------------------------------- feeding
+
+    def feed(self, worker: WorkerState, now: float, length: int | None = None) -> list[Action]:
+        """Fill a rank's queue from what is pending, or with what another is not done with."""
+        actions: list[Action] = []
+        if worker.suspect or self.closed:
+            return actions
+        rank, queue = worker.rank, worker.queue
+        if worker.n_failed and self._blame.is_dubious(worker):
+            self._idle.setdefault(rank)
+            return actions
+        if length is None:
+            length = worker.length
+        ledger, pending, suits = self._ledger, self._ledger.pending, self._blame.suits
+        while len(queue) < length and pending.size:
+            n_blocks = self._sizer.next_size(-(-pending.size // ledger.block), rank)
+            attempt = ledger.assign(rank, n_blocks, suits)
+            if attempt is None:
+                break
+            queue.append(attempt)
+            self._counters.n_chunks += 1
+            actions.append(Assign(rank, attempt.number, attempt.start, attempt.stop, attempt.care))
+        if not queue and self._takes_over:
+            actions += self._take_over(worker, now)
+        if not queue:
+            self._idle[rank] = None
+            return actions
+        if rank in self._idle:
+            worker.silent_since = now
+        if not (worker.has_check and rank in self._with_next):
+            self.note_work(worker)
+        return actions
+
+    def feed_idle(self, now: float) -> list[Action]:
+        """Feed the ranks without work, if there is a prospect."""
+        actions: list[Action] = []
+        pending = self._ledger.pending
+        if self._idle and not pending.size and self.tail_at is not None and now < self.tail_at:
+            return actions
+        self.tail_at = None
+        # The fastest first: who gains nothing from taking over lets no slower one gain.
+        for rank in sorted(self._idle, key=lambda r: self._workers[r].block_s or 0.0):
+            actions += self.feed(self._workers[rank], now, 1)
+            if self.tail_at is not None and not pending.size:
+                break
+        return actions
+
+    def note_work(self, worker: WorkerState) -> None:
+        """A rank has work."""
+        self._idle.pop(worker.rank, None)
+        if len(worker.queue) > 1:
+            self._with_next[worker.rank] = None
+        if not worker.is_listed:
+            worker.is_listed = True
+            self._busy.append(worker)
+        if not worker.has_check:
+            self._silence.watch(worker)
+
+    def advance(self, worker: WorkerState, attempt: Attempt | None, stop: int) -> None:
+        """Move an attempt on, and out of its rank's queue if it is complete."""
+        queue = worker.queue
+        if attempt is None:
+            return
+        attempt.start = max(attempt.start, stop)
+        if attempt.start >= attempt.stop and attempt in queue:
+            queue.remove(attempt)
+            if len(queue) < 2:
+                self._with_next.pop(worker.rank, None)
+
+    def _give(self, worker: WorkerState, attempt: Attempt) -> Assign:
+        worker.queue.append(attempt)
+        self._counters.n_chunks += 1
+        return Assign(worker.rank, attempt.number, attempt.start, attempt.stop, attempt.care)
+
+    # --------------------------------------------------------------- taking back
+
+    def release(self, worker: WorkerState) -> None:
+        """What a rank held is pending again; it keeps its queue in case it speaks."""
+        self._with_next.pop(worker.rank, None)
+        for attempt in worker.queue:
+            self._counters.n_reissued += self._ledger.release(attempt)
+
+    def revive(self, worker: WorkerState) -> list[Action]:
+        """A suspect has spoken: it goes on with what nobody else has, and drops the rest."""
+        worker.suspect = False
+        kept: list[Attempt] = []
+        actions: list[Action] = []
+        for attempt in worker.queue:
+            if self._ledger.revive(attempt):
+                kept.append(attempt)
+            else:
+                actions.append(Recall(worker.rank, attempt.number))
+        worker.queue = kept
+        return actions
+
+    def recall_all(self, worker: WorkerState) -> list[Action]:
+        """Take everything from a rank."""
+        recalls: list[Action] = [Recall(worker.rank, attempt.number) for attempt in worker.queue]
+        self.drop_all(worker)
+        return recalls
+
+    def drop_all(self, worker: WorkerState) -> None:
+        """A rank holds nothing more."""
+        self.release(worker)
+        worker.queue = []
+
+    def forget(self, worker: WorkerState) -> None:
+        """A rank is gone."""
+        self.drop_all(worker)
+        self._idle.pop(worker.rank, None)
+
+    # ------------------------------------------------------------------ the tail
+
+    def _take_over(self, worker: WorkerState, now: float) -> list[Action]:
+        """Give an idle rank work that another holds."""
+        mean_s, block = self._mean_block_s, self._ledger.block
+        for rank in self._with_next:
+            owner = self._workers[rank]
+            if not self._blame.may_try(worker.rank, owner.queue[-1]):
+                continue
+            if mean_s is None or is_worth_moving(owner, block, owner.block_s or mean_s, now):
+                return self._move_next(owner, worker)
+        if mean_s is None:
+            return []
+        last = last_to_end(self._candidates(), self._blame, block, mean_s, now)
+        block_s = worker.block_s or mean_s
+        if last is None or not gains(last, block_s):
+            if last is not None or self._with_next:
+                self.tail_at = now + max(_LEAST_TAIL_WAIT_S, _TAIL_FRACTION * block_s)
+            return []
+        at = cut(last, block)
+        if at is not None:
+            self._counters.n_split += 1
+            attempt = self._ledger.split(last.attempt, at, worker.rank)
+            trim = Trim(last.attempt.rank, last.attempt.number, at)
+            return [trim, self._give(worker, attempt)]
+        self._counters.n_twins += 1
+        return [self._give(worker, self._ledger.duplicate(last.attempt, worker.rank))]
+
+    def _candidates(self) -> Iterator[WorkerState]:
+        """Ranks with work, others each time if there are many."""
+        busy = self._busy
+        for _ in range(min(len(busy), N_CANDIDATES)):
+            worker = busy.popleft()
+            if worker.queue:
+                busy.append(worker)
+                yield worker
+            else:
+                worker.is_listed = False
+
+    def _move_next(self, owner: WorkerState, worker: WorkerState) -> list[Action]:
+        """Give an idle rank the chunk that another holds and has not begun."""
+        attempt = owner.queue.pop()
+        if len(owner.queue) < 2:
+            del self._with_next[owner.rank]
+        self._counters.n_recalled += 1
+        moved = self._ledger.reassign(attempt, worker.rank)
+        return [Recall(owner.rank, attempt.number), self._give(worker, moved)]
+
+    def end_twin(self, twin: Attempt, now: float) -> list[Action]:
+        """The other one of two has moved on: this one is dropped if all that it has is done."""
+        if self._ledger.done.missing(twin.start, twin.stop):
+            return []
+        self._ledger.release(twin)
+        owner = self._workers.get(twin.rank)
+        if owner is None:
+            return []
+        self.advance(owner, twin, twin.stop)
+        return [Recall(twin.rank, twin.number), *self.feed(owner, now)]
+
+    # -------------------------------------------------------------- measurements
+
+    def learn(self, worker: WorkerState | None, event: ChunkDone, now: float) -> None:
+        """Learn how long blocks take: in general, and on that rank."""
+        busy_s, longest_s = event.busy_s, event.longest_block_s
+        n_blocks = -((event.start - event.stop) // self._ledger.block)
+        block_s = busy_s / n_blocks
+        if longest_s > self._longest_s:
+            self._longest_s = longest_s
+            self._silence.learn(longest_s, self._workers)
+        mean_s = self._mean_block_s
+        self._mean_block_s = block_s if mean_s is None else mean_s + _MEMORY * (block_s - mean_s)
+        if worker is None:
+            return
+        before_s = worker.block_s
+        worker.block_s = block_s = (
+            block_s if before_s is None else before_s + _MEMORY * (block_s - before_s)
+        )
+        if block_s < LEAD_S or worker.length > self._least_length:
+            worker.length = self._length(n_blocks * block_s)
+        if self._sizer.learns:
+            whole_s = now - worker.silent_since
+            self._sizer.learn(Sample(event.rank, n_blocks, busy_s, event.squares_s2, whole_s))
+
+    def _length(self, chunk_s: float) -> int:
+        """How many chunks of so many seconds a rank is to hold."""
+        least = self._least_length
+        if least == 1 or least * chunk_s >= LEAD_S:
+            return least
+        return int(LEAD_S / chunk_s) if LONGEST_QUEUE * chunk_s > LEAD_S else LONGEST_QUEUE

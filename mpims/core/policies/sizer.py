@@ -1,0 +1,54 @@
+"""The sizes that are really handed out: a technique within the user's limits."""
+
+from __future__ import annotations
+
+from mpims.core.policies.base import Policy, Sample
+
+
+class Sizer:
+    """A policy within the limits that the user set.
+
+    Every size is ``min(remaining, max(minimum, min(maximum, size)))``.
+
+    Parameters
+    ----------
+    policy
+        The technique, set up for the run.
+    minimum, maximum
+        Blocks in a chunk at the least and at the most (None: no upper limit).
+    """
+
+    __slots__ = ("_maximum", "_minimum", "learns", "policy")
+
+    def __init__(self, policy: Policy, minimum: int = 1, maximum: int | None = None) -> None:
+        self.policy = policy
+        self.learns = policy.learns
+        self._minimum = max(1, minimum)
+        self._maximum = maximum
+
+    def next_size(self, remaining: int, rank: int) -> int:
+        """Blocks in the next chunk, for `rank`, with `remaining` (at least 1) not yet handed out."""
+        size = self.policy.propose(remaining, rank)
+        if size < self._minimum:
+            size = self._minimum
+        if self._maximum is not None and size > self._maximum:
+            size = self._maximum
+        return size if size < remaining else remaining
+
+    def learn(self, sample: Sample) -> None:
+        """Tell the policy what a chunk took; in vain unless it `learns`."""
+        self.policy.learn(sample)
+
+
+def chunk_sizes(sizer: Sizer) -> list[int]:
+    """All chunk sizes of an undisturbed run, in the order of the requests, in blocks.
+
+    The ranks 1 to P ask in turn, and nothing is measured: a technique that learns stays at its start.
+    """
+    policy = sizer.policy
+    sizes: list[int] = []
+    remaining = policy.n_blocks
+    while remaining:
+        sizes.append(sizer.next_size(remaining, 1 + len(sizes) % policy.n_workers))
+        remaining -= sizes[-1]
+    return sizes

@@ -1,0 +1,73 @@
+"""What the scheduler knows of the ranks, and what it counts."""
+
+from __future__ import annotations
+
+from mpims.core.ledger import Attempt
+
+
+class WorkerState:
+    """What the scheduler knows of one rank."""
+
+    __slots__ = (
+        "block_s",
+        "has_check",
+        "is_listed",
+        "length",
+        "n_failed",
+        "queue",
+        "rank",
+        "silent_since",
+        "suspect",
+    )
+
+    def __init__(self, rank: int, now: float, length: int) -> None:
+        self.rank = rank
+        self.queue: list[Attempt] = []
+        self.length = length  # attempts that the queue is to hold
+        self.silent_since = now
+        self.suspect = False
+        self.has_check = False  # its silence will be looked at; see `mpims.core.silence`
+        self.is_listed = False  # among the ranks with work; see `mpims.core.dispatch`
+        self.block_s: float | None = None  # mean time of a block here
+        self.n_failed = 0  # blocks that failed here, one after another, and have not failed elsewhere
+
+    def find(self, number: int) -> Attempt | None:
+        """The attempt of that number in the queue."""
+        for attempt in self.queue:
+            if attempt.number == number:
+                return attempt
+        return None
+
+    @property
+    def begun(self) -> list[Attempt]:
+        """The attempts that the rank may have begun: it keeps results back while it holds several."""
+        return self.queue[: max(1, len(self.queue) - 1)]
+
+
+class Counters:
+    """What happened in a run, in numbers."""
+
+    __slots__ = (
+        "n_chunks",
+        "n_duplicates",
+        "n_failures",
+        "n_lost",
+        "n_recalled",
+        "n_reissued",
+        "n_skipped",
+        "n_split",
+        "n_timeouts",
+        "n_twins",
+    )
+
+    def __init__(self) -> None:
+        self.n_chunks = 0  # chunks handed out, reissued ones included
+        self.n_reissued = 0  # attempts whose rest went back to pending
+        self.n_recalled = 0  # attempts moved to an idle rank before they were begun
+        self.n_split = 0  # attempts of which an idle rank got the second half
+        self.n_twins = 0  # attempts handed to an idle rank as well
+        self.n_duplicates = 0  # items computed again: delivered after another answer
+        self.n_failures = 0  # blocks that failed
+        self.n_skipped = 0  # items given up
+        self.n_timeouts = 0
+        self.n_lost = 0

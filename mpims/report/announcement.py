@@ -1,0 +1,99 @@
+"""What is said of a run before it computes: what it is, what it survives, and how to go on with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+
+def opening_lines(
+    *, job: str, n_items: int, block: int, n_ranks: int, policy: str, fault_tier: str, resume_command: str
+) -> list[str]:
+    """The first lines of a run on the terminal.
+
+    Parameters
+    ----------
+    job
+        The job as text.
+    n_items, block
+        How many items it has, and how many of them one kernel call computes.
+    n_ranks
+        How many ranks live, the master among them.
+    policy
+        The technique, with its parameters.
+    fault_tier, resume_command
+        As the functions of these names give them.
+    """
+    blocks = f" in {-(-n_items // block):,} blocks of {block:,}" if block > 1 else ""
+    return [
+        f"{job}: {n_items:,} items{blocks} on {_ranks(n_ranks)}, {policy}",
+        f"{fault_tier}; to resume: {resume_command}",
+    ]
+
+
+def takeover_line(rank: int, host: str, n_ranks: int) -> str:
+    """Who is the master from now on, of so many ranks that live."""
+    return f"rank {rank} ({host}) is the master now, of {_ranks(n_ranks)}"
+
+
+def done_line(n_done: int, n_items: int) -> str:
+    """How far a run is that is gone on with."""
+    return f"{n_done:,} of {n_items:,} items are done already ({n_done / n_items:.0%})"
+
+
+def advice_lines(n_ranks: int, n_workers: int, n_blocks: int) -> list[str]:
+    """What would be a better number of ranks, where that can be told.
+
+    Parameters
+    ----------
+    n_ranks
+        How many ranks were started.
+    n_workers
+        How many of them compute.
+    n_blocks
+        How many blocks there are: a block is computed by one worker.
+    """
+    if n_ranks == 1:
+        wanted = len(os.sched_getaffinity(0)) + 1
+        return [f"one process computes; for all cores here: -n {wanted}, or mpirun -n {wanted} ..."]
+    if n_workers > n_blocks:
+        n_idle = n_workers - n_blocks
+        return [f"{n_workers} workers for {n_blocks} blocks: {n_idle} will have nothing to do"]
+    return []
+
+
+def fault_tier(n_ranks: int, survives_deaths: bool) -> str:
+    """What of ranks that die or hang a run survives, in one phrase."""
+    if n_ranks == 1:
+        return "one process: if it dies, nothing that is done is lost"
+    if survives_deaths:
+        return "ranks that die or hang are survived (ULFM)"
+    return "ranks that hang are survived; one that dies ends the job (no ULFM)"
+
+
+def resume_command(folder: Path, n_ranks: int) -> str:
+    """What the user types to go on with a run."""
+    ranks = f" -n {n_ranks}" if n_ranks > 1 else ""
+    return f"python -m mpims resume {short_path(folder)}{ranks}"
+
+
+def short_path(path: Path) -> str:
+    """A path as the user would type it here."""
+    with suppress(ValueError, OSError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
+def say(line: str) -> None:
+    """Tell the user something that is no error."""
+    print(f"mpims: {line}", file=sys.stderr, flush=True)
+
+
+def say_nothing(line: str) -> None:
+    """Keep quiet."""
+
+
+def _ranks(n_ranks: int) -> str:
+    return "1 rank" if n_ranks == 1 else f"{n_ranks} ranks"

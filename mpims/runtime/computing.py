@@ -1,0 +1,391 @@
+"""What a rank does with the chunks it holds: compute them block by block, and deliver.
+
+Results leave when their chunk is complete, when they have grown large, or when it is time for a sign of
+life. Of chunks that take less time than a message, the results of several leave in one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mpims.core.events import Care, Held, Range
+from mpims.errors import ExitStatus, describe, user_traceback
+from mpims.job import Job
+from mpims.options import RunOptions
+from mpims.outputs import Gather
+from mpims.runtime.isolation import BlockDone, IsolatedBlocks
+from mpims.runtime.items import take_items
+from mpims.runtime.itemwise import ItemwiseBlock
+from mpims.runtime.parts import Part, ResultError, check_results, new_part
+from mpims.runtime.wire import (
+    MOST_RESULTS,
+    Buffer,
+    Failed,
+    Kind,
+    ResultHead,
+    encode_object,
+    encode_results,
+)
+
+PART_BYTES = 4 << 20
+"""Results are sent when they have grown to this, so that a chunk of any size fits into memory."""
+BURST_S = 0.1e-3
+"""Blocks are computed one after another for so long before messages are looked for."""
+HOLD_BACK_S = 0.25e-3
+"""Results wait for those of the next chunks no longer than this ..."""
+HELD_BACK = 16
+"""... and so many do not wait."""
+ISOLATED_WAIT_S = 5e-3
+"""While a child computes, messages are looked for this often."""
+LONGEST_REPORT_INTERVAL_S = 1.0
+"""A worker reports at least this often, if its blocks are short enough ..."""
+REPORTS_PER_TIMEOUT = 4
+"""... and this often within the user's timeout."""
+
+Send = Callable[[Kind, bytes, Sequence[Buffer]], None]
+
+
+class _Attempt:
+    """An assigned chunk; the items before `at` have been computed."""
+
+    __slots__ = ("at", "care", "itemwise", "number", "stop")
+
+    def __init__(self, number: int, start: int, stop: int, care: Care) -> None:
+        self.number = number
+        self.at = start
+        self.stop = stop
+        self.care = care
+        self.itemwise: ItemwiseBlock | None = None
+
+
+class Computing:
+    """The chunks of one rank in one run.
+
+    Parameters
+    ----------
+    job, items, block
+        What is computed.
+    options
+        How it is to be run.
+    send
+        Takes what is to reach the master, and a later one if this one dies now.
+    ping
+        Says that this rank is there.
+    patience_s
+        How long a child may be silent.
+    isolated
+        Compute everything in child processes: this rank is needed alive.
+
+    Attributes
+    ----------
+    longest_s
+        The longest block so far, in seconds.
+    report_interval_s, burst_s, hold_back_s
+        How often to report, and how long to compute without a look, or to keep results back.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        items: Sequence[Any],
+        block: int,
+        options: RunOptions,
+        *,
+        send: Send,
+        ping: Callable[[], None],
+        patience_s: Callable[[], float],
+        isolated: bool = False,
+    ) -> None:
+        self._job = job
+        self._items = items
+        self._block = block
+        self._options = options
+        self._send = send
+        self._ping = ping
+        self._patience_s = patience_s
+        self._isolated = isolated
+        self._queue: deque[_Attempt] = deque()
+        self._part: Part = new_part(job.output, block, len(items))
+        self._heads: list[ResultHead] = []  # of what is in the part and complete
+        self._part_start: int | None = None  # of what is in the part beside it
+        self._busy_s = self._longest_s = self._squares_s2 = 0.0
+        self._child: IsolatedBlocks | None = None
+        self._child_since = 0.0
+        self._pid = os.getpid()
+        self._now = self._last_report = self._last_sent = time.perf_counter()
+        self.longest_s = 0.0
+        timeout_s = options.timeout_s or LONGEST_REPORT_INTERVAL_S * REPORTS_PER_TIMEOUT
+        self.report_interval_s = min(LONGEST_REPORT_INTERVAL_S, timeout_s / REPORTS_PER_TIMEOUT)
+        self.burst_s, self.hold_back_s = BURST_S, HOLD_BACK_S
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is something to compute."""
+        return bool(self._queue)
+
+    @property
+    def holding(self) -> tuple[Held, ...]:
+        """What is still to be delivered of each chunk."""
+        return tuple(Held(attempt.number, attempt.at, attempt.stop) for attempt in self._queue)
+
+    # -------------------------------------------------------------------- orders
+
+    def add(self, number: int, start: int, stop: int, care: Care) -> None:
+        """Take a chunk on."""
+        self._queue.append(_Attempt(number, start, stop, care))
+
+    def drop(self, number: int) -> None:
+        """Forget a chunk."""
+        queue = self._queue
+        if queue and queue[0].number == number:
+            self._end_child()
+            self.send_results()
+            self._new_part()
+        self._queue = deque([attempt for attempt in queue if attempt.number != number])
+
+    def trim(self, number: int, stop: int) -> None:
+        """End a chunk earlier."""
+        for attempt in self._queue:
+            if attempt.number == number:
+                attempt.stop = max(attempt.at, min(attempt.stop, stop))
+        if self._queue and self._queue[0].at == self._queue[0].stop:
+            self.report()
+
+    def drop_careful(self) -> None:
+        """Forget what is to be computed with care: another master has it from the others."""
+        if any(attempt.care for attempt in self._queue):
+            self._end_child()
+            self._queue = deque([attempt for attempt in self._queue if not attempt.care])
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._end_child()
+        self._queue.clear()
+
+    def report(self) -> None:
+        """Send all that has been computed."""
+        if self._queue:
+            self._deliver(self._queue[0])
+        self.send_results()
+
+    # ----------------------------------------------------------------- computing
+
+    def compute(self) -> None:
+        """Compute the next block, or several short ones, or look how far the child is."""
+        attempt = self._queue[0]
+        if self._isolated or attempt.care:
+            self._compute_with_care(attempt)
+            return
+        began = self._now = time.perf_counter()
+        last_sent = self._last_sent
+        while self._now - began <= self.burst_s:
+            self._compute_block(attempt, attempt.at, min(attempt.at + self._block, attempt.stop))
+            if not self._queue or self._queue[0].care or self._last_sent != last_sent:
+                return
+            attempt = self._queue[0]
+
+    def _compute_with_care(self, attempt: _Attempt) -> None:
+        if attempt.care & Care.ITEMWISE and attempt.itemwise is None:
+            attempt.itemwise = ItemwiseBlock(attempt.at, attempt.stop, 1 + self._options.retries)
+        if self._isolated or attempt.care & Care.ISOLATED:
+            self._compute_isolated(attempt)
+        else:
+            self._compute_block(attempt, *self._upcoming(attempt)[0])
+
+    def _compute_block(self, attempt: _Attempt, start: int, stop: int) -> None:
+        began = time.perf_counter()
+        try:
+            results = self._kernel(start, stop)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever the user's code raises
+            if os.getpid() != self._pid:
+                os._exit(ExitStatus.FAILED)  # a child that the user's code forked: not for it to reply
+            self._block_failed(attempt, (start, stop), describe(error), user_traceback(error))
+            return
+        self._now = now = time.perf_counter()
+        self._block_done(attempt, start, stop, results, now - began)
+
+    def _kernel(self, start: int, stop: int) -> Any:
+        job = self._job
+        job.indices = range(start, stop)
+        return job.kernel(take_items(self._items, start, stop))
+
+    def _upcoming(self, attempt: _Attempt) -> list[Range]:
+        """The kernel calls that a careful attempt is to make, as far as is known."""
+        if attempt.itemwise is not None:
+            return attempt.itemwise.upcoming()
+        block, stop = self._block, attempt.stop
+        return [(start, min(start + block, stop)) for start in range(attempt.at, stop, block)]
+
+    def _compute_isolated(self, attempt: _Attempt) -> None:
+        now = time.perf_counter()
+        if self._child is None:
+            self._child = IsolatedBlocks(self._kernel, self._upcoming(attempt))
+            self._child_since = now
+        child, current = self._child, self._child.current
+        outcome = child.poll(ISOLATED_WAIT_S)
+        self._now = time.perf_counter()
+        if outcome is not None:
+            self._child_since = self._now
+            if child.over:
+                self._end_child()
+            if isinstance(outcome, BlockDone):
+                self._block_done(attempt, outcome.start, outcome.stop, outcome.results, outcome.busy_s)
+            else:
+                self._end_child()
+                computed, detail = (outcome.start, outcome.stop), getattr(outcome, "detail", "")
+                self._block_failed(attempt, computed, outcome.reason, detail)
+        elif now - self._child_since > self._patience_s() and current is not None:
+            self._end_child()
+            self._block_failed(attempt, current, f"no answer for {self._patience_s():g} s: killed", "")
+        elif now - self._last_report >= self.report_interval_s:
+            self._last_report = now
+            self._ping()  # the child may be long silent: the rank is not
+
+    def _end_child(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+    # ------------------------------------------------------------------ outcomes
+
+    def _block_done(self, attempt: _Attempt, start: int, stop: int, results: Any, busy_s: float) -> None:
+        try:
+            check_results(results, stop - start)
+            if attempt.itemwise is None:
+                if self._part_start is None:
+                    self._part_start = start
+                self._part.add(start, stop, results)
+            elif isinstance(self._job.output, Gather):
+                self._job.output.pack(results)  # what fits no array is the item's fault
+        except ResultError as error:
+            self._block_failed(attempt, (start, stop), str(error), "")
+            return
+        except Exception as error:  # whatever the user's objects and reduce function raise
+            self._block_failed(attempt, (start, stop), describe(error), user_traceback(error))
+            return
+        self._busy_s += busy_s
+        self._squares_s2 += busy_s * busy_s
+        if busy_s > self._longest_s:
+            self._longest_s = busy_s
+        if attempt.itemwise is not None:
+            attempt.itemwise.done((start, stop), results)
+            self._end_itemwise(attempt)
+            return
+        attempt.at = stop
+        if stop == attempt.stop:
+            self._deliver(attempt)
+            # The chunks that are left give the master time to send more.
+            if (
+                len(self._queue) <= 1
+                or len(self._heads) >= HELD_BACK
+                or self._now - self._last_sent >= self.hold_back_s
+            ):
+                self.send_results()
+        elif self._part.n_bytes >= PART_BYTES or self._now - self._last_report >= self.report_interval_s:
+            self.report()
+
+    def _block_failed(self, attempt: _Attempt, computed: Range, reason: str, detail: str) -> None:
+        """Deliver what comes before the block, say what happened, and go on behind it."""
+        if attempt.itemwise is not None:
+            attempt.itemwise.failed(computed, reason, detail)
+            self._end_itemwise(attempt)
+            return
+        start, stop = computed
+        if self._part_start == start:  # its results were refused
+            self.send_results()
+            self._new_part()
+        self.report()
+        self._fail(attempt.number, start, stop, reason, detail)
+        attempt.at = stop
+        if stop >= attempt.stop and attempt in self._queue:
+            self._queue.remove(attempt)
+
+    def _end_itemwise(self, attempt: _Attempt) -> None:
+        """Deliver a block whose items were tried alone, once all is known of it."""
+        block = attempt.itemwise
+        assert block is not None
+        if block.upcoming():
+            if self._child is not None and self._child.current is None:
+                self._end_child()
+            return
+        self._end_child()
+        self.send_results()
+        start, stop = attempt.at, attempt.stop
+        if block.skipped and self._options.on_error == "abort":
+            item, n_tries, reason, detail = block.skipped[0]
+            times = f" (alone, tried {n_tries} times)" if n_tries > 1 else ""
+            self._fail(attempt.number, item, item + 1, reason + times, detail, is_final=True)
+            self._queue.remove(attempt)
+            return
+        if block.skipped:
+            self._send(Kind.SKIPPED, b"", encode_object((attempt.number, block.skipped)))
+        self._part_start = start
+        attempt.at = stop
+        try:
+            if block.whole is not None:
+                self._part.add(start, stop, block.whole)
+            elif block.results:
+                self._part.add_items(start, stop, block.results)
+        except Exception as error:  # whatever the user's objects and reduce function raise
+            self._new_part()
+            self._queue.remove(attempt)
+            self._fail(attempt.number, start, stop, describe(error), user_traceback(error), is_final=True)
+            return
+        self._deliver(attempt)
+        self.send_results(is_empty=not block.results)
+
+    def _fail(
+        self, attempt: int, start: int, stop: int, reason: str, detail: str, *, is_final: bool = False
+    ) -> None:
+        failed = Failed(
+            attempt=attempt, start=start, stop=stop, reason=reason, detail=detail, is_final=is_final
+        )
+        self._send(Kind.FAILED, b"", encode_object(failed))
+
+    # ---------------------------------------------------------------- deliveries
+
+    def _deliver(self, attempt: _Attempt) -> None:
+        """Close what has been computed of an attempt; end it if it is complete."""
+        start = self._part_start
+        if start is not None:
+            head = ResultHead(
+                attempt.number, start, attempt.at, self._busy_s, self._longest_s, self._squares_s2
+            )
+            self._heads.append(head)
+            self._part.close()
+            self.longest_s = max(self.longest_s, self._longest_s)
+            self._part_start = None
+            self._busy_s = self._longest_s = self._squares_s2 = 0.0
+        if attempt.at >= attempt.stop and attempt in self._queue:
+            self._queue.remove(attempt)
+        if len(self._heads) == MOST_RESULTS:
+            self.send_results()
+
+    def send_results(self, *, is_empty: bool = False) -> None:
+        """Send what is complete."""
+        heads = self._heads
+        if not heads:
+            return
+        self._last_sent = self._last_report = self._now
+        self._heads = []
+        payload = self._part.take()
+        try:
+            head, buffers = encode_results(heads, None if is_empty else payload)
+        except Exception as error:  # whatever an object of the user's raises when it is pickled
+            reason = f"a result cannot be pickled: {describe(error)}"
+            first = heads[0]
+            self._fail(first.attempt, first.start, first.stop, reason, "", is_final=True)
+            self._queue.clear()
+            return
+        self._send(Kind.RESULT, head, buffers)
+
+    def _new_part(self) -> None:
+        self._part = new_part(self._job.output, self._block, len(self._items))
+        self._part_start = None
+        self._busy_s = self._longest_s = self._squares_s2 = 0.0

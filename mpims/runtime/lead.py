@@ -1,0 +1,30 @@
+"""What a worker brings along when it becomes the master."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mpims.job import Job
+from mpims.runtime.wire import Message, Start
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """A worker that is to be the master, for the one before is dead.
+
+    Attributes
+    ----------
+    start
+        What the one before said; None if it died before it could.
+    job, items
+        As this rank has them.
+    inheritance
+        What this rank had computed for it.
+    """
+
+    start: Start | None = None
+    job: Job | None = None
+    items: Sequence[Any] = ()
+    inheritance: tuple[Message, ...] = ()

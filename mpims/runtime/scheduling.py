@@ -1,0 +1,48 @@
+"""The scheduler of a run, made from its options and from what the masters before have done."""
+
+from __future__ import annotations
+
+from mpims.core.deadlines import Deadlines
+from mpims.core.ledger import Ledger
+from mpims.core.policies import Sizer, parse_policy
+from mpims.core.scheduler import Scheduler
+from mpims.options import RunOptions
+from mpims.storage.past import Past
+
+ATTEMPTS_PER_MASTER = 1 << 32
+"""Each master numbers its attempts from another multiple of this on."""
+
+
+def make_scheduler(
+    options: RunOptions, past: Past, *, n_items: int, block: int, n_workers: int
+) -> Scheduler:
+    """Make the scheduler of a run.
+
+    Parameters
+    ----------
+    options
+        How it is to be run; the sizes of chunks in them count items, and are rounded up to whole blocks.
+    past
+        What is done already, and what may be the reason why all ranks died.
+    n_items, block
+        How many items the job has, and how many of them one kernel call computes.
+    n_workers
+        How many ranks compute.
+    """
+    sizer = Sizer(
+        parse_policy(options.policy).make(-(-n_items // block), max(1, n_workers), block),
+        -(-options.chunk_min // block),
+        options.chunk_max and -(-options.chunk_max // block),
+    )
+    first_attempt = 1 + past.epoch * ATTEMPTS_PER_MASTER
+    ledger = Ledger(n_items, block, done=past.done, first_attempt=first_attempt)
+    for start, stop in past.suspicious:
+        ledger.strike(start - start % block, min(-(-stop // block) * block, n_items))
+    return Scheduler(
+        ledger,
+        sizer,
+        Deadlines(options.timeout_s),
+        n_workers,
+        n_retries=options.retries,
+        skip=options.on_error == "skip",
+    )

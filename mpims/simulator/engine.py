@@ -1,0 +1,375 @@
+r"""The fast driver: one event per chunk, so that a million hand-outs take seconds.
+
+The scheduler is the real one; what is simulated is the ranks, the way to them, and the master's time::
+
+    worker   overhead | block | block | block              overhead | block | ...
+                                             \            /
+                                      latency \          / latency
+                                               \        /
+    master                                      wait | service
+
+The master is one server that takes messages in the order of their arrival. All are equally long under
+way, so they arrive in the order in which they were sent: what the master does with one is worked out when
+the worker sends it, and the heap holds little but the ends of what the workers compute.
+
+The unit is the block: the scheduler's ledger counts blocks of 1.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from math import inf
+from typing import NamedTuple, TypeAlias
+
+from mpims.core.events import (
+    Action,
+    Assign,
+    Care,
+    ChunkDone,
+    Event,
+    Hire,
+    Recall,
+    Record,
+    Tick,
+    Trim,
+    WorkerJoined,
+    WorkerLost,
+)
+from mpims.core.scheduler import Scheduler
+from mpims.drill.plan import Moment
+from mpims.errors import InternalError
+from mpims.simulator.costs import Costs
+
+DETECTION_S = 0.03
+"""The master knows of a death after so long: what MPI with ULFM takes on one host."""
+REPORT_S = 1.0
+"""A worker delivers what it has of a chunk this often, at the end of a block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The ranks of a simulated run and what stands between them; ranks 1 to `n_workers` compute.
+
+    Parameters
+    ----------
+    n_workers
+        How many ranks compute, at least 1.
+    overhead_s
+        Seconds that each chunk costs its worker before the kernel begins: the h of the literature.
+    service_s
+        Seconds that each hand-out, and each result without one, keeps the master busy.
+    latency_s
+        Seconds that a message is under way.
+    report_s
+        A worker delivers what it has of a chunk this often; `inf` lets it deliver whole chunks only.
+    detection_s
+        Seconds until the master knows of a death.
+    slowness
+        How many times as long as the others a rank takes, for the ranks that do.
+    deaths
+        Ranks that die, and when.
+    """
+
+    n_workers: int
+    overhead_s: float = 0.0
+    service_s: float = 0.0
+    latency_s: float = 0.0
+    report_s: float = REPORT_S
+    detection_s: float = DETECTION_S
+    slowness: Mapping[int, float] = field(default_factory=dict)
+    deaths: Sequence[tuple[int, Moment]] = ()
+
+
+@dataclass(slots=True)
+class Played:
+    """How a simulated run went.
+
+    Attributes
+    ----------
+    makespan_s
+        Virtual seconds until the master had taken in the last result.
+    largest, least
+        Sizes of chunks, in blocks: of all that were handed out, those taken over from others included.
+    n_messages
+        Results that the master took in.
+    served_s
+        Seconds that the master was busy.
+    waited_s, longest_wait_s
+        Seconds that results waited for the master, all together and the longest.
+    """
+
+    makespan_s: float = 0.0
+    largest: int = 0
+    least: int = 0
+    n_messages: int = 0
+    served_s: float = 0.0
+    waited_s: float = 0.0
+    longest_wait_s: float = 0.0
+
+
+class _Death(NamedTuple):
+    """A rank dies, and the master does not know yet."""
+
+    rank: int
+
+
+_Part: TypeAlias = tuple[float, int, int, int, int, float, int]
+"""What a worker computes and will deliver next: when it ends, attempt (0: to be dropped), start and stop,
+the end of the whole chunk, when its first block begins, care."""
+_Held: TypeAlias = tuple[int, int, int, float, int]
+"""A chunk that a worker has not begun: attempt, start, stop, when it arrives, care."""
+
+
+class Engine:
+    """Plays one run to its end.
+
+    Parameters
+    ----------
+    scheduler
+        The scheduler, new, with a ledger of ``costs.n_blocks`` items in blocks of 1. Its deadlines are
+        infinite: no rank hangs here, and one that dies is reported.
+    costs
+        What the blocks cost.
+    machine
+        What they are computed on.
+    learns
+        Whether the policy wants to know how much the times of a chunk's blocks differ; they are 0 if not.
+    """
+
+    def __init__(
+        self, scheduler: Scheduler, costs: Costs, machine: Machine, *, learns: bool = True
+    ) -> None:
+        n_ranks = machine.n_workers + 1
+        self._scheduler = scheduler
+        self._prefix = costs.prefix
+        self._squares = costs.squares if learns else None
+        self._machine = machine
+        self._pace = [float(machine.slowness.get(rank, 1.0)) for rank in range(n_ranks)]
+        self._running: list[_Part | None] = [None] * n_ranks
+        self._waiting: list[list[_Held]] = [[] for _ in range(n_ranks)]
+        self._dead: set[int] = set()
+        # (time, rank) at which a rank delivers; in place of a rank a negative key of `_rare`.
+        self._heap: list[tuple[float, int]] = []
+        self._rare: dict[int, Event | Action | _Death] = {}
+        self._next_key = -(1 << 62)
+        self._free_at = 0.0  # the master is busy until then
+        self._sizes: set[int] = set()
+        self._played = Played()
+        # The deaths that come at a share of the work, the last one first.
+        self._due = sorted(
+            ((moment.share, rank) for rank, moment in machine.deaths if moment.share is not None),
+            reverse=True,
+        )
+
+    def run(self) -> Played:
+        """Play events in the order of their times until every block is done.
+
+        Raises
+        ------
+        InternalError
+            Nothing is left to happen, and blocks are left.
+        """
+        for rank, moment in self._machine.deaths:
+            if moment.after_s is not None:
+                self._plan(moment.after_s, _Death(rank))
+        for rank in range(1, self._machine.n_workers + 1):
+            self._tell(WorkerJoined(rank), 0.0)
+        self._play()
+        if not self._scheduler.ended:
+            raise InternalError("a simulated run came to a stop before its end")
+        played = self._played
+        played.makespan_s = self._free_at
+        played.largest, played.least = max(self._sizes), min(self._sizes)
+        return played
+
+    def _play(self) -> None:
+        """The loop: what happens at every hand-out is written out, all else is elsewhere."""
+        scheduler, heap, running, waiting = self._scheduler, self._heap, self._running, self._waiting
+        prefix, squares, pace, due = self._prefix, self._squares, self._pace, self._due
+        latency_s, service_s = self._machine.latency_s, self._machine.service_s
+        overhead_s = self._machine.overhead_s
+        handle, begin, note_size = scheduler.handle, self._begin, self._sizes.add
+        n_messages, served_s = 0, 0.0
+        deadline = self._next_deadline()
+        while not scheduler.ended:
+            if deadline < inf and (not heap or deadline <= heap[0][0] + latency_s):
+                self._tell(Tick(), deadline - latency_s)
+                deadline = self._next_deadline()
+                continue
+            if not heap:
+                break
+            time, rank = heappop(heap)
+            if rank < 0:
+                self._happen(self._rare.pop(rank), time)
+                deadline = self._next_deadline()
+                continue
+            part = running[rank]
+            if part is None or part[0] != time:  # it was trimmed or recalled, or the rank is dead
+                continue
+            _, number, start, stop, last, _, care = part
+            queue = waiting[rank]
+            running[rank] = None
+            if stop < last:
+                begin(rank, number, stop, last, time, care)
+            elif queue:
+                following, a, b, there_at, care = queue.pop(0)
+                begin(rank, following, a, b, (there_at if there_at > time else time) + overhead_s, care)
+            if number:
+                now = time + latency_s
+                if self._free_at > now:
+                    now = self._wait(now)
+                factor = pace[rank]
+                busy_s = (prefix[stop] - prefix[start]) * factor
+                squares_s2 = (squares[stop] - squares[start]) * factor * factor if squares else 0.0
+                event = ChunkDone(
+                    rank, number, start, stop, busy_s, busy_s / (stop - start), None, squares_s2
+                )
+                free_at = now
+                for action in handle(event, now):
+                    if type(action) is Assign and action.rank == rank:
+                        start, stop = action.start, action.stop
+                        note_size(stop - start)
+                        free_at += service_s
+                        there_at = free_at + latency_s
+                        if running[rank] is None:
+                            begin(rank, action.attempt, start, stop, there_at + overhead_s, action.care)
+                        else:
+                            queue.append((action.attempt, start, stop, there_at, action.care))
+                    elif type(action) is not Record:
+                        free_at = self._perform(action, time, free_at)
+                if free_at == now:
+                    free_at += service_s
+                self._free_at = free_at
+                n_messages += 1
+                served_s += free_at - now
+                if due:
+                    self._die_when_due(time)
+            if deadline < inf or running[rank] is None:
+                deadline = self._next_deadline()
+        self._played.n_messages += n_messages
+        self._played.served_s += served_s
+
+    def _next_deadline(self) -> float:
+        deadline = self._scheduler.next_deadline()
+        return inf if deadline is None else deadline
+
+    def _plan(self, time: float, what: Event | Action | _Death) -> None:
+        """Let something happen at a time, before whatever workers deliver then."""
+        self._rare[self._next_key] = what
+        heappush(self._heap, (time, self._next_key))
+        self._next_key += 1
+
+    def _happen(self, what: Event | Action | _Death, time: float) -> None:
+        if isinstance(what, _Death):
+            self._die(what.rank, time)
+        elif isinstance(what, (Recall, Trim)):
+            self._obey(what, time)
+        elif isinstance(what, (WorkerJoined, WorkerLost)):
+            self._tell(what, time)
+
+    # ------------------------------------------------------------------ the master
+
+    def _tell(self, event: Event, time: float) -> None:
+        """Let the master have an event that was sent at a time; a Tick or a death costs no service."""
+        now = max(time + self._machine.latency_s, self._free_at)
+        free_at = now
+        for action in self._scheduler.handle(event, now):
+            free_at = self._perform(action, time, free_at)
+        self._free_at = free_at
+        self._played.served_s += free_at - now
+
+    def _wait(self, arrival: float) -> float:
+        """A result waits for the master; give the time at which it is served."""
+        wait_s = self._free_at - arrival
+        self._played.waited_s += wait_s
+        self._played.longest_wait_s = max(self._played.longest_wait_s, wait_s)
+        return self._free_at
+
+    def _perform(self, action: Action, time: float, sent_at: float) -> float:
+        """Do what the scheduler says, seen from `time`; give when the master has sent it."""
+        if isinstance(action, Assign):
+            rank, start, stop = action.rank, action.start, action.stop
+            self._sizes.add(stop - start)
+            sent_at += self._machine.service_s
+            if rank not in self._dead:
+                there_at = sent_at + self._machine.latency_s
+                self._waiting[rank].append((action.attempt, start, stop, there_at, action.care))
+                self._go_on(rank, time)
+        elif isinstance(action, (Recall, Trim)):
+            there_at = sent_at + self._machine.latency_s
+            if there_at > time:
+                self._plan(there_at, action)
+            else:
+                self._obey(action, time)
+        elif isinstance(action, Hire):
+            self._plan(sent_at, WorkerJoined(0))
+        return sent_at
+
+    # ----------------------------------------------------------------- the workers
+
+    def _begin(self, rank: int, number: int, start: int, stop: int, origin: float, care: int) -> None:
+        """A rank computes from `origin` on, and delivers at the end, or before if that is far off."""
+        prefix, pace = self._prefix, self._pace[rank]
+        part_stop = stop
+        end = origin + (prefix[stop] - prefix[start]) * pace
+        if stop - start > 1 and end - origin > self._machine.report_s:
+            report_s = self._machine.report_s
+            part_stop = bisect_left(prefix, prefix[start] + report_s / pace, start + 1, stop)
+            end = origin + (prefix[part_stop] - prefix[start]) * pace
+        self._running[rank] = (end, number, start, part_stop, stop, origin, care)
+        heappush(self._heap, (end, rank))
+
+    def _go_on(self, rank: int, time: float) -> None:
+        """An idle rank begins what it holds."""
+        if self._running[rank] is None and self._waiting[rank]:
+            number, start, stop, there_at, care = self._waiting[rank].pop(0)
+            origin = max(there_at, time) + self._machine.overhead_s
+            self._begin(rank, number, start, stop, origin, care)
+
+    def _obey(self, action: Recall | Trim, time: float) -> None:
+        """A rank is told to drop an attempt or to end it early, which it does between two blocks."""
+        rank, number = action.rank, action.attempt
+        keep_to = action.stop if isinstance(action, Trim) else 0
+        is_recall = isinstance(action, Recall)
+        self._waiting[rank][:] = [
+            (n, start, min(stop, keep_to) if n == number else stop, there_at, care)
+            for n, start, stop, there_at, care in self._waiting[rank]
+            if n != number or start < keep_to
+        ]
+        part = self._running[rank]
+        if part is None or part[1] != number:
+            return
+        _, _, start, stop, last, origin, care = part
+        last = min(last, max(self._under_way(part, self._pace[rank], time), keep_to))
+        stop = min(stop, last)
+        end = origin + (self._prefix[stop] - self._prefix[start]) * self._pace[rank]
+        if is_recall or stop == start:
+            number = 0
+        if stop == start or (is_recall and care & Care.ISOLATED):  # a child can be killed in a block
+            end = time
+        self._running[rank] = (end, number, start, stop, last, origin, care)
+        heappush(self._heap, (end, rank))
+
+    def _under_way(self, part: _Part, pace: float, time: float) -> int:
+        """The end of the block that is computed at a time; the start if none is yet."""
+        _, _, start, stop, _, origin, _ = part
+        if time <= origin:
+            return start
+        return bisect_right(self._prefix, self._prefix[start] + (time - origin) / pace, start + 1, stop)
+
+    def _die(self, rank: int, time: float) -> None:
+        if rank in self._dead:
+            return
+        self._dead.add(rank)
+        self._running[rank] = None
+        self._waiting[rank].clear()
+        self._plan(time + max(self._machine.detection_s - self._machine.latency_s, 0.0), WorkerLost(rank))
+
+    def _die_when_due(self, time: float) -> None:
+        """Let the ranks die whose share of the work is done."""
+        ledger, due = self._scheduler.ledger, self._due
+        while due and due[-1][0] * ledger.n_items <= ledger.done.size:
+            self._die(due.pop()[1], time)
