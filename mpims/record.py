@@ -125,6 +125,7 @@ class RunRecord:
             "n_skipped": len(failures),
             "efficiency": efficiency,
             "imbalance": imbalance,
+            "policy_reason": self._scheduler.explain(),
         }
         if failures:
             entries = [

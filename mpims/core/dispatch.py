@@ -95,6 +95,10 @@ class Dispatch:
         """Whether any rank is without work, or was."""
         return bool(self._idle) or self.tail_at is not None
 
+    def explain(self) -> str:
+        """Why the chunks were as long as they were, in a phrase, or nothing."""
+        return self._sizer.explain()
+
     # ------------------------------------------------------------------- feeding
 
     def feed(self, worker: WorkerState, now: float, length: int | None = None) -> list[Action]:

@@ -162,6 +162,10 @@ class Scheduler:
         """Whether every rank holds a chunk beside the one it computes, so that none waits for us."""
         return 0 < len(self.workers) == self._dispatch.n_with_next
 
+    def explain(self) -> str:
+        """Why the chunks were as long as they were, in a phrase, or nothing."""
+        return self._dispatch.explain()
+
     @property
     def suspects(self) -> set[int]:
         """Ranks that are silent past their deadline."""

@@ -19,6 +19,8 @@ class Summary(TypedDict, total=False):
     job : str
     n_items, n_done, n_ranks, n_workers : int
     policy : str
+    policy_reason : str
+        What made a policy that learns choose as it did, as the last master saw it.
     n_chunks : int
         Chunks handed out, those handed out again included.
     n_reissued : int
@@ -61,6 +63,7 @@ class Summary(TypedDict, total=False):
     n_ranks: int
     n_workers: int
     policy: str
+    policy_reason: str
     n_chunks: int
     n_reissued: int
     n_recalled: int
@@ -121,6 +124,10 @@ def summary_lines(summary: Summary, result: Any) -> list[str]:
     ]
     if summary["n_ranks"] == 1:
         del lines[1]
+    if summary.get("policy_reason"):
+        mean = summary["n_items"] / max(1, summary["n_chunks"])
+        items = f"{mean:,.0f} items" if mean >= 1.5 else "1 item"
+        lines.append(f"{summary['policy']}: chunks of {items}: {summary['policy_reason']}")
     if summary.get("n_skipped"):
         lines.append(f"{summary['n_skipped']:,} items failed and were skipped: failed.json names them")
     shown = shorten(repr(result) if not hasattr(result, "shape") else array_text(result))

@@ -18,7 +18,9 @@ class Delivery(NamedTuple):
     ranges: tuple[Range, ...]
 
 
-def whole_runs(heads: Sequence[ResultHead], records: Sequence[tuple[int, Record]]) -> list[Delivery]:
+def whole_runs(
+    heads: Sequence[ResultHead], records: Sequence[tuple[int, Record]], *, has_units: bool
+) -> list[Delivery]:
     """What is to be committed of a message.
 
     Parameters
@@ -27,11 +29,13 @@ def whole_runs(heads: Sequence[ResultHead], records: Sequence[tuple[int, Record]
         The results of the message.
     records
         What of them counts, each with the index of its head, in order.
+    has_units
+        The ranges in them are units that can only be taken whole.
 
     Returns
     -------
     list of Delivery
-        Neighbours of which every item counts are one, in the units that they have.
+        Neighbours of which every item counts are one.
     """
     runs: list[Delivery] = []
     for i, record in records:
@@ -41,7 +45,8 @@ def whole_runs(heads: Sequence[ResultHead], records: Sequence[tuple[int, Record]
             whole = previous.head._replace(stop=head.stop)
             both = (*previous.ranges, *ranges)
             if sum([stop - start for start, stop in both]) == head.stop - whole.start:
-                runs[-1] = Delivery(whole, previous.first, i + 1, both)
+                joined = both if has_units else ((whole.start, whole.stop),)
+                runs[-1] = Delivery(whole, previous.first, i + 1, joined)
                 continue
         runs.append(Delivery(head, i, i + 1, ranges))
     return runs

@@ -309,6 +309,7 @@ class Master:
         records: list[tuple[int, Record]] = []  # with the place of what they speak of among the heads
         try:
             payload = decode_payload(array, message.buffers)
+            units = None
             for i, units in enumerate(self._results.units(payload, heads)):
                 number, start, stop, busy_s, longest_s, squares_s2 = heads[i]
                 if worker is not None:
@@ -321,7 +322,7 @@ class Master:
                         actions.append(action)
             self._perform(actions)  # the rank is fed before anything is stored
             buffers = message.buffers if array is None and len(heads) == 1 else None
-            for delivery in whole_runs(heads, records):
+            for delivery in whole_runs(heads, records, has_units=units is not None):
                 failures = self._failures(source, delivery)
                 part = self._results.select(payload, heads, delivery.first, delivery.last)
                 self._checkpoint.commit(delivery.head, part, buffers, delivery.ranges, failures)

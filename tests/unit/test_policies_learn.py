@@ -50,14 +50,14 @@ def drive(sizer, n_blocks, speeds, overhead_s=0.0):
 # --------------------------------------------------------------------- the start
 
 
-@pytest.mark.parametrize("name", [*AWF, "AF"])
+@pytest.mark.parametrize("name", ["auto", *AWF, "AF"])
 def test_the_first_chunk_is_a_tenth_of_the_share_and_no_more_than_fac2s(name):
     assert sizer_of(name, 1000, 4).next_size(1000, 1) == 25
     assert sizer_of(name, 1000, 4).next_size(160, 1) == 20
     assert sizer_of(name, 7, 4).next_size(7, 1) == 1
 
 
-@pytest.mark.parametrize("name", [*AWF, "AF"])
+@pytest.mark.parametrize("name", ["auto", *AWF, "AF"])
 def test_a_rank_that_is_seen_late_begins_as_the_others_did(name):
     sizer = sizer_of(name, 10_000, 2)
     for rank in (1, 2):
@@ -69,7 +69,7 @@ def test_a_rank_that_is_seen_late_begins_as_the_others_did(name):
 
 
 def test_only_those_learn_that_say_so():
-    assert [*AWF, "AF", "BOLD"] == LEARNING
+    assert ["auto", *AWF, "AF", "BOLD"] == LEARNING
     for name in POLICIES:
         assert sizer_of(name, 10, 2).learns == (name in LEARNING)
 
@@ -77,7 +77,7 @@ def test_only_those_learn_that_say_so():
 # --------------------------------------------------------------------------- AWF
 
 
-@pytest.mark.parametrize("name", AWF)
+@pytest.mark.parametrize("name", ["auto", *AWF])
 @pytest.mark.parametrize("n_workers", [2, 4, 16])
 def test_a_rank_half_as_fast_gets_half_as_much(name, n_workers):
     speeds = dict.fromkeys(range(1, n_workers), 1.0) | {n_workers: 0.5}

@@ -74,7 +74,7 @@ def test_an_unknown_policy_is_answered_with_the_list_and_the_nearest(spec, neare
 
 @pytest.mark.parametrize("spec", ["", "quixotic", ":5", "GSS,FAC2,SS,TSS "])
 def test_what_is_near_to_nothing_gets_the_list_alone(spec):
-    with pytest.raises(ValueError, match=r"there are STATIC, SS, CSS, .*, PLS$"):
+    with pytest.raises(ValueError, match=r"there are auto, STATIC, SS, CSS, .*, PLS$"):
         parse_policy(spec)
 
 

@@ -16,7 +16,7 @@ LIMIT = 24
 integers = st.integers(0, LIMIT)
 ranges = st.tuples(integers, integers).map(lambda pair: (min(pair), max(pair)))
 changes = st.one_of(
-    st.tuples(st.sampled_from(["add", "remove"]), ranges),
+    st.tuples(st.sampled_from(["add", "add_new", "remove"]), ranges),
     st.tuples(st.just("take_first"), st.integers(1, LIMIT)),
 )
 
@@ -48,6 +48,11 @@ def change(range_set, model, name, argument):
     if name == "add":
         range_set.add(*argument)
         model |= set(range(*argument))
+    elif name == "add_new":
+        if argument[0] < argument[1]:
+            is_new = model.isdisjoint(range(*argument))
+            assert range_set.add_new(*argument) == is_new
+            model |= set(range(*argument)) if is_new else set()
     elif name == "remove":
         range_set.remove(*argument)
         model -= set(range(*argument))

@@ -145,6 +145,117 @@ def doubled(start, stop):
     return list(range(2 * start, 2 * stop, 2))
 
 
+# ------------------------------------------------------------------ chunks in batches
+
+
+def deliveries(message):
+    """Attempts and values of a RESULT that holds several."""
+    heads, array = decode_results(message.head)
+    payload = decode_payload(array, message.buffers)
+    return [(head.attempt, head.start, head.stop) for head in heads], payload
+
+
+@pytest.fixture
+def patient(started):
+    """A worker that keeps results back as long as it has more to compute."""
+    worker, job, master = started
+    worker._computing.burst_s = worker._computing.hold_back_s = 100.0
+    return worker, job, master
+
+
+def test_results_of_short_chunks_leave_together_before_the_last_is_begun(patient):
+    worker, job, master = patient
+    master.send(1, Kind.ASSIGN, encode_assign([Assign(1, i, 10 * i, 10 * i + 10) for i in (1, 2, 3, 5)]))
+    look(worker)
+    (message,) = messages(master)
+    attempts, payload = deliveries(message)
+    assert attempts == [(1, 10, 20), (2, 20, 30), (3, 30, 40)]
+    assert payload.tolist() == doubled(10, 40)
+    look(worker)
+    assert results(master) == [(5, 50, 60, doubled(50, 60))]
+    assert job.computed == [(10, 20), (20, 30), (30, 40), (50, 60)]
+
+
+def test_many_results_do_not_wait(patient):
+    worker, _, master = patient
+    chunks = [Assign(1, i + 1, 0, 10) for i in range(32)]
+    master.send(1, Kind.ASSIGN, encode_assign(chunks))
+    drive(worker, 5)
+    assert [len(deliveries(message)[0]) for message in messages(master)] == [16, 15, 1]
+
+
+def test_results_are_not_kept_back_for_long(started):
+    worker, _, master = started  # keeps them for no time at all
+    master.send(1, Kind.ASSIGN, encode_assign([Assign(1, i, 0, 10) for i in range(1, 6)]))
+    drive(worker)
+    assert [r[0] for r in results(master)] == [1, 2, 3, 4, 5]
+
+
+def test_what_was_kept_back_is_delivered_when_the_next_chunk_fails():
+    worker, (master, _) = begin(Picky())
+    worker._computing.burst_s = worker._computing.hold_back_s = 100.0
+    chunks = [Assign(1, 1, 0, 10), Assign(1, 2, 10, 20), Assign(1, 3, 20, 30)]
+    master.send(1, Kind.ASSIGN, encode_assign(chunks))
+    drive(worker, 3)
+    first, failed, last = messages(master)
+    assert result_of(first) == (1, 0, 10, doubled(0, 10))
+    assert (failed.kind, decode_object(failed.buffers).attempt) == (Kind.FAILED, 2)
+    assert result_of(last) == (3, 20, 30, doubled(20, 30))
+
+
+@pytest.mark.parametrize("order", ["drop", "drain", "trim"])
+def test_what_was_kept_back_outlives_orders(order, patient):
+    worker, _, master = patient
+    worker._computing.burst_s = 0.0
+    assign(master, 1, 0, 10)
+    assign(master, 2, 10, 40)
+    assign(master, 3, 40, 50)
+    drive(worker, 2)  # the first is kept back, a block of the second is in hand
+    assert results(master) == []
+    computing = worker._computing
+    if order == "drop":
+        computing.drop(2)
+        drive(worker, 1)
+        assert results(master) == [(1, 0, 10, doubled(0, 10)), (3, 40, 50, doubled(40, 50))]
+    elif order == "drain":
+        computing.report()
+        attempts, payload = deliveries(*messages(master))
+        assert attempts == [(1, 0, 10), (2, 10, 20)]
+        assert payload.tolist() == doubled(0, 20)
+    else:
+        computing.trim(2, 20)
+        attempts, _ = deliveries(*messages(master))
+        assert attempts == [(1, 0, 10), (2, 10, 20)]
+
+
+def test_a_master_that_dies_loses_nothing_of_what_was_kept_back(patient):
+    worker, _, master = patient
+    worker._computing.burst_s = 0.0
+    for number in (1, 2, 3):
+        assign(master, number, 10 * number, 10 * number + 10)
+    drive(worker, 1)
+    assert results(master) == []
+    lose(worker, 0)
+    look(worker)
+    inherited = [attempt for m in worker.inheritance() for attempt in deliveries(m)[0]]
+    assert inherited == [(1, 10, 20)]
+
+
+def test_reduced_chunks_of_one_message_stay_apart():
+    class Sum(Doubles):
+        output = mpims.Reduce(np.add)
+
+    worker, (master, _) = begin(Sum())
+    worker._computing.burst_s = worker._computing.hold_back_s = 100.0
+    chunks = [Assign(1, 1, 0, 30), Assign(1, 2, 30, 40), Assign(1, 3, 50, 60)]
+    master.send(1, Kind.ASSIGN, encode_assign(chunks))
+    look(worker)
+    (message,) = messages(master)
+    attempts, payload = deliveries(message)
+    assert attempts == [(1, 0, 30), (2, 30, 40)]
+    assert payload == [([(1, 0), (0, 2)], [380, 490]), ([(0, 3)], [690])]
+
+
 # -------------------------------------------------------------------------- one master
 
 

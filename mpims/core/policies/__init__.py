@@ -19,6 +19,7 @@ from mpims.core.policies.adaptive import (
     AdaptiveWeightedFactoringD,
     AdaptiveWeightedFactoringE,
 )
+from mpims.core.policies.auto import Auto
 from mpims.core.policies.base import Policy, Sample
 from mpims.core.policies.bold import Bold
 from mpims.core.policies.decreasing import (
@@ -55,6 +56,7 @@ __all__ = [
 POLICIES: dict[str, type[Policy]] = {
     policy.name: policy
     for policy in (
+        Auto,
         Static,
         SelfScheduling,
         ChunkSelfScheduling,
@@ -78,7 +80,7 @@ POLICIES: dict[str, type[Policy]] = {
         PerformanceLoopScheduling,
     )
 }
-DEFAULT_POLICY = "FAC2"
+DEFAULT_POLICY = "auto"
 
 _BY_UPPER_NAME = {name.upper(): policy for name, policy in POLICIES.items()}
 

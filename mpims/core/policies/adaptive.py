@@ -18,7 +18,7 @@ SHORTEST_S = 1e-9
 """A block counts as no faster."""
 
 
-class _Sum:
+class SumOverRanks:
     """The sum over the ranks of one number each.
 
     A change adds the difference. Once in as many changes as there are ranks all is added up anew, so that
@@ -63,7 +63,7 @@ class _Speeds:
 
     def __init__(self) -> None:
         self._progress: dict[int, _Progress] = {}
-        self._speeds = _Sum()
+        self._speeds = SumOverRanks()
 
     def add(self, rank: int, n_blocks: int, seconds: float) -> None:
         """Take in a chunk."""
@@ -200,8 +200,8 @@ class AdaptiveFactoring(Policy):
         super().__init__(n_blocks, n_workers)
         self._start = first_chunk(n_blocks, n_workers)
         self._times: dict[int, _Times] = {}
-        self._speeds = _Sum()
-        self._spreads = _Sum()
+        self._speeds = SumOverRanks()
+        self._spreads = SumOverRanks()
 
     def propose(self, remaining: int, rank: int) -> int:
         speed = self._speeds.of.get(rank)

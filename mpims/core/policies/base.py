@@ -80,6 +80,10 @@ class Policy(ABC):
     def learn(self, sample: Sample) -> None:  # noqa: B027 - most techniques have nothing to learn
         """Take in what a chunk took. Samples that cannot be true are left out."""
 
+    def explain(self) -> str:
+        """Why the sizes were as they were, in a phrase; nothing for a technique that follows its formula."""
+        return ""
+
     @classmethod
     def example(cls, n_workers: int) -> str:
         """How a user may write it, with a value for every parameter that has no default."""

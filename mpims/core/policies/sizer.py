@@ -35,6 +35,10 @@ class Sizer:
             size = self._maximum
         return size if size < remaining else remaining
 
+    def explain(self) -> str:
+        """Why the sizes were as they were, in a phrase, or nothing."""
+        return self.policy.explain()
+
     def learn(self, sample: Sample) -> None:
         """Tell the policy what a chunk took; in vain unless it `learns`."""
         self.policy.learn(sample)

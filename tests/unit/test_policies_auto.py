@@ -1,0 +1,105 @@
+"""The default policy: FAC2 as long as nothing speaks against it, and what it makes of measurements."""
+
+from __future__ import annotations
+
+from math import ceil, sqrt
+
+import pytest
+
+from mpims.core.policies import DEFAULT_POLICY, Sample, parse_policy
+
+
+def auto(n_blocks=100_000, n_workers=4):
+    return parse_policy("auto").make(n_blocks, n_workers)
+
+
+def sample(rank, times, overhead_s=0.0):
+    busy_s = sum(times)
+    return Sample(rank, len(times), busy_s, sum(t * t for t in times), busy_s + overhead_s)
+
+
+def learn(policy, times, n_times=1, overhead_s=0.0, ranks=(1, 2, 3, 4)):
+    for _ in range(n_times):
+        for rank in ranks:
+            policy.learn(sample(rank, times, overhead_s))
+
+
+def test_it_is_the_default():
+    assert DEFAULT_POLICY == "auto"
+
+
+def test_with_equal_ranks_and_even_blocks_it_is_fac2():
+    policy = auto()
+    learn(policy, [1.0] * 10)
+    assert policy.propose(80_000, 1) == 10_000
+    assert policy.propose(8, 1) == 1
+
+
+def test_the_more_block_times_spread_the_smaller_the_part_that_is_handed_out():
+    """Factoring's formula with the coefficient of variation that was measured."""
+    policy = auto()
+    learn(policy, [0.0, 2.0] * 50)  # of variation 1
+    remaining = 400
+    b = 4 / (2 * sqrt(remaining))
+    x = 2 + b * b + b * sqrt(b * b + 4)
+    assert policy.propose(remaining, 1) == ceil(remaining / (4 * x))
+    assert policy.propose(remaining, 1) < 50
+
+
+def test_the_spread_between_ranks_is_not_that_of_the_blocks():
+    policy = auto()
+    for rank, time in ((1, 1.0), (2, 3.0), (3, 1.0), (4, 3.0)):
+        policy.learn(sample(rank, [time] * 100))
+    assert "spread 0," in policy.explain()
+
+
+def test_what_is_handed_out_is_worth_handing_out():
+    """At 1 ms a hand-out and 10 µs a block, a chunk has at least 10,000 blocks ..."""
+    policy = auto(10_000_000)
+    learn(policy, [1e-5] * 100, overhead_s=1e-3)
+    assert policy.propose(60_000, 1) == 10_000
+    assert policy.propose(4_000, 1) == 1_000  # ... but no more than a share of what is left
+
+
+def test_a_single_dear_hand_out_says_nothing():
+    policy = auto(10_000_000)
+    learn(policy, [1e-5] * 100, n_times=20, overhead_s=1e-5)
+    policy.learn(sample(1, [1e-5] * 100, overhead_s=1e-3))
+    assert policy.overhead_s == pytest.approx(6e-5, rel=0.1)
+
+
+def test_one_odd_block_makes_no_rank_slow():
+    policy = auto()
+    learn(policy, [0.1, 0.1, 0.1, 5.7] * 8)
+    before = policy.propose(80_000, 1)
+    policy.learn(sample(1, [6.0]))  # one long block of a job that has such ones
+    assert policy.propose(80_000, 1) > 0.8 * before
+
+
+def test_a_rank_that_becomes_slow_is_noticed():
+    policy = auto()
+    learn(policy, [1.0] * 100, n_times=10)
+    before = policy.propose(80_000, 2)
+    learn(policy, [4.0] * 100, n_times=5, ranks=(2,))
+    assert policy.propose(80_000, 2) < 0.6 * before
+    assert policy.propose(80_000, 1) > before
+
+
+def test_it_explains_itself():
+    policy = auto()
+    assert policy.explain() == ""
+    for _ in range(20):
+        for rank, time in ((1, 0.5), (2, 0.5), (3, 2.0), (4, 0.5)):
+            policy.learn(sample(rank, [time * 0.5, time * 1.5] * 100, overhead_s=38e-6))
+    assert policy.explain() == "38 µs a hand-out, block times spread 0.5, rank 3 at 0.31 of the mean speed"
+
+
+@pytest.mark.parametrize(
+    ("n_slow", "said"), [(1, "rank 1 at"), (3, "rank 3 at"), (5, "2 more slower than 0.8")]
+)
+def test_it_does_not_name_a_thousand_ranks(n_slow, said):
+    policy = auto(n_workers=20)
+    for rank in range(1, 21):
+        policy.learn(sample(rank, [4.0 if rank <= n_slow else 1.0] * 1000))
+    assert said in policy.explain()
+    assert policy.explain().count("rank") <= 3
