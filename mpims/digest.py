@@ -19,10 +19,12 @@ from __future__ import annotations
 import hashlib
 import types
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _CHUNK_BYTES = 1 << 24
 _MAX_ITEMS = 100_000

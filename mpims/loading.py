@@ -9,7 +9,6 @@ import sys
 import traceback
 import types
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
 
@@ -105,6 +104,8 @@ def _nearby(path: Path) -> str:
     if not folder.is_dir():
         return f"there is no folder {folder}"
     names = sorted(p.name for p in folder.glob("*.py"))
+    from difflib import get_close_matches  # for this line alone
+
     near = get_close_matches(path.name, names, n=1)
     return f"did you mean {folder / near[0]}?" if near else f"folder {folder} has {len(names)} .py files"
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from mpims.core.policies import DEFAULT_POLICY, parse_policy
 from mpims.errors import UsageError
+
+if TYPE_CHECKING:
+    from mpims.core.policies import PolicySpec
+
+DEFAULT_POLICY = "auto"
 
 OnError = Literal["abort", "skip"]
 """What becomes of a run in which an item fails."""
@@ -69,7 +73,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         try:
-            parse_policy(self.policy)
+            self._policy()
         except ValueError as error:
             raise UsageError(str(error)) from None
         if self.chunk_min < 1:
@@ -93,14 +97,19 @@ class RunOptions:
         if self.seed < 0:
             raise UsageError(f"the seed must be at least 0, found {self.seed}")
 
+    def _policy(self) -> PolicySpec:
+        from mpims.core.policies import parse_policy  # a worker gets the options, and no use for policies
+
+        return parse_policy(self.policy)
+
     @property
     def policy_text(self) -> str:
         """The policy as it is written where it is defined: ``fac2`` is FAC2."""
-        return str(parse_policy(self.policy))
+        return str(self._policy())
 
     def check_workers(self, n_workers: int) -> None:
         """Raise UsageError if the policy's parameters are for another number of workers."""
         try:
-            parse_policy(self.policy).check_workers(n_workers)
+            self._policy().check_workers(n_workers)
         except ValueError as error:
             raise UsageError(str(error)) from None

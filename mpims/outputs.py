@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from mpims.core.tree import fold
 from mpims.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 class Gather:

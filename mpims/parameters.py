@@ -8,8 +8,6 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
-from difflib import get_close_matches
 from numbers import Complex, Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Union
@@ -69,6 +67,8 @@ def bind(job: str, parameters: Mapping[str, Parameter], given: Mapping[str, Any]
     """
     for name in given:
         if name not in parameters:
+            from difflib import get_close_matches  # for this line alone
+
             near = get_close_matches(name, parameters, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             known = ", ".join(parameters) or "none"
@@ -184,6 +184,8 @@ def _convert_int(text: str) -> int:
         value = _number(text, float)
         if not value.is_integer():  # neither is inf
             raise ValueError from None
+        from decimal import Decimal  # for this line alone
+
         return int(Decimal(text))
 
 

@@ -14,7 +14,7 @@ from mpims.digest import digest
 from mpims.errors import MpimsError, Stopped, describe
 from mpims.processes import this_process
 from mpims.report.summary import Summary, balance
-from mpims.runtime.master import MasterRecord
+from mpims.runtime.desk import MasterRecord
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.rundir import FAILED, MANIFEST, SUMMARY, write_json
 

@@ -1,31 +1,21 @@
-"""A run as every rank takes part in it: find the others, be master or worker, end together."""
+"""A run as every rank takes part in it: find the others, be master or worker.
+
+What only the master needs is imported where this rank turns out to be the master: the start of thousands
+of workers is a storm on the file system.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpims.errors import (
-    ExitStatus,
-    InternalError,
-    Interrupted,
-    MpimsError,
-    UsageError,
-    error_with_status,
-)
-from mpims.farm import Farm
+from mpims.errors import ExitStatus, MpimsError, UsageError, error_with_status
 from mpims.job import Job
-from mpims.loading import JobSource, load_job_class
-from mpims.options import RunOptions
-from mpims.outcome import Outcome
-from mpims.report.announcement import say
-from mpims.runtime.ending import end_workers
+from mpims.loading import load_job_class
 from mpims.runtime.lead import Lead
-from mpims.runtime.stopping import signals_ignored
 from mpims.runtime.threads import one_thread
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import End, Kind, Start, encode_object
@@ -33,6 +23,7 @@ from mpims.runtime.worker import Worker
 from mpims.world import find_world
 
 if TYPE_CHECKING:
+    from mpims.outcome import Outcome
     from mpims.runtime.transport.mpi import MpiTransport
 
 
@@ -69,14 +60,17 @@ def run(job: Job, **options: Any) -> Outcome | None:
     >>> outcome = mpims.run(Squares(n=1000), policy="GSS")  # doctest: +SKIP
     """
     transport = connect()
+    lead = None
     if transport is not None:
         served = serve(transport, lambda start: job)
         if not isinstance(served, Lead):
             return None
-        if served.start is not None:
-            options = {**options, "run_dir": Path(served.start.run_dir)}
-        return run_master(job, options, transport, lead=served if transport.lost else None)
-    return run_master(job, options, transport)
+        lead = served if transport.lost else None
+    if lead is not None and lead.start is not None:
+        options = {**options, "run_dir": Path(lead.start.run_dir)}
+    from mpims.leading import run_master
+
+    return run_master(job, options, transport, lead=lead)
 
 
 def serve(
@@ -122,23 +116,6 @@ def serve(
     return end is not None
 
 
-def make_options(fields: dict[str, Any]) -> RunOptions:
-    """Options from keyword arguments.
-
-    Raises
-    ------
-    UsageError
-        There is no such option, or its value is out of range.
-    """
-    known = RunOptions.__dataclass_fields__
-    for name in fields:
-        if name not in known:
-            raise UsageError(f"run has no option {name!r}: it has {', '.join(known)}")
-    if isinstance(fields.get("run_dir"), str):
-        fields = {**fields, "run_dir": Path(fields["run_dir"])}
-    return RunOptions(**fields)
-
-
 def connect(*, share: bool = True) -> MpiTransport | None:
     """The transport of this process's world, made once; None if it is alone.
 
@@ -170,40 +147,6 @@ def connect(*, share: bool = True) -> MpiTransport | None:
     return transport
 
 
-@contextmanager
-def telling_workers(transport: Transport | None, farm: list[Farm] | None = None) -> Iterator[None]:
-    """Whatever happens to the master, tell the workers how the run ended, and let none hang.
-
-    Parameters
-    ----------
-    farm
-        Where the run is put, if it comes to one: it knows who the ranks are. Without it only an error
-        ends the run: it is yet to begin.
-    """
-    error: MpimsError | None = None
-    try:
-        yield
-    except MpimsError as failure:
-        error = failure
-        raise
-    except KeyboardInterrupt:
-        error = Interrupted("stopped by the user")
-        raise
-    except BaseException as failure:
-        error = InternalError(f"{type(failure).__name__}: {failure}")
-        raise
-    finally:
-        if transport is not None and (farm is not None or error is not None):
-            processes = farm[0].processes if farm else {}
-            suspects = farm[0].suspects if farm else set()
-            with signals_ignored():
-                silent = end_workers(transport, error, processes, suspects)
-            if silent:
-                ranks = ", ".join(map(str, silent))
-                say(f"no answer from rank {ranks} after the end: all ranks are ended")
-                transport.abandon(error.exit_status if error else ExitStatus.DONE)
-
-
 def dismiss_workers(transport: Transport | None, ended: End | None = None) -> None:
     """Let the workers of this program leave it.
 
@@ -222,37 +165,3 @@ def dismiss_workers(transport: Transport | None, ended: End | None = None) -> No
 def job_from_start(start: Start) -> Job:
     """Make the job that a START message describes, from its source."""
     return load_job_class(start.source)(**start.parameters)
-
-
-def run_master(
-    job: Job,
-    options: RunOptions | dict[str, Any],
-    transport: Transport | None,
-    source: JobSource | None = None,
-    command: Sequence[str] = (),
-    lead: Lead | None = None,
-) -> Outcome:
-    """Run a job as its master: with the workers of a transport, or alone.
-
-    Parameters
-    ----------
-    source
-        Where the other ranks get the job from; None if they have it.
-    command
-        What the user typed, for the manifest.
-    lead
-        What this rank has from the master before.
-
-    Raises
-    ------
-    MpimsError
-        As `run`.
-    """
-    farm: list[Farm] = []
-    with telling_workers(transport, farm):
-        if not isinstance(job, Job):
-            raise UsageError(f"run wants a job, found a {type(job).__name__}")
-        if isinstance(options, dict):
-            options = make_options(options)
-        farm.append(Farm(job, options, transport, source, lead))
-        return farm[0].run(command)

@@ -9,9 +9,9 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 
 from mpims import __version__
-from mpims.cli import drill, policies, replay, resume, run, simulate, tour
 from mpims.errors import ExitStatus, InternalError, Interrupted, MpimsError, UsageError
 from mpims.runtime.lead import Lead
 from mpims.session import connect, dismiss_workers
@@ -45,6 +45,10 @@ skipped, 75 stopped and resumable, 70 a defect of mpims, 130 stopped before ther
 """
 
 
+COMMANDS = ("run", "resume", "replay", "drill", "policies", "simulate", "tour")
+"""Each is a module beside this one."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
@@ -53,8 +57,8 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def make_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The command line of these commands; only what belongs to them is imported."""
     parser = _Parser(
         prog="mpims",
         description=DESCRIPTION,
@@ -63,8 +67,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mpims {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
-    for command in (run, resume, replay, drill, policies, simulate, tour):
-        command.add_parser(commands)
+    for name in names:
+        import_module(f"mpims.cli.{name}").add_parser(commands)
     return parser
 
 
@@ -95,7 +99,8 @@ def main_command(arguments: Sequence[str], lead: Lead | None = None) -> int:
 
 def _run(arguments: Sequence[str], lead: Lead | None) -> int:
     try:
-        parsed = make_parser().parse_args(list(arguments) or ["tour"])
+        given = list(arguments) or ["tour"]
+        parsed = make_parser([given[0]] if given[0] in COMMANDS else COMMANDS).parse_args(given)
         parsed.lead = lead
         status: int = parsed.command(parsed)
         sys.stdout.flush()

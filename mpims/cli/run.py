@@ -13,17 +13,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mpims.core.policies import DEFAULT_POLICY, POLICIES
+from mpims.core.policies import POLICIES
 from mpims.errors import UsageError
 from mpims.job import Job
 from mpims.launch import find_launcher, launch_command
+from mpims.leading import run_master, telling_workers
 from mpims.loading import JobSource, load_job_class, read_source
-from mpims.options import RunOptions
+from mpims.options import DEFAULT_POLICY, RunOptions
 from mpims.outcome import Outcome
 from mpims.parameters import parse_settings
 from mpims.report.progress import TERMINAL, name_terminal
 from mpims.runtime.lead import Lead
-from mpims.session import connect, run_master, telling_workers
+from mpims.session import connect
 from mpims.supervise import run_ranks
 from mpims.world import find_world
 

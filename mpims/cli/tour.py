@@ -14,10 +14,11 @@ import numpy as np
 
 import mpims
 from mpims.errors import ExitStatus, RunFailed
+from mpims.leading import run_master
 from mpims.loading import JobSource
 from mpims.options import RunOptions
 from mpims.report.progress import duration
-from mpims.session import connect, run_master
+from mpims.session import connect
 
 
 class Julia(mpims.Job):

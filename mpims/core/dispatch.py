@@ -26,8 +26,8 @@ LEAD_S = 0.5e-3
 """... and where chunks are short so many that they take this long ..."""
 LONGEST_QUEUE = 32
 """... but not more than these."""
-N_CANDIDATES = 128
-"""Of so many ranks, in turn, the one that ends last is looked for."""
+N_CANDIDATES = 32
+"""Among so many ranks, others each time, the one that ends last is looked for."""
 _MEMORY = 0.3
 """What a new measurement counts in a mean."""
 _LEAST_TAIL_WAIT_S = 1e-3
@@ -136,6 +136,8 @@ class Dispatch:
         """Feed the ranks without work, if there is a prospect."""
         actions: list[Action] = []
         pending = self._ledger.pending
+        if not (pending.size or self._takes_over):
+            return actions
         if self._idle and not pending.size and self.tail_at is not None and now < self.tail_at:
             return actions
         self.tail_at = None
@@ -223,7 +225,7 @@ class Dispatch:
                 return self._move_next(owner, worker)
         if mean_s is None:
             return []
-        last = last_to_end(self._candidates(), self._blame, block, mean_s, now)
+        last = last_to_end(self._candidates(), block, mean_s, now)
         block_s = worker.block_s or mean_s
         if last is None or not gains(last, block_s):
             if last is not None or self._with_next:
@@ -239,15 +241,18 @@ class Dispatch:
         return [self._give(worker, self._ledger.duplicate(last.attempt, worker.rank))]
 
     def _candidates(self) -> Iterator[WorkerState]:
-        """Ranks with work, others each time if there are many."""
+        """Ranks with work that another may take over, others each time if there are many."""
         busy = self._busy
+        is_in_trouble = self._blame.is_in_trouble if self._ledger.troubles else None
         for _ in range(min(len(busy), N_CANDIDATES)):
             worker = busy.popleft()
-            if worker.queue:
-                busy.append(worker)
-                yield worker
-            else:
+            if not worker.queue:
                 worker.is_listed = False
+                continue
+            busy.append(worker)
+            head = worker.queue[0]
+            if not (head.care or (is_in_trouble is not None and is_in_trouble(head))):
+                yield worker
 
     def _move_next(self, owner: WorkerState, worker: WorkerState) -> list[Action]:
         """Give an idle rank the chunk that another holds and has not begun."""
@@ -271,7 +276,7 @@ class Dispatch:
 
     # -------------------------------------------------------------- measurements
 
-    def learn(self, worker: WorkerState | None, event: ChunkDone, now: float) -> None:
+    def learn(self, worker: WorkerState | None, attempt: Attempt, event: ChunkDone, now: float) -> None:
         """Learn how long blocks take: in general, and on that rank."""
         busy_s, longest_s = event.busy_s, event.longest_block_s
         n_blocks = -((event.start - event.stop) // self._ledger.block)
@@ -290,8 +295,27 @@ class Dispatch:
         if block_s < LEAD_S or worker.length > self._least_length:
             worker.length = self._length(n_blocks * block_s)
         if self._sizer.learns:
-            whole_s = now - worker.silent_since
-            self._sizer.learn(Sample(event.rank, n_blocks, busy_s, event.squares_s2, whole_s))
+            sample = Sample(event.rank, n_blocks, busy_s, event.squares_s2, now - worker.silent_since)
+            self._learn_chunk(worker, attempt, sample)
+
+    def _learn_chunk(self, worker: WorkerState, attempt: Attempt, sample: Sample) -> None:
+        """Tell the policy what a chunk took, once all its parts are there."""
+        if worker.part is not None:
+            number, before = worker.part
+            if number == attempt.number:
+                rank, n_blocks, busy_s, squares_s2, whole_s = sample
+                sample = Sample(
+                    rank,
+                    before.n_blocks + n_blocks,
+                    before.busy_s + busy_s,
+                    before.squares_s2 + squares_s2,
+                    before.whole_s + whole_s,
+                )
+            worker.part = None
+        if attempt.start < attempt.stop:
+            worker.part = attempt.number, sample
+        else:
+            self._sizer.learn(sample)
 
     def _length(self, chunk_s: float) -> int:
         """How many chunks of so many seconds a rank is to hold."""

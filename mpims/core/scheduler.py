@@ -203,7 +203,7 @@ class Scheduler:
             return [*self._recording(event, fresh), Finish()]
         worker = self.workers.get(event.rank)
         if attempt is not None and not attempt.care:
-            dispatch.learn(worker, event, now)
+            dispatch.learn(worker, attempt, event, now)
         if worker is None:
             actions = []
         else:

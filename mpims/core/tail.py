@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from mpims.core.blame import Blame
 from mpims.core.ledger import Attempt
 from mpims.core.workers import WorkerState
 
@@ -63,16 +62,21 @@ def gains(running: Running, block_s: float) -> bool:
 
 
 def last_to_end(
-    workers: Iterable[WorkerState], blame: Blame, block: int, mean_block_s: float, now: float
+    workers: Iterable[WorkerState], block: int, mean_block_s: float, now: float
 ) -> Running | None:
-    """The attempt expected to end last of those under way that an idle rank may take over."""
-    running = [
-        expect(head, block, owner.block_s or mean_block_s, now - owner.silent_since)
-        for owner in workers
-        for head in owner.queue[:1]
-        if head.twin is None and not owner.suspect and not blame.is_in_trouble(head)
-    ]
-    return max(running, key=lambda r: r.left_s, default=None)
+    """The attempt expected to end last of the ones that these ranks compute; one with a twin is none."""
+    last: Running | None = None
+    for owner in workers:
+        head = owner.queue[0]
+        if head.twin is None and not owner.suspect:
+            block_s, silent_s = owner.block_s or mean_block_s, now - owner.silent_since
+            # In short what `expect` says, which is asked where it matters.
+            left_s = block_s * (head.stop - head.start) / block - silent_s
+            if last is None or max(left_s, silent_s if left_s <= 0 else 0.0) >= last.left_s - block_s:
+                running = expect(head, block, block_s, silent_s)
+                if last is None or running.left_s > last.left_s:
+                    last = running
+    return last
 
 
 def is_worth_moving(owner: WorkerState, block: int, block_s: float, now: float) -> bool:

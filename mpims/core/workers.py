@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mpims.core.ledger import Attempt
+from mpims.core.policies import Sample
 
 
 class WorkerState:
@@ -14,6 +15,7 @@ class WorkerState:
         "is_listed",
         "length",
         "n_failed",
+        "part",
         "queue",
         "rank",
         "silent_since",
@@ -26,6 +28,7 @@ class WorkerState:
         self.length = length  # attempts that the queue is to hold
         self.silent_since = now
         self.suspect = False
+        self.part: tuple[int, Sample] | None = None  # an attempt, and what is done of it
         self.has_check = False  # its silence will be looked at; see `mpims.core.silence`
         self.is_listed = False  # among the ranks with work; see `mpims.core.dispatch`
         self.block_s: float | None = None  # mean time of a block here

@@ -10,14 +10,13 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpims.core.events import Care, Held, Range
 from mpims.errors import ExitStatus, describe, user_traceback
 from mpims.job import Job
 from mpims.options import RunOptions
 from mpims.outputs import Gather
-from mpims.runtime.isolation import BlockDone, IsolatedBlocks
 from mpims.runtime.items import take_items
 from mpims.runtime.itemwise import ItemwiseBlock
 from mpims.runtime.parts import Part, ResultError, check_results, new_part
@@ -45,6 +44,9 @@ LONGEST_REPORT_INTERVAL_S = 1.0
 """A worker reports at least this often, if its blocks are short enough ..."""
 REPORTS_PER_TIMEOUT = 4
 """... and this often within the user's timeout."""
+
+if TYPE_CHECKING:
+    from mpims.runtime.isolation import IsolatedBlocks
 
 Send = Callable[[Kind, bytes, Sequence[Buffer]], None]
 
@@ -223,6 +225,8 @@ class Computing:
         return [(start, min(start + block, stop)) for start in range(attempt.at, stop, block)]
 
     def _compute_isolated(self, attempt: _Attempt) -> None:
+        from mpims.runtime.isolation import BlockDone, IsolatedBlocks  # rarely needed
+
         now = time.perf_counter()
         if self._child is None:
             self._child = IsolatedBlocks(self._kernel, self._upcoming(attempt))

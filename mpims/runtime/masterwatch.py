@@ -9,7 +9,6 @@ hangs is killed by a worker of its host; so all others notice that it is dead, a
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
@@ -108,6 +107,8 @@ class MasterWatch:
 def _process_of_rank(rank: int, run_dir: Path) -> Process | None:
     """Who a rank is, as far as its manifest says."""
     try:
+        import json  # for this line alone
+
         manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
         return Process.from_dict(manifest["ranks"][str(rank)])
     except (OSError, ValueError, KeyError, TypeError):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from mpims.core.tree import Forest, Node
 from mpims.outputs import Gather, Output, Reduce
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 DIFFERENT = "for results that differ in form: output = mpims.Gather(dtype=object), which makes a list"
 """What to do about it."""

@@ -14,7 +14,8 @@ import mpims
 from mpims.core.policies import POLICIES
 from mpims.loading import load_job_class, read_source
 from mpims.options import RunOptions
-from mpims.session import connect, run_master
+from mpims.leading import run_master
+from mpims.session import connect
 from tests.unit.test_run import Mixed, Product, Words
 
 mpi4py = pytest.importorskip("mpi4py")

@@ -23,6 +23,7 @@ LAYERS = [
     ["runtime", "storage", "report"],
     [
         "session",
+        "leading",
         "farm",
         "outcome",
         "simulator",
@@ -85,7 +86,7 @@ CATCH_ALL = {
     ("mpims/storage/results.py", "read_result"): "the user's objects are unpickled",
     ("mpims/storage/rundir.py", "read_job"): "the user's parameters are unpickled",
     ("mpims/session.py", "serve"): "it ends the other ranks, and raises again",
-    ("mpims/session.py", "telling_workers"): "it tells the other ranks, and raises again",
+    ("mpims/leading.py", "telling_workers"): "it tells the other ranks, and raises again",
     ("mpims/farm.py", "Farm._run_opened"): "it writes the record, and raises again",
     ("mpims/farm.py", "Farm._finish"): "the user's finish() is called",
     ("mpims/record.py", "_item_text"): "the user's item gives its own text",

@@ -12,11 +12,12 @@ import pytest
 import mpims
 from mpims.errors import MpimsError
 from mpims.farm import Farm
+from mpims.leading import run_master
 from mpims.options import RunOptions
 from mpims.runtime.lead import Lead
 from mpims.runtime.transport.local import LocalTransport, local_transports
 from mpims.runtime.wire import Kind, Message
-from mpims.session import run_master, serve
+from mpims.session import serve
 
 
 class Death(BaseException):

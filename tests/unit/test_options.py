@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpims.core.policies import DEFAULT_POLICY
 from mpims.errors import ExitStatus, UsageError
-from mpims.options import RunOptions
+from mpims.options import DEFAULT_POLICY, RunOptions
 
 
 def test_every_option_has_a_default():

@@ -6,7 +6,8 @@ from math import ceil, sqrt
 
 import pytest
 
-from mpims.core.policies import DEFAULT_POLICY, Sample, parse_policy
+from mpims.core.policies import Sample, parse_policy
+from mpims.options import DEFAULT_POLICY
 
 
 def auto(n_blocks=100_000, n_workers=4):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mpims.core.policies import DEFAULT_POLICY, POLICIES, Policy, parse_policy
+from mpims.core.policies import POLICIES, Policy, parse_policy
+from mpims.options import DEFAULT_POLICY
 
 
 @pytest.mark.parametrize(

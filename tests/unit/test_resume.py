@@ -16,12 +16,13 @@ import pytest
 import mpims
 from mpims.errors import ExitStatus, RunFailed, Stopped, UsageError
 from mpims.farm import Farm
+from mpims.leading import run_master
 from mpims.options import RunOptions
 from mpims.processes import this_process
 from mpims.runtime.lead import Lead
 from mpims.runtime.transport.local import local_transports
 from mpims.runtime.wire import Kind, Message, ResultHead, Start, encode_results
-from mpims.session import run_master, serve
+from mpims.session import serve
 from mpims.storage import lock as lock_file
 from mpims.storage.lock import RunLock
 from mpims.storage.results import fill_value

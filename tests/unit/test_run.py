@@ -16,10 +16,11 @@ import mpims
 from mpims.core.policies import POLICIES
 from mpims.digest import digest
 from mpims.errors import RunFailed, UsageError
+from mpims.leading import run_master
 from mpims.options import RunOptions
 from mpims.outcome import Outcome
 from mpims.runtime.transport.local import local_transports
-from mpims.session import run_master, serve
+from mpims.session import serve
 
 
 class Sum32(mpims.Job):

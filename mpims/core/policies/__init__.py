@@ -43,7 +43,6 @@ from mpims.core.policies.parameters import Parameter, Value
 from mpims.core.policies.sizer import Sizer, chunk_sizes
 
 __all__ = [
-    "DEFAULT_POLICY",
     "POLICIES",
     "Policy",
     "PolicySpec",
@@ -80,7 +79,6 @@ POLICIES: dict[str, type[Policy]] = {
         PerformanceLoopScheduling,
     )
 }
-DEFAULT_POLICY = "auto"
 
 _BY_UPPER_NAME = {name.upper(): policy for name, policy in POLICIES.items()}
 

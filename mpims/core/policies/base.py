@@ -81,7 +81,7 @@ class Policy(ABC):
         """Take in what a chunk took. Samples that cannot be true are left out."""
 
     def explain(self) -> str:
-        """Why the sizes were as they were, in a phrase; nothing for a technique that follows its formula."""
+        """Why the sizes were as they were, in a phrase; nothing if the formula says it all."""
         return ""
 
     @classmethod

@@ -1,0 +1,336 @@
+"""The master's desk: messages come in and become events, what the scheduler says goes out.
+
+What follows from several messages is done at once: chunks for one rank leave together, and ranks are fed
+before anything is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mpims.core.events import (
+    Action,
+    Assign,
+    ChunkDone,
+    ChunkFailed,
+    Drain,
+    Event,
+    Finish,
+    GiveUp,
+    Hire,
+    Recall,
+    Record,
+    Skip,
+    Stop,
+    Trim,
+    WorkerDrained,
+    WorkerJoined,
+    WorkerLost,
+    WorkerSpoke,
+)
+from mpims.core.scheduler import Scheduler
+from mpims.errors import MpimsError, RunFailed, Stopped, UsageError
+from mpims.processes import Process
+from mpims.runtime.deliveries import Delivery, whole_runs
+from mpims.runtime.parts import ResultError
+from mpims.runtime.transport.base import Transport
+from mpims.runtime.wire import (
+    MOST_CHUNKS,
+    Buffer,
+    Failed,
+    Joined,
+    Kind,
+    Message,
+    ResultHead,
+    SkippedItem,
+    decode_object,
+    decode_payload,
+    decode_results,
+    encode_assign,
+    encode_recall,
+    encode_trim,
+)
+from mpims.storage.checkpoint import Checkpoint
+from mpims.storage.commits import Failure
+from mpims.storage.results import Results
+
+LEAST_PLACED_BYTES = 1 << 16
+"""Smaller results are received anywhere and copied into their place."""
+
+
+@dataclass(slots=True)
+class WorkerRecord:
+    """What is known of one worker, for messages and the summary."""
+
+    host: str
+    process: Process
+    busy_s: float = 0.0
+
+
+@dataclass(slots=True)
+class MasterRecord:
+    """What the master saw of a run."""
+
+    workers: dict[int, WorkerRecord] = field(default_factory=dict)
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+
+class Desk:
+    """What a master does with messages.
+
+    Parameters
+    ----------
+    transport, scheduler, checkpoint, results
+        As for `mpims.runtime.master.Master`.
+    identity, job
+        The items and the job as the master sees them, to compare.
+    joined
+        Called when a rank has joined.
+    hire
+        Called when no other rank is left to compute.
+
+    Attributes
+    ----------
+    record
+        Who the workers are, and what they did.
+    ended, error
+        Whether the run is over, and what ended it if not that all is done.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        scheduler: Scheduler,
+        checkpoint: Checkpoint,
+        results: Results,
+        *,
+        identity: tuple[int, str],
+        job: str,
+        joined: Callable[[], None],
+        hire: Callable[[], None],
+    ) -> None:
+        self._transport = transport
+        self._scheduler = scheduler
+        self._checkpoint = checkpoint
+        self._results = results
+        self._identity = identity
+        self._job = job
+        self._joined = joined
+        self._hire = hire
+        self._skipped: dict[int, list[SkippedItem]] = {}  # attempt -> items given up in its next result
+        self._actions: list[Action] = []
+        self._deliveries: list[tuple[int, Delivery, Any, Sequence[Buffer] | None]] = []
+        self.record = MasterRecord()
+        self.ended = scheduler.ledger.complete
+        self.error: MpimsError | None = None
+
+    def fail(self, error: MpimsError) -> None:
+        """End the run with an error; the first one counts."""
+        self.error = self.error or error
+        self.ended = True
+
+    # ------------------------------------------------------------------ messages
+
+    def take(self, message: Message, now: float) -> None:
+        """Take in a message that came at time `now`; what follows is done by `settle`."""
+        kind, rank = message.kind, message.source
+        if kind is Kind.RESULT:
+            self._on_result(message, now)
+        elif kind is Kind.JOINED:
+            self._on_joined(rank, decode_object(message.buffers), now)
+        elif kind is Kind.PING:
+            self._transport.send(rank, Kind.PONG)
+            self.tell(WorkerSpoke(rank), now)
+        elif kind is Kind.FAILED:
+            self._on_failed(rank, decode_object(message.buffers), now)
+        elif kind is Kind.SKIPPED:
+            attempt, items = decode_object(message.buffers)
+            self._skipped[attempt] = items
+        elif kind is Kind.DRAINED:
+            self.tell(WorkerDrained(rank), now)
+        elif kind is Kind.LOST:
+            self.tell(WorkerLost(rank), now)
+
+    def _on_result(self, message: Message, now: float) -> None:
+        heads, array = decode_results(message.head)
+        source = message.source
+        worker = self.record.workers.get(source)
+        records: list[tuple[int, Record]] = []  # with the place of what they speak of among the heads
+        try:
+            payload = decode_payload(array, message.buffers)
+            units = None
+            for i, units in enumerate(self._results.units(payload, heads)):
+                number, start, stop, busy_s, longest_s, squares_s2 = heads[i]
+                if worker is not None:
+                    worker.busy_s += busy_s
+                event = ChunkDone(source, number, start, stop, busy_s, longest_s, units, squares_s2)
+                for action in self._scheduler.handle(event, now):
+                    if type(action) is Record:
+                        records.append((i, action))
+                    else:
+                        self._actions.append(action)
+            buffers = message.buffers if array is None and len(heads) == 1 else None
+            for delivery in whole_runs(heads, records, has_units=units is not None):
+                part = self._results.select(payload, heads, delivery.first, delivery.last)
+                self._deliveries.append((source, delivery, part, buffers))
+        except MpimsError as error:
+            self.fail(error)
+        if memoryview(message.buffers[-1]).nbytes >= LEAST_PLACED_BYTES:
+            self.settle()  # the next one may take a while to come in
+
+    def _on_joined(self, rank: int, joined: Joined, now: float) -> None:
+        self.record.workers[rank] = WorkerRecord(joined.host, joined.process)
+        where = self._where(rank)
+        if joined.job != self._job:
+            self.fail(
+                UsageError(f"the job differs between ranks: {joined.job} on {where}, {self._job} here")
+            )
+        elif (joined.n_items, joined.items_digest) != self._identity:
+            n_here = self._identity[0]
+            difference = (
+                f"{joined.n_items} items on {where}, {n_here} on rank 0"
+                if joined.n_items != n_here
+                else f"{n_here} items on {where} too, but not the same or in another order"
+            )
+            self.fail(
+                UsageError(
+                    f"items() differs between ranks: {difference}; it must give the same on every rank"
+                )
+            )
+        else:
+            self.tell(WorkerJoined(rank, joined.holding), now)
+            self._joined()
+
+    def _on_failed(self, rank: int, failed: Failed, now: float) -> None:
+        if failed.is_usage:
+            self.fail(UsageError(failed.reason, failed.detail))
+        elif failed.attempt == 0:
+            self.fail(RunFailed(f"{failed.reason} (on {self._where(rank)})", failed.detail))
+        else:
+            event = ChunkFailed(
+                rank,
+                failed.attempt,
+                failed.start,
+                failed.stop,
+                failed.reason,
+                failed.detail,
+                failed.is_final,
+            )
+            items = _items_text(failed.start, failed.stop, failed.attempt, self._where(rank))
+            for action in self._scheduler.handle(event, now):
+                if isinstance(action, GiveUp):
+                    action = GiveUp(f"{items} failed: {action.reason}", action.detail)
+                self._actions.append(action)
+
+    def _where(self, rank: int) -> str:
+        worker = self.record.workers.get(rank)
+        return f"rank {rank} ({worker.host})" if worker else f"rank {rank}"
+
+    def place(self, source: int, kind: Kind, head: bytes, sizes: Sequence[int]) -> list[memoryview] | None:
+        """Receive the results of items that are still needed straight into their place."""
+        if kind is not Kind.RESULT or self.ended or sizes[0] < LEAST_PLACED_BYTES:
+            return None
+        heads, array = decode_results(head)
+        result = heads[0]
+        if len(heads) > 1 or self._scheduler.ledger.done.intersects(result.start, result.stop):
+            return None
+        try:
+            place = self._results.place(result, array)
+        except MpimsError as error:
+            self.fail(error)
+            return None
+        return None if place is None else [place]
+
+    def tell(self, event: Event, now: float) -> None:
+        """Tell the scheduler what happened; what follows is done by `settle`."""
+        self._actions += self._scheduler.handle(event, now)
+
+    # ------------------------------------------------------------------- actions
+
+    def settle(self) -> None:
+        """Do what the scheduler has said since the last time: hand out, then store."""
+        actions, deliveries = self._actions, self._deliveries
+        self._actions, self._deliveries = [], []
+        try:
+            if actions:
+                self._perform(actions)
+            for source, delivery, part, buffers in deliveries:
+                self._commit(source, delivery, part, buffers)
+        except MpimsError as error:
+            self.fail(error)
+
+    def _perform(self, actions: Sequence[Action]) -> None:
+        """Do what was said; all chunks for one rank leave in one message."""
+        send = self._transport.send
+        chunks: dict[int, list[Assign]] = {}
+        for action in actions:
+            if isinstance(action, Assign):
+                chunks.setdefault(action.rank, []).append(action)
+            elif isinstance(action, Recall):
+                self._hand_out(action.rank, chunks)  # what was said before reaches it before
+                send(action.rank, Kind.RECALL, encode_recall(action.attempt))
+            elif isinstance(action, Trim):
+                self._hand_out(action.rank, chunks)
+                send(action.rank, Kind.TRIM, encode_trim(action.attempt, action.stop))
+            elif isinstance(action, Drain):
+                self._hand_out(action.rank, chunks)
+                send(action.rank, Kind.DRAIN)
+            elif isinstance(action, Skip):
+                self._skip(action)
+            elif isinstance(action, Hire):
+                self._hire()
+            elif isinstance(action, GiveUp):
+                self.fail(RunFailed(action.reason, action.detail))
+            elif isinstance(action, Stop):
+                self.fail(Stopped("stopped"))
+            elif isinstance(action, Finish):
+                self.ended = True
+        for rank in list(chunks):
+            self._hand_out(rank, chunks)
+
+    def _hand_out(self, rank: int, chunks: dict[int, list[Assign]]) -> None:
+        """Send a rank the chunks that are for it."""
+        for_rank = chunks.pop(rank, [])
+        for i in range(0, len(for_rank), MOST_CHUNKS):
+            some = for_rank[i : i + MOST_CHUNKS]
+            self._checkpoint.assigned([(chunk.start, chunk.stop) for chunk in some])
+            self._transport.send(rank, Kind.ASSIGN, encode_assign(some))
+
+    def _commit(self, source: int, delivery: Delivery, part: Any, buffers: Sequence[Buffer] | None) -> None:
+        try:
+            failures = self._failures(source, delivery)
+            self._checkpoint.commit(delivery.head, part, buffers, delivery.ranges, failures)
+        except ResultError as error:
+            head = delivery.head
+            items = _items_text(head.start, head.stop, head.attempt, self._where(source))
+            self.fail(RunFailed(f"{items} failed: {error}"))
+
+    def _failures(self, rank: int, delivery: Delivery) -> list[Failure]:
+        """The items of a result that were given up, if it is this result that counts."""
+        skipped = self._skipped.pop(delivery.head.attempt, None)
+        if skipped is None:
+            return []
+        host = self.record.workers[rank].host if rank in self.record.workers else ""
+        failures = [Failure(s.item, s.n_tries, rank, host, s.reason, s.detail) for s in skipped]
+        return [f for f in failures if any(start <= f.item < stop for start, stop in delivery.ranges)]
+
+    def _skip(self, action: Skip) -> None:
+        """Commit an item that was given up."""
+        worker = self.record.workers.get(action.rank)
+        failure = Failure(
+            action.item,
+            action.n_tries,
+            action.rank,
+            worker.host if worker else "",
+            action.reason,
+            action.detail,
+        )
+        head = ResultHead(0, action.item, action.item + 1)
+        self._checkpoint.commit(head, None, None, ((action.item, action.item + 1),), [failure])
+
+
+def _items_text(start: int, stop: int, attempt: int, where: str) -> str:
+    return f"items [{start}, {stop}) attempt {attempt} on {where}"
