@@ -10,10 +10,10 @@ begun, half of what is left of the one that is expected to end last, or that one
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mpims.core.blame import Blame
-from mpims.core.events import Action, Assign, ChunkDone, Recall, Trim
+from mpims.core.events import Action, Assign, ChunkDone, Recall, Result, Trim
 from mpims.core.ledger import Attempt, Ledger
 from mpims.core.policies import Sample, Sizer
 from mpims.core.silence import Silence
@@ -22,9 +22,9 @@ from mpims.core.workers import Counters, WorkerState
 
 QUEUE_LENGTH = 2
 """Attempts a worker holds by default: the one it computes and the next ..."""
-LEAD_S = 0.5e-3
+LEAD_S = 1e-3
 """... and where chunks are short so many that they take this long ..."""
-LONGEST_QUEUE = 32
+LONGEST_QUEUE = 64
 """... but not more than these."""
 N_CANDIDATES = 32
 """Among so many ranks, others each time, the one that ends last is looked for."""
@@ -113,6 +113,12 @@ class Dispatch:
         if length is None:
             length = worker.length
         ledger, pending, suits = self._ledger, self._ledger.pending, self._blame.suits
+        if pending.size and not ledger.troubles:
+            while len(queue) < length and pending.size:
+                attempts = ledger.assign_many(rank, length - len(queue), self._sizer.next_size)
+                queue += attempts
+                self._counters.n_chunks += len(attempts)
+                actions += [Assign(rank, a.number, a.start, a.stop) for a in attempts]
         while len(queue) < length and pending.size:
             n_blocks = self._sizer.next_size(-(-pending.size // ledger.block), rank)
             attempt = ledger.assign(rank, n_blocks, suits)
@@ -278,8 +284,17 @@ class Dispatch:
 
     def learn(self, worker: WorkerState | None, attempt: Attempt, event: ChunkDone, now: float) -> None:
         """Learn how long blocks take: in general, and on that rank."""
-        busy_s, longest_s = event.busy_s, event.longest_block_s
         n_blocks = -((event.start - event.stop) // self._ledger.block)
+        self._learn_blocks(worker, n_blocks, event.busy_s, event.longest_block_s, n_blocks)
+        if worker is not None and self._sizer.learns:
+            whole_s = now - worker.silent_since
+            sample = Sample(event.rank, n_blocks, event.busy_s, event.squares_s2, whole_s)
+            self._learn_chunk(worker, attempt, sample)
+
+    def _learn_blocks(
+        self, worker: WorkerState | None, n_blocks: int, busy_s: float, longest_s: float, of_chunk: float
+    ) -> None:
+        """Blocks, so many in a chunk, took so long."""
         block_s = busy_s / n_blocks
         if longest_s > self._longest_s:
             self._longest_s = longest_s
@@ -289,14 +304,53 @@ class Dispatch:
         if worker is None:
             return
         before_s = worker.block_s
-        worker.block_s = block_s = (
-            block_s if before_s is None else before_s + _MEMORY * (block_s - before_s)
-        )
+        if before_s is not None:
+            block_s = before_s + _MEMORY * (block_s - before_s)
+        worker.block_s = block_s
         if block_s < LEAD_S or worker.length > self._least_length:
-            worker.length = self._length(n_blocks * block_s)
-        if self._sizer.learns:
-            sample = Sample(event.rank, n_blocks, busy_s, event.squares_s2, now - worker.silent_since)
-            self._learn_chunk(worker, attempt, sample)
+            worker.length = self._length(of_chunk * block_s)
+
+    def whole(self, worker: WorkerState, results: Sequence[Result]) -> list[Attempt] | None:
+        """The attempts that results are of, if that is the ordinary case: the front of the queue, whole."""
+        queue = worker.queue
+        if len(results) > len(queue) or worker.suspect or self._ledger.troubles or self.has_idle:
+            return None
+        attempts = queue[: len(results)]
+        in_force = self._ledger.attempts
+        for attempt, result in zip(attempts, results, strict=True):
+            number, start, stop, *_ = result
+            if (
+                attempt.number != number
+                or attempt.start != start
+                or attempt.stop != stop
+                or attempt.twin is not None
+                or attempt.care
+                or number not in in_force
+            ):
+                return None
+        return attempts
+
+    def advance_whole(
+        self, worker: WorkerState, attempts: Sequence[Attempt], results: Sequence[Result], now: float
+    ) -> None:
+        """These attempts, the front of a rank's queue, are done: learn from all of them at once."""
+        n_blocks, busy_s, longest_s = 0, 0.0, self._longest_s
+        block, learns = self._ledger.block, self._sizer.learns
+        whole_s = (now - worker.silent_since) / len(results)
+        for attempt, (_, start, stop, its_s, its_longest_s, squares_s2) in zip(
+            attempts, results, strict=True
+        ):
+            n_its = -((start - stop) // block)
+            n_blocks += n_its
+            busy_s += its_s
+            if its_longest_s > longest_s:
+                longest_s = its_longest_s
+            if learns:
+                self._learn_chunk(worker, attempt, Sample(worker.rank, n_its, its_s, squares_s2, whole_s))
+        self._learn_blocks(worker, n_blocks, busy_s, longest_s, n_blocks / len(results))
+        del worker.queue[: len(attempts)]
+        if len(worker.queue) < 2:
+            self._with_next.pop(worker.rank, None)
 
     def _learn_chunk(self, worker: WorkerState, attempt: Attempt, sample: Sample) -> None:
         """Tell the policy what a chunk took, once all its parts are there."""

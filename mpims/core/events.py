@@ -6,6 +6,7 @@ chunk, and a frozen dataclass costs four times as much to make, a named tuple tw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import NamedTuple, TypeAlias
@@ -59,6 +60,26 @@ class ChunkDone:
     longest_block_s: float
     units: tuple[Range, ...] | None = None
     squares_s2: float = 0.0
+
+
+class Result(NamedTuple):
+    """What is delivered of one attempt, and how long it took: see `ChunkDone`."""
+
+    attempt: int
+    start: int
+    stop: int
+    busy_s: float = 0.0
+    longest_block_s: float = 0.0
+    squares_s2: float = 0.0
+
+
+@dataclass(slots=True)
+class ChunksDone:
+    """A rank delivered of several attempts at once, in the order of its queue; `units` for each."""
+
+    rank: int
+    results: Sequence[Result]
+    units: Sequence[tuple[Range, ...] | None]
 
 
 @dataclass(slots=True)
@@ -121,6 +142,7 @@ class StopRequested:
 Event: TypeAlias = (
     WorkerJoined
     | ChunkDone
+    | ChunksDone
     | ChunkFailed
     | WorkerSpoke
     | WorkerDrained
@@ -168,7 +190,10 @@ class Drain:
 
 @dataclass(slots=True)
 class Record:
-    """Commit these ranges of a delivered result: they are the first answer."""
+    """Commit these ranges of a delivered result: they are the first answer.
+
+    Of `ChunksDone` it may speak of several results, from the attempt's on, whose items follow each other.
+    """
 
     attempt: int
     ranges: tuple[Range, ...]

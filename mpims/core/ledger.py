@@ -17,7 +17,7 @@ never with the number of items.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from mpims.core.events import PLAIN, Care, Held, Range
 from mpims.core.ranges import RangeSet
@@ -99,6 +99,30 @@ class Ledger:
                     return self._attempt(rank, start, end, trouble.care if trouble else PLAIN)
                 start = end
         return None
+
+    def assign_many(self, rank: int, n_most: int, next_size: Callable[[int, int], int]) -> list[Attempt]:
+        """Hand the front of the first pending range to a rank, in so many chunks at the most.
+
+        There is something pending, and nothing in trouble. `next_size` gives the blocks of the next chunk
+        from the blocks that are left and the rank.
+        """
+        block, in_force = self.block, self.attempts
+        number, n_left = self._next_number, self.n_pending_blocks
+        start, stop = self.pending.first
+        at, attempts = start, list[Attempt]()
+        while at < stop and len(attempts) < n_most:
+            size = next_size(n_left, rank)
+            end = at + size * block
+            if end > stop:
+                end = stop
+            attempt = in_force[number] = Attempt(number, rank, at, end)
+            attempts.append(attempt)
+            number += 1
+            n_left -= size
+            at = end
+        self.pending.take_first(at - start)
+        self._next_number = number
+        return attempts
 
     def reassign(self, attempt: Attempt, rank: int) -> Attempt:
         """Hand what an attempt has still to deliver to another rank; the attempt is out of force."""
@@ -205,6 +229,34 @@ class Ledger:
             self._return_uncovered(start, stop)
         self._return_uncovered(*gap)
         return fresh
+
+    def commit_whole(self, attempts: Sequence[Attempt]) -> list[Range] | None:
+        """Enter the results of attempts in force that are delivered whole and have no twins.
+
+        Returns
+        -------
+        list of (int, int)
+            What was first, neighbours as one range; None, and nothing is entered, if any item was done.
+        """
+        runs: list[Range] = []
+        start = stop = -1
+        for attempt in attempts:
+            if attempt.start == stop:
+                stop = attempt.stop
+            else:
+                if start >= 0:
+                    runs.append((start, stop))
+                start, stop = attempt.start, attempt.stop
+        runs.append((start, stop))
+        done, in_force = self.done, self.attempts
+        if any(done.intersects(*run) for run in runs):
+            return None
+        for run in runs:
+            done.add_new(*run)
+        for attempt in attempts:
+            del in_force[attempt.number]
+            attempt.start = attempt.stop
+        return runs
 
     def fail(self, number: int, start: int, stop: int, rank: int) -> Trouble | None:
         """Enter a block that failed on a rank; give its trouble, or None if it is done."""

@@ -94,6 +94,11 @@ class RangeSet:
         starts[first:last] = [a for a, _ in kept]
         stops[first:last] = [b for _, b in kept]
 
+    @property
+    def first(self) -> Range:
+        """The first range."""
+        return self._starts[0], self._stops[0]
+
     def take_first(self, length: int) -> Range:
         """Take at most `length` integers out of the front of the first range."""
         start, stop = self._starts[0], self._stops[0]

@@ -10,6 +10,7 @@ event           what happens
 =============== ====================================================================
 WorkerJoined    the rank gets its first chunk; once all have joined, each its next
 ChunkDone       the rank is fed, then its result recorded or discarded; Finish at the end
+ChunksDone      the same for several
 ChunkFailed     the block is tried again, on another rank if there is one, then one item
                 at a time; an item that fails alone too often is skipped, or ends the run
 WorkerLost      what the rank held is pending again; Hire if it was the last in service
@@ -29,7 +30,7 @@ from a rank, or as a twin; nothing is handed out after Finish, GiveUp or Stop.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mpims.core.blame import Blame
@@ -40,6 +41,7 @@ from mpims.core.events import (
     Care,
     ChunkDone,
     ChunkFailed,
+    ChunksDone,
     Discard,
     Drain,
     Event,
@@ -47,6 +49,7 @@ from mpims.core.events import (
     GiveUp,
     Hire,
     MasterAway,
+    Range,
     Recall,
     Record,
     Skip,
@@ -128,6 +131,7 @@ class Scheduler:
         self._stop_at: float | None = None  # the end of the grace, once the run is to stop
         self._handlers: dict[type[Event], Callable[[Any, float], list[Action]]] = {
             ChunkDone: self._chunk_done,
+            ChunksDone: self._chunks_done,
             ChunkFailed: self._chunk_failed,
             WorkerJoined: self._worker_joined,
             WorkerSpoke: self._worker_spoke,
@@ -217,6 +221,32 @@ class Scheduler:
         if dispatch.has_idle:
             actions += dispatch.feed_idle(now)
         actions += self._recording(event, fresh)
+        return actions
+
+    def _chunks_done(self, event: ChunksDone, now: float) -> list[Action]:
+        """In the ordinary case all at once; a hand-out of short chunks is to cost microseconds."""
+        dispatch, results = self._dispatch, event.results
+        worker = self.workers.get(event.rank)
+        attempts = dispatch.whole(worker, results) if worker is not None else None
+        runs = self.ledger.commit_whole(attempts) if attempts is not None else None
+        if worker is None or attempts is None or runs is None:
+            return self._one_by_one(event, now)
+        records = _records(event, runs)
+        if self.ledger.complete:
+            self.ended = True
+            return [*records, Finish()]
+        dispatch.advance_whole(worker, attempts, results, now)
+        worker.n_failed = 0
+        worker.silent_since = now
+        return [*dispatch.feed(worker, now), *records]
+
+    def _one_by_one(self, event: ChunksDone, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for result, units in zip(event.results, event.units, strict=True):
+            if not self.ended:
+                number, start, stop, busy_s, longest_s, squares_s2 = result
+                done = ChunkDone(event.rank, number, start, stop, busy_s, longest_s, units, squares_s2)
+                actions += self._chunk_done(done, now)
         return actions
 
     def _chunk_failed(self, event: ChunkFailed, now: float) -> list[Action]:
@@ -375,3 +405,18 @@ class Scheduler:
         self._hired = True
         self._n_expected += 1
         return [Hire()]
+
+
+def _records(event: ChunksDone, runs: Sequence[Range]) -> list[Record]:
+    """What is to be committed of results that count whole, those that follow each other as one."""
+    records = []
+    results, units = event.results, event.units
+    i = 0
+    for run in runs:
+        first = i
+        while results[i].stop < run[1]:
+            i += 1
+        i += 1
+        ranges = (run,) if units[first] is None else tuple([u for its in units[first:i] for u in its or ()])
+        records.append(Record(results[first].attempt, ranges))
+    return records

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from mpims.core.ledger import Attempt
 from mpims.core.workers import WorkerState
 
-LEAST_MOVE_S = 0.25e-3
+LEAST_MOVE_S = 0.5e-3
 """A chunk that its rank has not begun is moved if that rank needs at least this long until it does."""
 LEAST_GAIN = 1.0
 """Work is moved if that saves at least so many of the idle rank's blocks."""

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mpims.core.events import Care, Held, Range
+from mpims.core.events import Care, Held, Range, Result
 from mpims.errors import ExitStatus, describe, user_traceback
 from mpims.job import Job
 from mpims.options import RunOptions
@@ -25,7 +25,7 @@ from mpims.runtime.wire import (
     Buffer,
     Failed,
     Kind,
-    ResultHead,
+    as_result,
     encode_object,
     encode_results,
 )
@@ -34,9 +34,9 @@ PART_BYTES = 4 << 20
 """Results are sent when they have grown to this, so that a chunk of any size fits into memory."""
 BURST_S = 0.1e-3
 """Blocks are computed one after another for so long before messages are looked for."""
-HOLD_BACK_S = 0.25e-3
+HOLD_BACK_S = 0.5e-3
 """Results wait for those of the next chunks no longer than this ..."""
-HELD_BACK = 16
+HELD_BACK = 32
 """... and so many do not wait."""
 ISOLATED_WAIT_S = 5e-3
 """While a child computes, messages are looked for this often."""
@@ -110,9 +110,10 @@ class Computing:
         self._ping = ping
         self._patience_s = patience_s
         self._isolated = isolated
+        self._counts = isinstance(items, range) and items == range(len(items))
         self._queue: deque[_Attempt] = deque()
         self._part: Part = new_part(job.output, block, len(items))
-        self._heads: list[ResultHead] = []  # of what is in the part and complete
+        self._heads: list[Result] = []  # of what is in the part and complete
         self._part_start: int | None = None  # of what is in the part beside it
         self._busy_s = self._longest_s = self._squares_s2 = 0.0
         self._child: IsolatedBlocks | None = None
@@ -201,7 +202,9 @@ class Computing:
     def _compute_block(self, attempt: _Attempt, start: int, stop: int) -> None:
         began = time.perf_counter()
         try:
-            results = self._kernel(start, stop)
+            job = self._job
+            job.indices = indices = range(start, stop)
+            results = job.kernel(indices if self._counts else take_items(self._items, start, stop))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever the user's code raises
@@ -358,16 +361,20 @@ class Computing:
         """Close what has been computed of an attempt; end it if it is complete."""
         start = self._part_start
         if start is not None:
-            head = ResultHead(
-                attempt.number, start, attempt.at, self._busy_s, self._longest_s, self._squares_s2
-            )
-            self._heads.append(head)
+            longest_s = self._longest_s
+            fields = (attempt.number, start, attempt.at, self._busy_s, longest_s, self._squares_s2)
+            self._heads.append(as_result(fields))
             self._part.close()
-            self.longest_s = max(self.longest_s, self._longest_s)
+            if longest_s > self.longest_s:
+                self.longest_s = longest_s
             self._part_start = None
             self._busy_s = self._longest_s = self._squares_s2 = 0.0
-        if attempt.at >= attempt.stop and attempt in self._queue:
-            self._queue.remove(attempt)
+        if attempt.at >= attempt.stop:
+            queue = self._queue
+            if queue and queue[0] is attempt:
+                queue.popleft()
+            elif attempt in queue:
+                queue.remove(attempt)
         if len(self._heads) == MOST_RESULTS:
             self.send_results()
 

@@ -15,6 +15,7 @@ from mpims.core.events import (
     Assign,
     ChunkDone,
     ChunkFailed,
+    ChunksDone,
     Drain,
     Event,
     Finish,
@@ -22,6 +23,7 @@ from mpims.core.events import (
     Hire,
     Recall,
     Record,
+    Result,
     Skip,
     Stop,
     Trim,
@@ -33,7 +35,7 @@ from mpims.core.events import (
 from mpims.core.scheduler import Scheduler
 from mpims.errors import MpimsError, RunFailed, Stopped, UsageError
 from mpims.processes import Process
-from mpims.runtime.deliveries import Delivery, whole_runs
+from mpims.runtime.deliveries import Delivery, deliveries
 from mpims.runtime.parts import ResultError
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import (
@@ -43,7 +45,6 @@ from mpims.runtime.wire import (
     Joined,
     Kind,
     Message,
-    ResultHead,
     SkippedItem,
     decode_object,
     decode_payload,
@@ -158,22 +159,25 @@ class Desk:
         heads, array = decode_results(message.head)
         source = message.source
         worker = self.record.workers.get(source)
-        records: list[tuple[int, Record]] = []  # with the place of what they speak of among the heads
+        if worker is not None:
+            worker.busy_s += sum([head.busy_s for head in heads])
         try:
             payload = decode_payload(array, message.buffers)
-            units = None
-            for i, units in enumerate(self._results.units(payload, heads)):
-                number, start, stop, busy_s, longest_s, squares_s2 = heads[i]
-                if worker is not None:
-                    worker.busy_s += busy_s
-                event = ChunkDone(source, number, start, stop, busy_s, longest_s, units, squares_s2)
-                for action in self._scheduler.handle(event, now):
-                    if type(action) is Record:
-                        records.append((i, action))
-                    else:
-                        self._actions.append(action)
+            units = self._results.units(payload, heads)
+            event: Event
+            if len(heads) == 1:
+                number, start, stop, busy_s, longest_s, squares_s2 = heads[0]
+                event = ChunkDone(source, number, start, stop, busy_s, longest_s, units[0], squares_s2)
+            else:
+                event = ChunksDone(source, heads, units)
+            records: list[Record] = []
+            for action in self._scheduler.handle(event, now):
+                if type(action) is Record:
+                    records.append(action)
+                else:
+                    self._actions.append(action)
             buffers = message.buffers if array is None and len(heads) == 1 else None
-            for delivery in whole_runs(heads, records, has_units=units is not None):
+            for delivery in deliveries(heads, records):
                 part = self._results.select(payload, heads, delivery.first, delivery.last)
                 self._deliveries.append((source, delivery, part, buffers))
         except MpimsError as error:
@@ -252,13 +256,14 @@ class Desk:
 
     def settle(self) -> None:
         """Do what the scheduler has said since the last time: hand out, then store."""
-        actions, deliveries = self._actions, self._deliveries
+        actions, delivered = self._actions, self._deliveries
         self._actions, self._deliveries = [], []
         try:
             if actions:
                 self._perform(actions)
-            for source, delivery, part, buffers in deliveries:
+            for source, delivery, part, buffers in delivered:
                 self._commit(source, delivery, part, buffers)
+            self._checkpoint.say()
         except MpimsError as error:
             self.fail(error)
 
@@ -328,7 +333,7 @@ class Desk:
             action.reason,
             action.detail,
         )
-        head = ResultHead(0, action.item, action.item + 1)
+        head = Result(0, action.item, action.item + 1)
         self._checkpoint.commit(head, None, None, ((action.item, action.item + 1),), [failure])
 
 

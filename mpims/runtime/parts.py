@@ -45,13 +45,16 @@ class GatherPart:
         self._output = output
         self._arrays: list[npt.NDArray[Any]] = []
         self._list: list[Any] = []
-        self._closed_arrays: list[npt.NDArray[Any]] = []
-        self._closed_list: list[Any] = []
+        self._n_closed = 0  # how many of them belong to attempts that are complete
         self._form: tuple[np.dtype[Any], tuple[int, ...]] | None = None
         self._is_list = False
         self.n_bytes = 0
 
     def add(self, start: int, stop: int, results: Any) -> None:
+        if type(results) is np.ndarray and (results.dtype, results.shape[1:]) == self._form:
+            self._arrays.append(results.copy())  # in short what follows
+            self.n_bytes += results.nbytes
+            return
         packed = self._output.pack(results)
         if self._form is None and not self._is_list:
             self._is_list = isinstance(packed, list)
@@ -86,13 +89,13 @@ class GatherPart:
             self.add(start, stop, [packed[i][0] if i in packed else None for i in range(start, stop)])
 
     def close(self) -> None:
-        self._closed_arrays += self._arrays
-        self._closed_list += self._list
-        self._arrays, self._list = [], []
+        self._n_closed = len(self._list if self._is_list else self._arrays)
 
     def take(self) -> npt.NDArray[Any] | list[Any]:
-        arrays, objects = self._closed_arrays, self._closed_list
-        self._closed_arrays, self._closed_list, self.n_bytes = [], [], 0
+        n_closed, self._n_closed = self._n_closed, 0
+        arrays, objects = self._arrays[:n_closed], self._list[:n_closed]
+        self._arrays, self._list = self._arrays[n_closed:], self._list[n_closed:]
+        self.n_bytes = sum([array.nbytes for array in self._arrays])
         if not arrays:
             return objects
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, dtype=arrays[0].dtype)

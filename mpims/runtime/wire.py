@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from mpims.core.events import Assign, Care, Held
+from mpims.core.events import Assign, Care, Held, Result
 from mpims.options import RunOptions
 from mpims.processes import Process
 
@@ -149,17 +149,6 @@ class End:
     lost: tuple[int, ...] = ()
 
 
-class ResultHead(NamedTuple):
-    """What is delivered of one attempt, and how long it took."""
-
-    attempt: int
-    start: int
-    stop: int
-    busy_s: float = 0.0
-    longest_block_s: float = 0.0
-    squares_s2: float = 0.0  # sum of the squares of the blocks' times
-
-
 class ArrayHead(NamedTuple):
     """Dtype and shape of an array that travels as one raw buffer."""
 
@@ -172,8 +161,13 @@ _ASSIGN = struct.Struct("<qqqB")
 _RECALL = struct.Struct("<q")
 _TRIM = struct.Struct("<qq")
 _RESULT = struct.Struct("<qqqdff")
-MOST_RESULTS = MOST_CHUNKS = 32
+MOST_RESULTS = 32
+MOST_CHUNKS = 64
 """So many share a message at the most."""
+
+
+as_result: Callable[[tuple[int, int, int, float, float, float]], Result]
+as_result = partial(tuple.__new__, Result)  # faster than Result(*fields)
 
 
 def encode_assign(chunks: Sequence[Assign]) -> bytes:
@@ -208,7 +202,7 @@ def decode_trim(head: bytes) -> tuple[int, int]:
     return attempt, stop
 
 
-def encode_results(heads: Sequence[ResultHead], payload: Any) -> tuple[bytes, list[Buffer]]:
+def encode_results(heads: Sequence[Result], payload: Any) -> tuple[bytes, list[Buffer]]:
     """Make head and buffers of a RESULT.
 
     An array payload is not copied: it must not change any more.
@@ -221,10 +215,10 @@ def encode_results(heads: Sequence[ResultHead], payload: Any) -> tuple[bytes, li
     return head, encode_object(payload)
 
 
-def decode_results(head: bytes) -> tuple[list[ResultHead], ArrayHead | None]:
+def decode_results(head: bytes) -> tuple[list[Result], ArrayHead | None]:
     """Read the head of a RESULT: what is delivered, and the form of the payload if it is one array."""
     stop = 1 + head[0] * _RESULT.size
-    heads = [ResultHead._make(one) for one in _RESULT.iter_unpack(head[1:stop])]
+    heads = [as_result(one) for one in _RESULT.iter_unpack(head[1:stop])]
     return heads, _decode_form(head[stop:]) if len(head) > stop else None
 
 

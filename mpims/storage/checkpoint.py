@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mpims.core.events import Range
+from mpims.core.events import Range, Result
 from mpims.errors import UsageError, describe
 from mpims.processes import boot_id
 from mpims.runtime.parts import ResultError
-from mpims.runtime.wire import Buffer, ResultHead, encode_object
+from mpims.runtime.wire import Buffer, encode_object
 from mpims.storage.commits import RANGE, Failure, commit_record
 from mpims.storage.journal import Journal
 from mpims.storage.past import Past, read_past
@@ -42,6 +42,7 @@ class Checkpoint:
         self._results = results
         self._compacted_bytes = journal.size
         self._noted: dict[str, Any] = {}
+        self._unsaid: list[Range] = []  # what is in its place, and the journal does not know
         self.past = Past()
         self.failures: dict[int, Failure] = self.past.failures
         self.done = self.past.done
@@ -99,13 +100,13 @@ class Checkpoint:
 
     def commit(
         self,
-        head: ResultHead,
+        head: Result,
         payload: Any,
         buffers: Sequence[Buffer] | None,
         ranges: Sequence[Range],
         failures: Sequence[Failure] = (),
     ) -> None:
-        """Put those ranges of a delivered result into the result, and say so.
+        """Put those ranges of a delivered result into the result; `say` says so, if it is not said at once.
 
         Parameters
         ----------
@@ -121,7 +122,10 @@ class Checkpoint:
         self.failures.update((failure.item, failure) for failure in failures)
         if payload is None or self._results.keeps(payload):
             self._results.commit(head, payload, ranges)
-            self._append_done(ranges, (), failures)
+            if failures:
+                self._append_done(ranges, (), failures)
+            else:
+                self._unsaid += ranges
             return
         first, last = ranges[0][0], ranges[-1][1]
         if (first, last) != (head.start, head.stop) and self._results.units(payload, [head])[0] is None:
@@ -133,6 +137,12 @@ class Checkpoint:
         self._results.commit(head, payload, ranges)
         if self._journal.size > max(COMPACT_BYTES, _GROWTH * self._compacted_bytes):
             self._compact()
+
+    def say(self) -> None:
+        """Say what is done."""
+        if self._unsaid:
+            ranges, self._unsaid = self._unsaid, []
+            self._append_done(ranges, (), ())
 
     def assigned(self, ranges: Sequence[Range]) -> None:
         """Say that items are under way."""
@@ -149,6 +159,7 @@ class Checkpoint:
 
     def close(self, how: str) -> None:
         """Say how the run ended, and force everything to disk."""
+        self.say()
         self._append(RecordKind.CLOSED, how.encode())
         self._writing(self._journal.close)
 
@@ -160,7 +171,7 @@ class Checkpoint:
         """Write the journal anew, with one record in place of all that were combined."""
         payload = self._results.snapshot()
         if payload is not None:
-            ranges = self._results.units(payload, [ResultHead(0, 0, 0)])[0] or ()
+            ranges = self._results.units(payload, [Result(0, 0, 0)])[0] or ()
             try:
                 buffers = encode_object(payload)
             except Exception as error:  # whatever a combined value raises when it is pickled

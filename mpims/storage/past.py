@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpims.core.events import Range
+from mpims.core.events import Range, Result
 from mpims.core.ranges import RangeSet
 from mpims.errors import RunFailed, UsageError, describe
 from mpims.runtime.parts import ResultError
-from mpims.runtime.wire import Buffer, ResultHead, decode_object
+from mpims.runtime.wire import Buffer, decode_object
 from mpims.storage.commits import RANGE, Failure, parse_commit
 from mpims.storage.records import RESULT_KINDS, RecordKind
 from mpims.storage.replay import Record, Replay
@@ -131,7 +131,7 @@ class _Reader:
         past.failures.update((failure.item, failure) for failure in failures)
         if buffers or not self._has_file:
             payload = self._decoded(buffers)
-            head = ResultHead(0, ranges[0][0], ranges[-1][1])
+            head = Result(0, ranges[0][0], ranges[-1][1])
             self._results.commit(head, payload, fresh)
         for start, stop in fresh:
             past.done.add(start, stop)

@@ -16,27 +16,27 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mpims.core.events import Range
+from mpims.core.events import Range, Result
 from mpims.core.tree import ABSENT, Forest, Node, node_items
 from mpims.errors import MpimsError, RunFailed, Stopped, UsageError, describe
 from mpims.outputs import Gather, Output, Reduce
 from mpims.runtime.parts import DIFFERENT, ResultError, form_text
-from mpims.runtime.wire import ArrayHead, ResultHead, as_bytes
+from mpims.runtime.wire import ArrayHead, as_bytes
 
 
 class Results(Protocol):
     """Where the master puts what the workers deliver."""
 
-    def place(self, head: ResultHead, array: ArrayHead | None) -> memoryview | None:
+    def place(self, head: Result, array: ArrayHead | None) -> memoryview | None:
         """The memory that an arriving array belongs into; None if it has no fixed place."""
 
-    def units(self, payload: Any, heads: Sequence[ResultHead]) -> Sequence[tuple[Range, ...] | None]:
+    def units(self, payload: Any, heads: Sequence[Result]) -> Sequence[tuple[Range, ...] | None]:
         """For each result in a payload the ranges that can only be taken whole; None: it can be cut."""
 
-    def select(self, payload: Any, heads: Sequence[ResultHead], first: int, last: int) -> Any:
+    def select(self, payload: Any, heads: Sequence[Result], first: int, last: int) -> Any:
         """Of a payload that holds all these results, those from `first` to `last`, exclusive, as one."""
 
-    def commit(self, head: ResultHead, payload: Any, ranges: Sequence[Range]) -> None:
+    def commit(self, head: Result, payload: Any, ranges: Sequence[Range]) -> None:
         """Put those ranges of a payload into the result; with no payload, they have none."""
 
     def keeps(self, payload: Any) -> bool:
@@ -81,7 +81,7 @@ class GatherResults:
         self._list: list[Any] | None = None
         self._descriptor: int | None = None  # of the array's file
 
-    def place(self, head: ResultHead, array: ArrayHead | None) -> memoryview | None:
+    def place(self, head: Result, array: ArrayHead | None) -> memoryview | None:
         if array is None:
             return None
         dtype, (n, *shape) = array
@@ -95,10 +95,10 @@ class GatherResults:
         self._placed.add((head.attempt, head.start))
         return self._bytes[head.start * self._item_bytes : head.stop * self._item_bytes]
 
-    def units(self, payload: Any, heads: Sequence[ResultHead]) -> Sequence[tuple[Range, ...] | None]:
+    def units(self, payload: Any, heads: Sequence[Result]) -> Sequence[tuple[Range, ...] | None]:
         return (None,) * len(heads)
 
-    def select(self, payload: Any, heads: Sequence[ResultHead], first: int, last: int) -> Any:
+    def select(self, payload: Any, heads: Sequence[Result], first: int, last: int) -> Any:
         if last - first == len(heads):
             return payload
         at = sum([head.stop - head.start for head in heads[:first]])
@@ -112,7 +112,7 @@ class GatherResults:
     def snapshot(self) -> Any:
         return None
 
-    def commit(self, head: ResultHead, payload: Any, ranges: Sequence[Range]) -> None:
+    def commit(self, head: Result, payload: Any, ranges: Sequence[Range]) -> None:
         if payload is None:
             return
         if isinstance(payload, list):
@@ -136,7 +136,7 @@ class GatherResults:
         for start, stop in ranges:
             array[start:stop] = payload[start - head.start : stop - head.start]
 
-    def _commit_list(self, head: ResultHead, payload: list[Any], ranges: Sequence[Range]) -> None:
+    def _commit_list(self, head: Result, payload: list[Any], ranges: Sequence[Range]) -> None:
         if self._array is not None:
             form = form_text(self._array.dtype, self._array.shape[1:])
             raise ResultError(f"kernel returned Python objects, elsewhere {form}")
@@ -239,10 +239,10 @@ class ReduceResults:
         self._folder = folder
         self._forest: Forest[Any] = Forest(-(-n_items // block), output.function)
 
-    def place(self, head: ResultHead, array: ArrayHead | None) -> memoryview | None:
+    def place(self, head: Result, array: ArrayHead | None) -> memoryview | None:
         return None
 
-    def units(self, payload: Any, heads: Sequence[ResultHead]) -> Sequence[tuple[Range, ...] | None]:
+    def units(self, payload: Any, heads: Sequence[Result]) -> Sequence[tuple[Range, ...] | None]:
         if payload is None:
             return (None,)
         pairs = [payload] if len(heads) == 1 else payload
@@ -251,7 +251,7 @@ class ReduceResults:
             for nodes, _ in pairs
         ]
 
-    def select(self, payload: Any, heads: Sequence[ResultHead], first: int, last: int) -> Any:
+    def select(self, payload: Any, heads: Sequence[Result], first: int, last: int) -> Any:
         if len(heads) == 1:
             return payload
         pairs = payload[first:last]
@@ -273,7 +273,7 @@ class ReduceResults:
     def release(self) -> None:
         """Do nothing: nothing is open."""
 
-    def commit(self, head: ResultHead, payload: Any, ranges: Sequence[Range]) -> None:
+    def commit(self, head: Result, payload: Any, ranges: Sequence[Range]) -> None:
         if payload is None:
             for start, stop in ranges:
                 for index in range(start // self._block, -(-stop // self._block)):

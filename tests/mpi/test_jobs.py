@@ -12,9 +12,9 @@ import pytest
 
 import mpims
 from mpims.core.policies import POLICIES
+from mpims.leading import run_master
 from mpims.loading import load_job_class, read_source
 from mpims.options import RunOptions
-from mpims.leading import run_master
 from mpims.session import connect
 from tests.unit.test_run import Mixed, Product, Words
 

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 import mpims
+from mpims.core.events import Result
 from mpims.core.ranges import RangeSet
 from mpims.digest import digest
 from mpims.errors import MpimsError, RunFailed, Stopped, UsageError
 from mpims.outputs import Gather, Output, Reduce
 from mpims.runtime.parts import ResultError, new_part
-from mpims.runtime.wire import ResultHead, decode_payload, decode_results, encode_object, encode_results
+from mpims.runtime.wire import decode_payload, decode_results, encode_object, encode_results
 from mpims.storage import checkpoint as checkpoint_file
 from mpims.storage.checkpoint import JOURNAL, Checkpoint
 from mpims.storage.commits import Failure, parse_ranges
@@ -118,7 +119,7 @@ class Play:
         if start == stop:
             return
         self.attempt += 1
-        head = ResultHead(self.attempt, start, stop)
+        head = Result(self.attempt, start, stop)
         head_bytes, buffers = encode_results([head], self.payload(start, stop))
         array = decode_results(head_bytes)[1]
         place = None if self.done.intersects(start, stop) else self.results.place(head, array)
@@ -139,6 +140,7 @@ class Play:
             for i in self._bad_in(a, b)
         ]
         self.checkpoint.commit(head, payload, None if array else buffers, fresh, failures)
+        self.checkpoint.say()
         for span in fresh:
             self.done.add(*span)
         self.sizes.append((self.checkpoint._journal.size, fresh))
@@ -463,7 +465,8 @@ def test_what_did_not_fit_then_does_not_fit_now(tmp_path):
 def commit(checkpoint, start, stop, payload, ranges=None):
     is_array = isinstance(payload, np.ndarray)
     buffers = None if is_array else encode_object(payload)
-    checkpoint.commit(ResultHead(1, start, stop), payload, buffers, ranges or ((start, stop),))
+    checkpoint.commit(Result(1, start, stop), payload, buffers, ranges or ((start, stop),))
+    checkpoint.say()
 
 
 def test_a_disk_that_takes_nothing_stops_the_run(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mpims.core.events import Result
 from mpims.core.ranges import RangeSet
 from mpims.drill.plan import (
     PARSERS,
@@ -21,7 +22,6 @@ from mpims.drill.plan import (
 from mpims.drill.report import Ending, Injection, Outcome, injection_line, outcome_dict, outcome_lines
 from mpims.drill.watched import WatchedRun
 from mpims.errors import UsageError
-from mpims.runtime.wire import ResultHead
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.commits import Failure
 from mpims.storage.onlooker import Onlooker
@@ -199,8 +199,9 @@ def test_an_onlooker_sees_what_is_done_while_it_is_written(tmp_path):
     done = RangeSet()
 
     def commit(*ranges, failures=()):
-        head = ResultHead(0, ranges[0][0], ranges[-1][1])
+        head = Result(0, ranges[0][0], ranges[-1][1])
         checkpoint.commit(head, None, None, ranges, failures)
+        checkpoint.say()
         for span in ranges:
             done.add(*span)
 
@@ -215,10 +216,12 @@ def test_an_onlooker_sees_what_is_done_while_it_is_written(tmp_path):
 
 def test_an_onlooker_leaves_what_is_not_whole_for_later(tmp_path):
     checkpoint = Checkpoint.create(tmp_path, "run", NoResults(), durability_s=None)
-    head = ResultHead(0, 0, 3)
+    head = Result(0, 0, 3)
     checkpoint.commit(head, None, None, [(0, 3)])
+    checkpoint.say()
     before = (tmp_path / "journal").read_bytes()
     checkpoint.commit(head, None, None, [(3, 50)])
+    checkpoint.say()
     after = (tmp_path / "journal").read_bytes()
     checkpoint.abandon()
     for n_bytes in range(len(before), len(after)):
@@ -232,15 +235,17 @@ def test_an_onlooker_leaves_what_is_not_whole_for_later(tmp_path):
 
 def test_an_onlooker_sees_a_journal_that_is_written_anew(tmp_path):
     checkpoint = Checkpoint.create(tmp_path, "run", NoResults(), durability_s=None)
-    head = ResultHead(0, 0, 3)
+    head = Result(0, 0, 3)
     onlooker = Onlooker(tmp_path)
     for item in range(100):
         checkpoint.commit(head, None, None, [(item, item + 1)])
+        checkpoint.say()
     assert onlooker.n_done() == 100
     other = tmp_path / "other"
     other.mkdir()
     anew = Checkpoint.create(other, "run", NoResults(), durability_s=None)
     anew.commit(head, None, None, [(0, 101)])
+    anew.say()
     (other / "journal").rename(tmp_path / "journal")
     assert onlooker.n_done() == 101
 

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 import mpims
+from mpims.core.events import Result
 from mpims.errors import RunFailed, Stopped
 from mpims.runtime.parts import ResultError
-from mpims.runtime.wire import ResultHead, decode_payload, decode_results, encode_results
+from mpims.runtime.wire import decode_payload, decode_results, encode_results
 from mpims.storage.results import GatherResults, ReduceResults, write_array, write_object
 
 
 def deliver(results, attempt, start, stop, payload, ranges=None, in_place=True):
     """What the master does with a RESULT: find its place, receive, commit."""
-    head = ResultHead(attempt, start, stop)
+    head = Result(attempt, start, stop)
     head_bytes, buffers = encode_results([head], payload)
     array = decode_results(head_bytes)[1]
     place = results.place(head, array) if in_place else None
@@ -48,7 +49,7 @@ def test_only_the_committed_ranges_of_a_copied_part_are_taken(tmp_path):
 def test_a_part_in_place_does_not_hide_a_copied_one(tmp_path):
     """One part is placed and never committed (its rank died); another one's copy must be taken."""
     results = GatherResults(mpims.Gather(), 4, tmp_path)
-    head, _ = encode_results([ResultHead(1, 0, 2)], np.array([7.0, 7.0]))
+    head, _ = encode_results([Result(1, 0, 2)], np.array([7.0, 7.0]))
     (result,), array = decode_results(head)
     assert results.place(result, array) is not None
     deliver(results, 2, 0, 4, np.arange(4.0), in_place=False)
@@ -84,7 +85,7 @@ def test_forms_that_do_not_fit_are_refused(tmp_path):
 def test_a_reduction_takes_only_what_is_committed(tmp_path):
     results = ReduceResults(mpims.Reduce(lambda a, b: a + b), 4, 1, tmp_path)
     payload = ([(1, 0), (0, 2)], ["ab", "c"])
-    assert results.units(payload, [ResultHead(1, 0, 3)]) == [((0, 2), (2, 3))]
+    assert results.units(payload, [Result(1, 0, 3)]) == [((0, 2), (2, 3))]
     deliver(results, 1, 0, 3, payload, ranges=((2, 3),))
     deliver(results, 2, 0, 2, ([(1, 0)], ["AB"]))
     deliver(results, 3, 3, 4, ([(0, 3)], ["d"]))

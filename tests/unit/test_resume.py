@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import mpims
+from mpims.core.events import Result
 from mpims.errors import ExitStatus, RunFailed, Stopped, UsageError
 from mpims.farm import Farm
 from mpims.leading import run_master
@@ -21,7 +22,7 @@ from mpims.options import RunOptions
 from mpims.processes import this_process
 from mpims.runtime.lead import Lead
 from mpims.runtime.transport.local import local_transports
-from mpims.runtime.wire import Kind, Message, ResultHead, Start, encode_results
+from mpims.runtime.wire import Kind, Message, Start, encode_results
 from mpims.session import serve
 from mpims.storage import lock as lock_file
 from mpims.storage.lock import RunLock
@@ -624,7 +625,7 @@ def test_the_next_master_goes_on_with_what_is_there(tmp_path):
         master=this_process(),
     )
     items = job.items()
-    head, buffers = encode_results([ResultHead(3, 40, 48)], np.sin(items[40:48]))
+    head, buffers = encode_results([Result(3, 40, 48)], np.sin(items[40:48]))
     inherited = Message(Kind.RESULT, 1, head, list(buffers))
     KERNEL_CALLS.clear()
     outcome = Farm(job, options, None, None, Lead(start, job, items, (inherited,))).run(())
