@@ -8,6 +8,7 @@ import numpy as np
 
 from mpims.core.tree import Forest, Node
 from mpims.outputs import Gather, Output, Reduce
+from mpims.runtime.buffers import Buffers
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -45,6 +46,7 @@ class GatherPart:
         self._output = output
         self._arrays: list[npt.NDArray[Any]] = []
         self._list: list[Any] = []
+        self._buffers = Buffers()
         self._n_closed = 0  # how many of them belong to attempts that are complete
         self._form: tuple[np.dtype[Any], tuple[int, ...]] | None = None
         self._is_list = False
@@ -52,7 +54,7 @@ class GatherPart:
 
     def add(self, start: int, stop: int, results: Any) -> None:
         if type(results) is np.ndarray and (results.dtype, results.shape[1:]) == self._form:
-            self._arrays.append(results.copy())  # in short what follows
+            self._arrays.append(self._buffers.copy(results))  # in short what follows
             self.n_bytes += results.nbytes
             return
         packed = self._output.pack(results)
@@ -72,7 +74,8 @@ class GatherPart:
             )
         self._form = form
         # The kernel may use its array again for the next block.
-        self._arrays.append(packed.copy() if packed is results or packed.base is not None else packed)
+        is_kernels = packed is results or packed.base is not None
+        self._arrays.append(self._buffers.copy(packed) if is_kernels else packed)
         self.n_bytes += packed.nbytes
 
     def add_items(self, start: int, stop: int, results: dict[int, Any]) -> None:
@@ -98,7 +101,11 @@ class GatherPart:
         self.n_bytes = sum([array.nbytes for array in self._arrays])
         if not arrays:
             return objects
-        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, dtype=arrays[0].dtype)
+        if len(arrays) == 1:
+            return arrays[0]
+        n_rows = sum([len(array) for array in arrays])
+        whole = self._buffers.empty((n_rows, *arrays[0].shape[1:]), arrays[0].dtype)
+        return np.concatenate(arrays, out=whole)
 
 
 class ReducePart:

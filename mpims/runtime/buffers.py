@@ -1,0 +1,64 @@
+"""Memory for large arrays that are sent, used again: memory that is new costs more than the copy into it.
+
+That is so because a page is zeroed when it is touched first, one fault for every 4 KiB.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+LEAST_BYTES = 1 << 16
+"""Smaller arrays come from the heap, which keeps what was freed."""
+MOST_BYTES = 64 << 20
+"""So much is kept at the most."""
+
+_REFERENCES = 2
+"""That of the list and that of the call that counts them: nobody else has an array in this memory."""
+
+
+class Buffers:
+    """Arrays in memory that no other array lies in any more."""
+
+    def __init__(self) -> None:
+        self._all: list[npt.NDArray[np.uint8]] = []
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """An array with anything in it.
+
+        Parameters
+        ----------
+        shape, dtype
+            Its form; no Python objects.
+        """
+        n_bytes = dtype.itemsize
+        for length in shape:
+            n_bytes *= length
+        if n_bytes < LEAST_BYTES:
+            return np.empty(shape, dtype)
+        array: npt.NDArray[Any] = self._memory(n_bytes)[:n_bytes].view(dtype).reshape(shape)
+        return array
+
+    def copy(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A copy in C order."""
+        if array.nbytes < LEAST_BYTES:
+            return array.copy()
+        copied = self.empty(array.shape, array.dtype)
+        copied[...] = array
+        return copied
+
+    def _memory(self, n_bytes: int) -> npt.NDArray[np.uint8]:
+        buffers = self._all
+        for i in range(len(buffers)):
+            if n_bytes <= buffers[i].nbytes <= 2 * n_bytes and sys.getrefcount(buffers[i]) == _REFERENCES:
+                return buffers[i]
+        memory = np.empty(n_bytes, np.uint8)
+        buffers.append(memory)
+        while len(buffers) > 1 and sum([buffer.nbytes for buffer in buffers]) > MOST_BYTES:
+            del buffers[0]
+        return memory
