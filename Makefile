@@ -28,13 +28,12 @@ chaos: $(VENV)/.test ## RUNS runs (default 100) whose ranks are killed and stopp
 soak: $(VENV)/.test ## simulate SEEDS runs (default 100000) with faults
 	MPIMS_SEEDS=$(SEEDS) $(BIN)/python -m pytest -q tests/simulation --timeout 0
 
-bench: $(VENV)/.test ## measure the balance of uneven work, the master's memory, and what a death costs
-	$(BIN)/python benchmarks/mandelbrot.py
-	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/recovery.py
+bench: ## measure mpims beside its peers into benchmarks/RESULTS.md (BENCH=--quick: see that all of it runs)
+	$(PYTHON) -m benchmarks.environment
+	.venv-bench/bin/python -m benchmarks.run $(BENCH)
 
 clean: ## remove what make made
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # The project is installed once, in place; again only when its metadata change.
 $(VENV)/.run: setup.cfg pyproject.toml

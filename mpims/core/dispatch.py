@@ -51,6 +51,8 @@ class Dispatch:
 
     Attributes
     ----------
+    mean_chunk_s
+        How long a chunk takes of late.
     tail_at
         With idle ranks, when to look again at the attempts under way.
     closed
@@ -82,6 +84,7 @@ class Dispatch:
         self._busy: deque[WorkerState] = deque()  # ranks with work, and some that had it
         self._mean_block_s: float | None = None
         self._longest_s = -1.0
+        self.mean_chunk_s = 0.0
         self.tail_at: float | None = None
         self.closed = False
 
@@ -299,6 +302,7 @@ class Dispatch:
         if longest_s > self._longest_s:
             self._longest_s = longest_s
             self._silence.learn(longest_s, self._workers)
+        self.mean_chunk_s += _MEMORY * (of_chunk * block_s - self.mean_chunk_s)
         mean_s = self._mean_block_s
         self._mean_block_s = block_s if mean_s is None else mean_s + _MEMORY * (block_s - mean_s)
         if worker is None:

@@ -162,9 +162,9 @@ class Scheduler:
         return due
 
     @property
-    def all_have_next(self) -> bool:
-        """Whether every rank holds a chunk beside the one it computes, so that none waits for us."""
-        return 0 < len(self.workers) == self._dispatch.n_with_next
+    def slack_s(self) -> float:
+        """For how long probably no rank waits for us: each holds a chunk beside the one it computes."""
+        return self._dispatch.mean_chunk_s if len(self.workers) == self._dispatch.n_with_next else 0.0
 
     def explain(self) -> str:
         """Why the chunks were as long as they were, in a phrase, or nothing."""

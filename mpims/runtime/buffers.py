@@ -39,17 +39,17 @@ class Buffers:
         n_bytes = dtype.itemsize
         for length in shape:
             n_bytes *= length
-        if n_bytes < LEAST_BYTES:
-            return np.empty(shape, dtype)
-        array: npt.NDArray[Any] = self._memory(n_bytes)[:n_bytes].view(dtype).reshape(shape)
+        memory = self._memory(n_bytes) if n_bytes >= LEAST_BYTES else None
+        array: npt.NDArray[Any] = np.ndarray(shape, dtype, memory)
         return array
 
     def copy(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A copy in C order."""
         if array.nbytes < LEAST_BYTES:
-            return array.copy()
-        copied = self.empty(array.shape, array.dtype)
-        copied[...] = array
+            copied: npt.NDArray[Any] = array.copy()
+        else:
+            copied = self.empty(array.shape, array.dtype)
+            np.copyto(copied, array)
         return copied
 
     def _memory(self, n_bytes: int) -> npt.NDArray[np.uint8]:

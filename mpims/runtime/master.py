@@ -170,7 +170,7 @@ class Master:
     def step(self, timeout_s: float) -> None:
         """Take in what has come, waiting for it at most that long, and do what follows."""
         desk, scheduler = self._desk, self._scheduler
-        message = self._transport.receive(timeout_s, scheduler.all_have_next)
+        message = self._transport.receive(timeout_s, scheduler.slack_s)
         now = time.monotonic()
         away_s = now - self._stepped - timeout_s
         if away_s > AWAY_S:

@@ -31,8 +31,8 @@ class Mortal(LocalTransport):
         super().__init__(other.rank, other._inboxes)
         self.kind, self.n_left = kind, n_left
 
-    def receive(self, timeout_s, relaxed=False):
-        message = super().receive(timeout_s, relaxed)
+    def receive(self, timeout_s, slack_s=0.0):
+        message = super().receive(timeout_s, slack_s)
         if message is not None and message.kind is self.kind:
             self.n_left -= 1
             if self.n_left < 0:

@@ -1112,7 +1112,7 @@ def test_a_new_master_adopts_what_is_pending_and_recalls_the_rest():
 def test_two_adopted_attempts_are_all_that_a_rank_gets():
     scheduler = make(20, 1)
     assert scheduler.handle(WorkerJoined(1, (Held(3, 0, 4), Held(5, 8, 9))), 0.0) == []
-    assert scheduler.all_have_next
+    assert scheduler._dispatch.n_with_next == 1
 
 
 def test_what_is_done_is_not_handed_out_and_numbers_go_on():

@@ -49,10 +49,11 @@ class Transport(ABC):
         """Send a message; return at once."""
 
     @abstractmethod
-    def receive(self, timeout_s: float, relaxed: bool = False) -> Message | None:
+    def receive(self, timeout_s: float, slack_s: float = 0.0) -> Message | None:
         """Give the next message, or None if none came within `timeout_s` seconds.
 
-        `relaxed` says that nobody waits for an answer to it: the core may be given away for longer.
+        `slack_s` says for how long probably nobody waits for an answer to it: the core may be given away
+        for a part of that at a time.
         """
 
     def lose(self, rank: int) -> None:

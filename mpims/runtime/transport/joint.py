@@ -53,11 +53,11 @@ class JointTransport(Transport):
         elif self._outer is not None:
             self._outer.send(dest, kind, head, buffers)
 
-    def receive(self, timeout_s: float, relaxed: bool = False) -> Message | None:
+    def receive(self, timeout_s: float, slack_s: float = 0.0) -> Message | None:
         message = self._inner.receive(0.0 if self._outer is not None else timeout_s)
         if message is not None:
             return message._replace(source=self.rank)
-        return self._outer.receive(timeout_s, relaxed) if self._outer is not None else None
+        return self._outer.receive(timeout_s, slack_s) if self._outer is not None else None
 
     @property
     def unsent_bytes(self) -> int:

@@ -23,7 +23,7 @@ class LocalTransport(Transport):
     def send(self, dest: int, kind: Kind, head: bytes = b"", buffers: Sequence[Buffer] = ()) -> None:
         self._inboxes[dest].put(Message(kind, self.rank, bytes(head), list(buffers)))
 
-    def receive(self, timeout_s: float, relaxed: bool = False) -> Message | None:
+    def receive(self, timeout_s: float, slack_s: float = 0.0) -> Message | None:
         try:
             message = self._inboxes[self.rank].get(timeout_s > 0, timeout_s or None)
         except Empty:

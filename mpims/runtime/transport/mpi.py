@@ -130,11 +130,11 @@ class MpiTransport(Transport):
 
     # ---------------------------------------------------------------- receiving
 
-    def receive(self, timeout_s: float, relaxed: bool = False) -> Message | None:
+    def receive(self, timeout_s: float, slack_s: float = 0.0) -> Message | None:
         message = self._look()
         if message is None and timeout_s > 0:
             self._waiting.begin()
-            while message is None and self._waiting.pause(timeout_s, relaxed):
+            while message is None and self._waiting.pause(timeout_s, slack_s):
                 message = self._look()
         if message is not None:
             self._waiting.arrived()

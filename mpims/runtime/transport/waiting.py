@@ -20,8 +20,8 @@ FIRST_SLEEP_S = 50e-6
 LONGEST_SLEEP_S = 20e-3
 GAP_FRACTION = 1 / 20
 """A sleep is at most this part of the mean gap, or of the time waited already if that is longer."""
-RELAXED_GAP_FRACTION = 1 / 4
-"""The same where nobody waits for an answer: every worker holds its next chunk."""
+SLACK_FRACTION = 1 / 4
+"""Where nobody waits for an answer, it is this part of the time for which that is so."""
 _MEMORY = 0.2
 _LONGEST_GAP_S = 1.0
 
@@ -61,18 +61,23 @@ class Waiting:
         self._began = self._clock()
         self._sleep_s = FIRST_SLEEP_S
 
-    def pause(self, timeout_s: float, relaxed: bool = False) -> bool:
-        """Let some time pass between two looks; False once `timeout_s` is over."""
+    def pause(self, timeout_s: float, slack_s: float = 0.0) -> bool:
+        """Let some time pass between two looks; False once `timeout_s` is over.
+
+        For `slack_s` seconds nobody waits for an answer.
+        """
         waited = self._clock() - self._began
         if waited >= timeout_s:
             return False
-        spin_s = LONG_SPIN_S if self._mean_gap_s < FAST_GAP_S else SHORT_SPIN_S
-        if waited < spin_s:
+        is_fast = self._mean_gap_s < FAST_GAP_S
+        if slack_s * SLACK_FRACTION > FAST_GAP_S and not is_fast:
+            self._sleep(min(slack_s * SLACK_FRACTION, LONGEST_SLEEP_S, timeout_s - waited))
+            return True
+        if waited < (LONG_SPIN_S if is_fast else SHORT_SPIN_S):
             self._give_way()
             return True
         gap_s = max(self._mean_gap_s, waited)
-        fraction = RELAXED_GAP_FRACTION if relaxed else GAP_FRACTION
-        longest = max(FIRST_SLEEP_S, min(LONGEST_SLEEP_S, gap_s * fraction))
+        longest = max(FIRST_SLEEP_S, min(LONGEST_SLEEP_S, gap_s * GAP_FRACTION))
         self._sleep(min(self._sleep_s, longest, timeout_s - waited))
         self._sleep_s *= 2
         return True

@@ -1,0 +1,1 @@
+"""The benchmarks: mpims beside its peers, in one run. See README.md."""

@@ -1,0 +1,74 @@
+"""Make the environment that the benchmarks run in: ``.venv-bench``, with an MPI, mpims and its peers.
+
+Needs nothing but Python. What is there already is used as it is, until the requirements change. A peer
+that cannot be installed is noted with the reason; without the base there is an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = ROOT / ".venv-bench"
+PYTHON = ENVIRONMENT / "bin" / "python"
+NOTE = ENVIRONMENT / "installed.json"
+REQUIREMENTS = ROOT / "benchmarks" / "requirements.txt"
+LIMIT_S = 900
+
+
+def requirements() -> tuple[list[str], list[str]]:
+    """The lines of the base and those of the peers."""
+    text = REQUIREMENTS.read_text()
+    base, _, peers = text.partition("# the peers")
+    lines = [
+        [line.strip() for line in part.splitlines()[1:] if line.strip() and not line.startswith("#")]
+        for part in (base, peers)
+    ]
+    return lines[0], lines[1]
+
+
+def pip_install(*arguments: str) -> str | None:
+    """Install something; give the last line of the error if that fails."""
+    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return f"pip did not end within {LIMIT_S} s"
+    lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    return None if done.returncode == 0 else (lines or ["ERROR: pip failed"])[-1]
+
+
+def install() -> dict[str, str]:
+    """Install everything; give the peers that could not be, with the reason."""
+    base, peers = requirements()
+    # A plain path instead of an import hook, which would cost every Python of the environment files.
+    error = pip_install(*base, "--editable", str(ROOT), "--config-settings", "editable_mode=compat")
+    if error:
+        raise SystemExit(f"the environment of the benchmarks cannot be made: {error}")
+    if pip_install(*peers) is None:
+        return {}
+    failures = {peer: pip_install(peer) for peer in peers}
+    return {peer: error for peer, error in failures.items() if error}
+
+
+def main() -> None:
+    """Make the environment if it is missing or of other requirements."""
+    wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + (ROOT / "setup.cfg").read_bytes()).hexdigest()
+    if NOTE.exists() and json.loads(NOTE.read_text())["requirements"] == wanted:
+        return
+    print("installing the peers into .venv-bench (once; some minutes)", flush=True)
+    if not PYTHON.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
+    (ENVIRONMENT / ".gitignore").write_text("*\n")
+    missing = install()
+    for peer, error in missing.items():
+        print(f"not installed: {peer}: {error}")
+    NOTE.write_text(json.dumps({"requirements": wanted, "missing": missing}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One program per peer: how it maps a function over items. What is measured is in ``measure.py``."""
