@@ -44,6 +44,7 @@ from mpims.storage.lock import RunLock
 from mpims.storage.manifest import check_format, check_same_job, make_manifest, other_versions
 from mpims.storage.results import new_results, read_result
 from mpims.storage.rundir import MANIFEST, SUMMARY, create_run_dir, read_json, write_job, write_json
+from mpims.storage.trace import TraceWriter
 from mpims.world import report_resume
 
 
@@ -177,6 +178,7 @@ class Farm:
             own_rank=self._transport.rank,
             took_over=self._lead is not None,
         )
+        self._transport.spins = self._options.wait == "spin"
         self._master = Master(
             self._transport,
             self._scheduler,
@@ -186,6 +188,7 @@ class Farm:
             job=repr(self._job),
             workers=self._workers,
             hire=self._hire,
+            trace=TraceWriter(self._folder),
             stop_signals=self._stop_signals,
             grace_s=self._options.grace_s,
             stopping=self._tell_stopping,

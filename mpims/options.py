@@ -16,6 +16,8 @@ DEFAULT_POLICY = "auto"
 
 OnError = Literal["abort", "skip"]
 """What becomes of a run in which an item fails."""
+Wait = Literal["sleep", "spin"]
+"""How a rank waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,9 @@ class RunOptions:
         more; 0 forces every result, None leaves it to the system. A crash of the run itself costs none.
     grace_s
         A run that is asked to stop takes in what comes within this many seconds.
+    wait
+        How a rank waits for messages: ``"sleep"`` gives its core away when none come, ``"spin"`` keeps it,
+        where every rank has one of its own.
     seed
         Seed of the items' random numbers (`Job.rng`), at least 0.
     run_dir
@@ -66,6 +71,7 @@ class RunOptions:
     on_error: OnError = "abort"
     durability_s: float | None = 1.0
     grace_s: float = 10.0
+    wait: Wait = "sleep"
     seed: int = 0
     run_dir: Path | None = None
     resume: bool = False
@@ -92,6 +98,8 @@ class RunOptions:
             raise UsageError(f"the durability must be at least 0 seconds, found {self.durability_s}")
         if not (isfinite(self.grace_s) and self.grace_s >= 0):
             raise UsageError(f"the grace must be at least 0 seconds, found {self.grace_s}")
+        if self.wait not in get_args(Wait):
+            raise UsageError(f"one waits by sleep or spin, found {self.wait!r}")
         if self.resume and self.run_dir is None:
             raise UsageError("resume needs the run directory of the run to go on with")
         if self.seed < 0:

@@ -38,6 +38,7 @@ _PASSED_ON = {
     "on_error": "--on-error",
     "durability": "--durability",
     "grace_s": "--grace",
+    "wait": "--wait",
     "seed": "--seed",
 }
 

@@ -128,6 +128,12 @@ def add_options(parser: argparse.ArgumentParser, defaults: RunOptions | None = N
         metavar="SECONDS",
         help=f"a run that is to stop takes in what comes within this time; default {known.grace_s:g}",
     )
+    add(
+        "--wait",
+        choices=["sleep", "spin"],
+        help="how ranks wait for messages: give the core away, or keep it, where each rank has one of its "
+        f"own; default {known.wait}",
+    )
     add("--json", action="store_true", help="print the summary as JSON, alone, on standard output")
     add("--quiet", action="store_true", help="say nothing but errors")
 
@@ -179,7 +185,7 @@ def options_from(arguments: argparse.Namespace, base: RunOptions, **fixed: Any) 
     """The options that were typed, in place of those of `base`."""
     typed: dict[str, Any] = {
         name: value
-        for name in ("policy", "timeout_s", "retries", "on_error", "grace_s")
+        for name in ("policy", "timeout_s", "retries", "on_error", "grace_s", "wait")
         if (value := getattr(arguments, name)) is not None
     }
     if arguments.chunk is not None:

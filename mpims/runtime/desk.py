@@ -52,10 +52,12 @@ from mpims.runtime.wire import (
     encode_assign,
     encode_recall,
     encode_trim,
+    packed_results,
 )
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.commits import Failure
 from mpims.storage.results import Results
+from mpims.storage.trace import TraceWriter
 
 LEAST_PLACED_BYTES = 1 << 16
 """Smaller results are received anywhere and copied into their place."""
@@ -88,6 +90,8 @@ class Desk:
         As for `mpims.runtime.master.Master`.
     identity, job
         The items and the job as the master sees them, to compare.
+    trace
+        Where it is written down what each result cost.
     joined
         Called when a rank has joined.
     hire
@@ -110,6 +114,7 @@ class Desk:
         *,
         identity: tuple[int, str],
         job: str,
+        trace: TraceWriter,
         joined: Callable[[], None],
         hire: Callable[[], None],
     ) -> None:
@@ -119,11 +124,13 @@ class Desk:
         self._results = results
         self._identity = identity
         self._job = job
+        self._trace = trace
         self._joined = joined
         self._hire = hire
         self._skipped: dict[int, list[SkippedItem]] = {}  # attempt -> items given up in its next result
         self._actions: list[Action] = []
         self._deliveries: list[tuple[int, Delivery, Any, Sequence[Buffer] | None]] = []
+        self._served: list[tuple[int, bytes]] = []  # whom, and what they had delivered
         self.record = MasterRecord()
         self.ended = scheduler.ledger.complete
         self.error: MpimsError | None = None
@@ -158,6 +165,7 @@ class Desk:
     def _on_result(self, message: Message, now: float) -> None:
         heads, array = decode_results(message.head)
         source = message.source
+        self._served.append((source, packed_results(message.head)))
         worker = self.record.workers.get(source)
         if worker is not None:
             worker.busy_s += sum([head.busy_s for head in heads])
@@ -266,6 +274,14 @@ class Desk:
             self._checkpoint.say()
         except MpimsError as error:
             self.fail(error)
+
+    def note_service(self, seconds: float) -> None:
+        """All that was taken in and settled since the last time took the master so long."""
+        if self._served:
+            each_s = seconds / len(self._served)
+            for source, results in self._served:
+                self._trace.add(source, results, each_s)
+            self._served = []
 
     def _perform(self, actions: Sequence[Action]) -> None:
         """Do what was said; all chunks for one rank leave in one message."""

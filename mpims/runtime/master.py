@@ -25,6 +25,7 @@ from mpims.runtime.wire import Kind, Message, Start, encode_object
 from mpims.runtime.worker import Worker
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.results import Results
+from mpims.storage.trace import TraceWriter
 
 LONGEST_WAIT_S = 1.0
 """The master looks around at least this often."""
@@ -60,6 +61,8 @@ class Master:
         The job as text, to compare.
     workers
         The ranks that compute; the master's own, if it is one of them, in this process.
+    trace
+        Where it is written down what each result cost.
     hire
         Makes a worker in this process when no other rank is left.
     stop_signals, grace_s
@@ -87,6 +90,7 @@ class Master:
         job: str,
         workers: Sequence[int],
         hire: Callable[[bool], Worker],
+        trace: TraceWriter,
         stop_signals: StopSignals,
         grace_s: float = 10.0,
         stopping: Callable[[], None] = lambda: None,
@@ -99,6 +103,7 @@ class Master:
         self._scheduler = scheduler
         self._checkpoint = checkpoint
         self._n_items = identity[0]
+        self._trace = trace
         self._workers = workers
         self._hire = hire
         self._own: Worker | None = None
@@ -118,6 +123,7 @@ class Master:
             results,
             identity=identity,
             job=job,
+            trace=trace,
             joined=joined,
             hire=self._hire_own,
         )
@@ -171,7 +177,7 @@ class Master:
         """Take in what has come, waiting for it at most that long, and do what follows."""
         desk, scheduler = self._desk, self._scheduler
         message = self._transport.receive(timeout_s, scheduler.slack_s)
-        now = time.monotonic()
+        now = began = time.monotonic()
         away_s = now - self._stepped - timeout_s
         if away_s > AWAY_S:
             desk.tell(MasterAway(away_s), now)
@@ -191,6 +197,8 @@ class Master:
             self._looked = now
             self._look_around(now, is_due)
         desk.settle()
+        if n_taken:
+            desk.note_service(time.monotonic() - began)
         self._progress.update(self._scheduler.ledger.done.size, len(self._scheduler.workers), now)
 
     def _look_around(self, now: float, is_due: bool) -> None:
@@ -210,6 +218,7 @@ class Master:
             self._heartbeat(now)
             if now - self._noted > NOTE_INTERVAL_S:
                 self._noted = now
+                self._trace.flush()
                 self._checkpoint.note(self._stats())
             self._checkpoint.poll(now)
         except MpimsError as error:
@@ -227,6 +236,7 @@ class Master:
     def stop(self) -> None:
         """Close the record; what still arrives is no longer received into the result."""
         self._progress.end()
+        self._trace.close()
         self._transport.place = None
         if self._own is not None:
             self._own.close()

@@ -161,6 +161,17 @@ _ASSIGN = struct.Struct("<qqqB")
 _RECALL = struct.Struct("<q")
 _TRIM = struct.Struct("<qq")
 _RESULT = struct.Struct("<qqqdff")
+RESULTS = np.dtype(
+    [
+        ("attempt", "<i8"),
+        ("start", "<i8"),
+        ("stop", "<i8"),
+        ("busy_s", "<f8"),
+        ("longest_block_s", "<f4"),
+        ("squares_s2", "<f4"),
+    ]
+)
+"""What `_RESULT` is, for whoever has many."""
 MOST_RESULTS = 32
 MOST_CHUNKS = 64
 """So many share a message at the most."""
@@ -233,6 +244,11 @@ def _decode_form(form: bytes) -> ArrayHead:
     if dtype.kind in "mM":  # pickling gives it metadata, of which NumPy warns when it is written
         dtype = np.dtype(dtype.str)
     return ArrayHead(dtype, shape)
+
+
+def packed_results(head: bytes) -> bytes:
+    """What is delivered, as it came: records of `RESULTS`."""
+    return head[1 : 1 + head[0] * _RESULT.size]
 
 
 def decode_payload(array: ArrayHead | None, buffers: Sequence[Buffer]) -> Any:

@@ -231,6 +231,7 @@ class Worker:
         self._computing = None
         self._kept.clear()
         try:
+            self._transport.spins = start.options.wait == "spin"
             job = self._make_job(start)
             job._seed = start.options.seed
             check_kernel(job)

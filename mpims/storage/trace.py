@@ -20,6 +20,7 @@ service_s     f8     seconds that the master spent on it, the next hand-out incl
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -27,11 +28,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpims.errors import UsageError
+from mpims.runtime.wire import RESULTS
 
 TRACE = "trace"
 MAGIC = b"MPIMST\r\n"
 FORMAT = 1
 """Version of the trace's format."""
+MOST_BYTES = 64 << 20
+"""A trace does not grow beyond this: more than a million parts."""
+_MOST_WAITING = 1000
 HEAD = struct.Struct("<8sII")  # magic, version, size of a record
 
 PART = np.dtype(
@@ -51,6 +56,86 @@ PART = np.dtype(
 def encode_head() -> bytes:
     """What a trace begins with."""
     return HEAD.pack(MAGIC, FORMAT, PART.itemsize)
+
+
+class TraceWriter:
+    """Adds to the trace of a run; no run ends or waits for its sake.
+
+    When it has grown to `MOST_BYTES`, or the disk takes no more, it is left as it is.
+
+    Parameters
+    ----------
+    folder
+        The run directory; a trace that is there is gone on with.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / TRACE
+        self._messages: list[tuple[int, bytes, float]] = []
+        self._descriptor = -1
+        self._room = MOST_BYTES
+        try:
+            self._open()
+        except OSError:
+            self._give_up()
+
+    def _open(self) -> None:
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        size = os.fstat(self._descriptor).st_size
+        whole = size - (size - HEAD.size) % PART.itemsize
+        if os.pread(self._descriptor, HEAD.size, 0) != encode_head():
+            os.ftruncate(self._descriptor, 0)
+            whole = os.write(self._descriptor, encode_head())
+        elif whole < size:  # it died over a record
+            os.ftruncate(self._descriptor, whole)
+        self._room = MOST_BYTES - whole
+
+    def add(self, rank: int, results: bytes, service_s: float) -> None:
+        """Add what one message delivered.
+
+        Parameters
+        ----------
+        rank
+            Who sent it.
+        results
+            Records of `mpims.runtime.wire.RESULTS`.
+        service_s
+            Seconds that the master spent on it.
+        """
+        if self._descriptor >= 0:
+            self._messages.append((rank, results, service_s))
+            if len(self._messages) >= _MOST_WAITING:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write what was added."""
+        if self._descriptor < 0 or not self._messages:
+            return
+        ranks, results, service_s = zip(*self._messages, strict=True)
+        self._messages = []
+        counts = [len(its) // RESULTS.itemsize for its in results]
+        delivered = np.frombuffer(b"".join(results), RESULTS)
+        parts = np.empty(len(delivered), PART)
+        for name in ("attempt", "start", "stop", "busy_s", "squares_s2"):
+            parts[name] = delivered[name]
+        parts["rank"] = np.repeat(ranks, counts)
+        parts["service_s"] = np.repeat(np.divide(service_s, counts), counts)
+        try:
+            self._room -= os.write(self._descriptor, parts.tobytes())
+        except OSError:
+            self._room = 0
+        if self._room <= 0:
+            self._give_up()
+
+    def close(self) -> None:
+        """Write the rest, and close the file."""
+        self.flush()
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
 
 
 def read_trace(folder: Path) -> NDArray[np.void]:

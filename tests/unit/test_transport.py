@@ -81,6 +81,16 @@ def test_a_wait_with_slack_looks_but_now_and_then():
     assert time.sleeps == pytest.approx([0.0125, 0.0125], rel=0.01)
 
 
+def test_who_spins_never_sleeps():
+    time, waiting = waiting_after(10.0)
+    waiting.begin()
+    for _ in range(1000):
+        assert waiting.pause(1.0, 0.5, spins=True)
+    assert time.sleeps == []
+    time.now += 1.0
+    assert not waiting.pause(1.0, 0.5, spins=True)
+
+
 def test_slack_is_no_reason_to_miss_messages_that_come_fast():
     time, waiting = waiting_after(20e-6)
     wait(time, waiting, 200e-6, slack_s=0.05)

@@ -32,6 +32,8 @@ class Transport(ABC):
         Whether the others go on when a rank dies. Where they do not, the launcher ends all.
     exit_status : int
         The status that this process is to end with.
+    spins : bool
+        Whether `receive` keeps its core while it waits.
     place : callable or None
         Asked for the memory that the buffers of an arriving message are received into.
     """
@@ -42,6 +44,7 @@ class Transport(ABC):
     lost: set[int]
     survives_deaths: bool = False
     exit_status: int = 0
+    spins: bool = False
     place: Place | None = None
 
     @abstractmethod

@@ -47,6 +47,17 @@ class JointTransport(Transport):
         if self._outer is not None:
             self._outer.place = place
 
+    @property
+    def spins(self) -> bool:
+        """Whether the wait for the other ranks keeps its core."""
+        return self._outer is not None and self._outer.spins
+
+    @spins.setter
+    def spins(self, spins: bool) -> None:
+        """Keep the core, or give it away."""
+        if self._outer is not None:
+            self._outer.spins = spins
+
     def send(self, dest: int, kind: Kind, head: bytes = b"", buffers: Sequence[Buffer] = ()) -> None:
         if dest == self.rank:
             self._inner.send(_WORKER, kind, head, buffers)

@@ -134,7 +134,7 @@ class MpiTransport(Transport):
         message = self._look()
         if message is None and timeout_s > 0:
             self._waiting.begin()
-            while message is None and self._waiting.pause(timeout_s, slack_s):
+            while message is None and self._waiting.pause(timeout_s, slack_s, spins=self.spins):
                 message = self._look()
         if message is not None:
             self._waiting.arrived()

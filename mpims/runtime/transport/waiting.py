@@ -61,14 +61,16 @@ class Waiting:
         self._began = self._clock()
         self._sleep_s = FIRST_SLEEP_S
 
-    def pause(self, timeout_s: float, slack_s: float = 0.0) -> bool:
+    def pause(self, timeout_s: float, slack_s: float = 0.0, *, spins: bool = False) -> bool:
         """Let some time pass between two looks; False once `timeout_s` is over.
 
-        For `slack_s` seconds nobody waits for an answer.
+        For `slack_s` seconds nobody waits for an answer. With `spins` the core is never given away.
         """
         waited = self._clock() - self._began
         if waited >= timeout_s:
             return False
+        if spins:
+            return True
         is_fast = self._mean_gap_s < FAST_GAP_S
         if slack_s * SLACK_FRACTION > FAST_GAP_S and not is_fast:
             self._sleep(min(slack_s * SLACK_FRACTION, LONGEST_SLEEP_S, timeout_s - waited))
