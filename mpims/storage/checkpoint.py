@@ -42,6 +42,7 @@ class Checkpoint:
         self._results = results
         self._compacted_bytes = journal.size
         self._noted: dict[str, Any] = {}
+        self._assigned: list[bytes] = []  # what is under way, and the journal does not know
         self._unsaid: list[Range] = []  # what is in its place, and the journal does not know
         self.past = Past()
         self.failures: dict[int, Failure] = self.past.failures
@@ -138,20 +139,26 @@ class Checkpoint:
         if self._journal.size > max(COMPACT_BYTES, _GROWTH * self._compacted_bytes):
             self._compact()
 
-    def say(self) -> None:
-        """Say what is done."""
-        if self._unsaid:
-            ranges, self._unsaid = self._unsaid, []
-            self._append_done(ranges, (), ())
-
     def assigned(self, ranges: Sequence[Range]) -> None:
-        """Say that items are under way."""
-        self._append(RecordKind.ASSIGNED, b"".join([RANGE.pack(*span) for span in ranges]))
+        """Items are under way; `say` says so."""
+        self._assigned += [RANGE.pack(*span) for span in ranges]
+
+    def say(self) -> None:
+        """Say what is under way and what is done."""
+        records: list[tuple[RecordKind, Sequence[Buffer]]] = []
+        if self._assigned:
+            records.append((RecordKind.ASSIGNED, [b"".join(self._assigned)]))
+            self._assigned = []
+        if self._unsaid:
+            records.append(commit_record(self._unsaid, (), ()))
+            self._unsaid = []
+        if records:
+            self._writing(lambda: self._journal.append_all(records))
 
     def note(self, stats: Mapping[str, Any]) -> None:
         """Note figures for a master to come."""
         self._noted = dict(stats)
-        self._append(RecordKind.STATS, json.dumps(self._noted).encode())
+        self._append(RecordKind.STATS, [json.dumps(self._noted).encode()])
 
     def poll(self, now: float) -> None:
         """Let the journal be forced to disk when that is due; call it often."""
@@ -160,7 +167,7 @@ class Checkpoint:
     def close(self, how: str) -> None:
         """Say how the run ended, and force everything to disk."""
         self.say()
-        self._append(RecordKind.CLOSED, how.encode())
+        self._append(RecordKind.CLOSED, [how.encode()])
         self._writing(self._journal.close)
 
     def abandon(self) -> None:
@@ -184,14 +191,10 @@ class Checkpoint:
     def _append_done(
         self, ranges: Sequence[Range], buffers: Sequence[Buffer], failures: Sequence[Failure]
     ) -> None:
-        kind, parts = commit_record(ranges, buffers, failures)
-        self._append(kind, *parts)
+        self._append(*commit_record(ranges, buffers, failures))
 
-    def _append(self, kind: RecordKind, *parts: Buffer) -> None:
-        try:
-            self._journal.append(kind, *parts)
-        except OSError as error:
-            raise disk_error(error, self._path) from None
+    def _append(self, kind: RecordKind, parts: Sequence[Buffer]) -> None:
+        self._writing(lambda: self._journal.append(kind, *parts))
 
     def _writing(self, write: Callable[[], None]) -> None:
         try:

@@ -37,6 +37,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeAlias
 
 from mpims.processes import this_process
 from mpims.storage.appendfile import AppendFile, BackgroundSync, sync_folder
@@ -50,6 +51,9 @@ from mpims.storage.records import (
     encode_record,
 )
 from mpims.storage.replay import Replay
+
+Record: TypeAlias = tuple[RecordKind, Sequence[Buffer]]
+"""A kind, and the parts of a payload."""
 
 
 class Journal:
@@ -161,16 +165,20 @@ class Journal:
         return journal
 
     def append(self, kind: RecordKind, *parts: Buffer) -> None:
-        """Write a record, whose payload is the parts one after the other.
+        """Write a record, whose payload is the parts one after the other: see `append_all`."""
+        self.append_all([(kind, parts)])
+
+    def append_all(self, records: Sequence[Record]) -> None:
+        """Write records, all or none.
 
         Raises
         ------
         OSError
-            It cannot be written, and is not there; or it is there, and the sync that `durability_s` of 0
-            asks for failed.
+            They cannot be written, and are not there; or they are there, and the sync that `durability_s`
+            of 0 asks for failed.
         """
-        self._append(kind, *parts)
-        if self._durability_s == 0 and kind in RESULT_KINDS:
+        self._append(records)
+        if self._durability_s == 0 and any(kind in RESULT_KINDS for kind, _ in records):
             self.sync()
 
     def poll(self, now: float) -> None:
@@ -219,7 +227,7 @@ class Journal:
         self._say_synced(position)
         self._flush()
 
-    def rewrite(self, records: Iterable[tuple[RecordKind, Sequence[Buffer]]]) -> None:
+    def rewrite(self, records: Iterable[Record]) -> None:
         """Put other records in the place of all, in a new file that replaces the old one when it is whole.
 
         Parameters
@@ -243,8 +251,8 @@ class Journal:
             undo.callback(part.unlink, missing_ok=True)
             undo.callback(self._give_up, new)
             new._begin(MAGIC)
-            for kind, parts in records:
-                new._append(kind, *parts)
+            for record in records:
+                new._append([record])
             new.sync()
             part.rename(self._path)
             undo.pop_all()
@@ -283,8 +291,14 @@ class Journal:
         buffers, n_bytes = encode_record(RecordKind.OPENED, self.epoch, [json.dumps(said).encode()])
         self._file.append([magic, *buffers], len(magic) + n_bytes)
 
-    def _append(self, kind: RecordKind, *parts: Buffer) -> None:
-        self._file.append(*encode_record(kind, self.epoch, parts))
+    def _append(self, records: Iterable[Record]) -> None:
+        buffers: list[Buffer] = []
+        n_bytes = 0
+        for kind, parts in records:
+            encoded, n_encoded = encode_record(kind, self.epoch, parts)
+            buffers += encoded
+            n_bytes += n_encoded
+        self._file.append(buffers, n_bytes)
         self._news_end = self.size
 
     # --------------------------------------------------------------------- syncs

@@ -154,6 +154,7 @@ class Play:
             self.deliver(first * self.block, min(last * self.block, self.n_items))
             if random.random() < 0.3:
                 self.checkpoint.assigned([(0, self.n_items)])
+                self.checkpoint.say()
             if random.random() < 0.2:
                 self.checkpoint.note({"wall_s": 1.5})
         return self
@@ -276,6 +277,7 @@ def small(folder: Path, name: str) -> Play:
     how = {"n_items": 14, "block": 2, "bad": (3, 8, 9)}
     play = Play(folder, name, **how).create()
     play.checkpoint.assigned([(0, 14)])
+    play.checkpoint.say()
     play.deliver(4, 8)
     play.deliver(2, 4)
     play.drop()
@@ -424,6 +426,7 @@ def test_a_journal_of_more_items_is_of_another_job(tmp_path):
 def test_what_was_handed_out_beyond_the_items_is_of_another_job(tmp_path):
     play = Play(tmp_path / "run", "list").create()
     play.checkpoint.assigned([(30, 60)])
+    play.checkpoint.say()
     play.drop()
     with pytest.raises(UsageError, match=r"speaks of items \[30, 60\), the job has 59"):
         Play(play.folder, "list", n_items=59).resume()
@@ -488,6 +491,7 @@ def deaths(folder: Path, *masters) -> list[tuple[int, int]]:
         play = play.resume() if number else play.create()
         assert play.checkpoint.epoch == number
         play.checkpoint.assigned(assigned)
+        play.checkpoint.say()
         for span in delivered:
             play.deliver(*span)
         if closed:

@@ -209,6 +209,7 @@ def test_an_onlooker_sees_what_is_done_while_it_is_written(tmp_path):
     assert onlooker.n_done() == done.size == 5
     assert onlooker.n_done() == 5
     checkpoint.assigned([(20, 30)])
+    checkpoint.say()
     commit((3, 7))
     commit((9, 10), failures=[Failure(9, 3, 1, "host", "reason", "")])
     assert onlooker.n_done() == done.size == 10
