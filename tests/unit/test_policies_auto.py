@@ -57,16 +57,32 @@ def test_the_spread_between_ranks_is_not_that_of_the_blocks():
 def test_what_is_handed_out_is_worth_handing_out():
     """At 1 ms a hand-out and 10 µs a block, a chunk has at least 10,000 blocks ..."""
     policy = auto(10_000_000)
-    learn(policy, [1e-5] * 100, overhead_s=1e-3)
+    learn(policy, [1e-5] * 100, n_times=2, overhead_s=1e-3)
     assert policy.propose(60_000, 1) == 10_000
     assert policy.propose(4_000, 1) == 1_000  # ... but no more than a share of what is left
+
+
+def test_ranks_that_wait_for_a_core_do_not_make_chunks_endless():
+    policy = auto(10_000_000)
+    learn(policy, [1e-3] * 100, n_times=20, overhead_s=0.5)
+    assert policy.overhead_s == pytest.approx(0.5)
+    assert policy.propose(1000, 1) == 125  # and not 250: a hundredth of 100 ms is a millisecond
+    assert policy.propose(500, 1) == 100
 
 
 def test_a_single_dear_hand_out_says_nothing():
     policy = auto(10_000_000)
     learn(policy, [1e-5] * 100, n_times=20, overhead_s=1e-5)
     policy.learn(sample(1, [1e-5] * 100, overhead_s=1e-3))
-    assert policy.overhead_s == pytest.approx(6e-5, rel=0.1)
+    assert policy.overhead_s == pytest.approx(1.1e-4, rel=0.1)
+
+
+def test_the_start_of_a_rank_is_no_hand_out():
+    policy = auto(10_000_000)
+    learn(policy, [1e-5] * 100, overhead_s=0.05)
+    assert policy.overhead_s is None
+    learn(policy, [1e-5] * 100, overhead_s=1e-5)
+    assert policy.overhead_s == pytest.approx(1e-5)
 
 
 def test_one_odd_block_makes_no_rank_slow():

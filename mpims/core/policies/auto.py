@@ -14,11 +14,13 @@ from mpims.core.policies.base import LONGEST_S, Policy, Sample, round_up
 
 OVERHEAD = 0.01
 """What handing out may cost, as a part of the time in the kernel."""
+DEAREST_S = 1e-3
+"""What a hand-out takes beyond this is not its own doing: the rank waited, or had no core."""
 _KEPT = 0.8
 """What earlier chunks of a rank count for, against its last one."""
 _CAUTION = 16.0
 """A rank counts as slow or fast once its mean is known to a quarter: blocks, in squared spreads."""
-_FALL, _RISE = 0.2, 0.05
+_FALL, _RISE = 0.5, 0.1
 """What a new hand-out counts in the mean, if it was cheaper and if it was dearer."""
 _SLOW = 0.8
 _MOST_NAMED = 3
@@ -68,7 +70,7 @@ class Auto(Policy):
         b2 = self._spread2 * n_workers / (4 * share)
         x = 2 + b2 + sqrt(b2 * (b2 + 4))
         size = self._weight(rank, seen) * share / x
-        least = (self.overhead_s or 0.0) / OVERHEAD * seen.speed
+        least = min(self.overhead_s or 0.0, DEAREST_S) / OVERHEAD * seen.speed
         if size < least:
             size = min(least, share)
         return round_up(size)
@@ -86,6 +88,8 @@ class Auto(Policy):
         seen = self._ranks.get(rank)
         if seen is None:
             seen = self._ranks[rank] = _Rank()
+        elif 0.0 <= whole_s <= LONGEST_S:  # the first chunk of a rank has its start in it
+            self._learn_overhead(max(0.0, whole_s - busy_s))
         seen.n_blocks = _KEPT * seen.n_blocks + n_blocks
         seen.busy_s = _KEPT * seen.busy_s + max(busy_s, SHORTEST_S * n_blocks)
         seen.speed = seen.n_blocks / seen.busy_s
@@ -94,8 +98,6 @@ class Auto(Policy):
         self._n_blocks = kept * self._n_blocks + n_blocks
         self._squares = kept * self._squares + squares_s2 * seen.speed * seen.speed
         self._spread2 = max(0.0, self._squares / self._n_blocks - 1)
-        if 0.0 <= whole_s <= LONGEST_S:
-            self._learn_overhead(max(0.0, whole_s - busy_s))
 
     def _learn_overhead(self, extra_s: float) -> None:
         """Follow the cheap hand-outs: in the dear ones a rank waited, or another program had its core."""
