@@ -48,11 +48,16 @@ class Blame:
         )
 
     def suits(self, rank: int, trouble: Trouble) -> bool:
-        """Whether a rank may try what failed: not where it failed before, while others are there."""
+        """Whether a rank may try what failed: not where it failed before, while others are there.
+
+        A dubious one is none of these: it waits for this rank, which would wait for it.
+        """
         if rank not in trouble.failed_on:
             return True
-        others = {r for r, worker in self._workers.items() if not worker.suspect}
-        return others <= trouble.failed_on
+        return all(
+            r in trouble.failed_on or worker.suspect or self.is_dubious(worker)
+            for r, worker in self._workers.items()
+        )
 
     def may_try(self, rank: int, attempt: Attempt) -> bool:
         """Whether all that an attempt has still to deliver suits a rank."""

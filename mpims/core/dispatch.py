@@ -9,8 +9,9 @@ begun, half of what is left of the one that is expected to end last, or that one
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from mpims.core.blame import Blame
 from mpims.core.events import Action, Assign, ChunkDone, Recall, Result, Trim
@@ -79,9 +80,10 @@ class Dispatch:
         self._counters = counters
         self._least_length = queue_length
         self._takes_over = take_over
-        self._with_next: dict[int, None] = {}  # ranks that hold a chunk they have not begun
+        # Ranks that hold a chunk they have not begun. A dict finds its first key slowly once many are gone.
+        self._with_next: OrderedDict[int, None] = OrderedDict()
         self._idle: dict[int, None] = {}  # ranks without work
-        self._busy: deque[WorkerState] = deque()  # ranks with work, and some that had it
+        self._busy: deque[WorkerState] = deque()  # ranks to take over from, and some that had work
         self._mean_block_s: float | None = None
         self._longest_s = -1.0
         self.mean_chunk_s = 0.0
@@ -116,12 +118,11 @@ class Dispatch:
         if length is None:
             length = worker.length
         ledger, pending, suits = self._ledger, self._ledger.pending, self._blame.suits
-        if pending.size and not ledger.troubles:
-            while len(queue) < length and pending.size:
-                attempts = ledger.assign_many(rank, length - len(queue), self._sizer.next_size)
-                queue += attempts
-                self._counters.n_chunks += len(attempts)
-                actions += [Assign(rank, a.number, a.start, a.stop) for a in attempts]
+        while len(queue) + 1 < length and pending.size and not ledger.troubles:
+            attempts = ledger.assign_many(rank, length - len(queue), self._sizer.next_size)
+            queue += attempts
+            self._counters.n_chunks += len(attempts)
+            actions += [Assign(rank, a.number, a.start, a.stop) for a in attempts]
         while len(queue) < length and pending.size:
             n_blocks = self._sizer.next_size(-(-pending.size // ledger.block), rank)
             attempt = ledger.assign(rank, n_blocks, suits)
@@ -137,7 +138,7 @@ class Dispatch:
             return actions
         if rank in self._idle:
             worker.silent_since = now
-        if not (worker.has_check and rank in self._with_next):
+        if not (worker.is_listed and worker.has_check and rank in self._with_next):
             self.note_work(worker)
         return actions
 
@@ -145,15 +146,15 @@ class Dispatch:
         """Feed the ranks without work, if there is a prospect."""
         actions: list[Action] = []
         pending = self._ledger.pending
-        if not (pending.size or self._takes_over):
-            return actions
-        if self._idle and not pending.size and self.tail_at is not None and now < self.tail_at:
+        if not pending.size and self.tail_at is not None and self._idle and now < self.tail_at:
             return actions
         self.tail_at = None
+        if not (pending.size or self._may_take_over):
+            return actions
         # The fastest first: who gains nothing from taking over lets no slower one gain.
         for rank in sorted(self._idle, key=lambda r: self._workers[r].block_s or 0.0):
             actions += self.feed(self._workers[rank], now, 1)
-            if self.tail_at is not None and not pending.size:
+            if not pending.size and (self.tail_at is not None or not self._may_take_over):
                 break
         return actions
 
@@ -162,9 +163,7 @@ class Dispatch:
         self._idle.pop(worker.rank, None)
         if len(worker.queue) > 1:
             self._with_next[worker.rank] = None
-        if not worker.is_listed:
-            worker.is_listed = True
-            self._busy.append(worker)
+        self._list(worker)
         if not worker.has_check:
             self._silence.watch(worker)
 
@@ -173,7 +172,8 @@ class Dispatch:
         queue = worker.queue
         if attempt is None:
             return
-        attempt.start = max(attempt.start, stop)
+        if stop > attempt.start:
+            attempt.start = stop
         if attempt.start >= attempt.stop and attempt in queue:
             queue.remove(attempt)
             if len(queue) < 2:
@@ -190,7 +190,10 @@ class Dispatch:
         """What a rank held is pending again; it keeps its queue in case it speaks."""
         self._with_next.pop(worker.rank, None)
         for attempt in worker.queue:
+            twin = attempt.twin
             self._counters.n_reissued += self._ledger.release(attempt)
+            if twin is not None and twin.rank in self._workers:
+                self._list(self._workers[twin.rank])
 
     def revive(self, worker: WorkerState) -> list[Action]:
         """A suspect has spoken: it goes on with what nobody else has, and drops the rest."""
@@ -223,10 +226,21 @@ class Dispatch:
 
     # ------------------------------------------------------------------ the tail
 
+    @property
+    def _may_take_over(self) -> bool:
+        """Whether there is anybody to take work over from."""
+        return self._takes_over and bool(self._with_next or self._busy)
+
+    def _list(self, worker: WorkerState) -> None:
+        """Others may take over from a rank."""
+        if not worker.is_listed:
+            worker.is_listed = True
+            self._busy.append(worker)
+
     def _take_over(self, worker: WorkerState, now: float) -> list[Action]:
         """Give an idle rank work that another holds."""
         mean_s, block = self._mean_block_s, self._ledger.block
-        for rank in self._with_next:
+        for rank in islice(self._with_next, N_CANDIDATES):
             owner = self._workers[rank]
             if not self._blame.may_try(worker.rank, owner.queue[-1]):
                 continue
@@ -237,7 +251,7 @@ class Dispatch:
         last = last_to_end(self._candidates(), block, mean_s, now)
         block_s = worker.block_s or mean_s
         if last is None or not gains(last, block_s):
-            if last is not None or self._with_next:
+            if self._may_take_over:
                 self.tail_at = now + max(_LEAST_TAIL_WAIT_S, _TAIL_FRACTION * block_s)
             return []
         at = cut(last, block)
@@ -250,18 +264,21 @@ class Dispatch:
         return [self._give(worker, self._ledger.duplicate(last.attempt, worker.rank))]
 
     def _candidates(self) -> Iterator[WorkerState]:
-        """Ranks with work that another may take over, others each time if there are many."""
+        """Ranks with work that another may take over, others each time if there are many.
+
+        Those of which nothing can be had before they are fed again leave the list: at the end of a run
+        most work is computed twice already, and one would look at little else.
+        """
         busy = self._busy
         is_in_trouble = self._blame.is_in_trouble if self._ledger.troubles else None
         for _ in range(min(len(busy), N_CANDIDATES)):
             worker = busy.popleft()
-            if not worker.queue:
-                worker.is_listed = False
-                continue
-            busy.append(worker)
-            head = worker.queue[0]
-            if not (head.care or (is_in_trouble is not None and is_in_trouble(head))):
-                yield worker
+            worker.is_listed = False
+            if worker.queue and not worker.suspect:
+                head = worker.queue[0]
+                if head.twin is None and not (head.care or (is_in_trouble and is_in_trouble(head))):
+                    self._list(worker)
+                    yield worker
 
     def _move_next(self, owner: WorkerState, worker: WorkerState) -> list[Action]:
         """Give an idle rank the chunk that another holds and has not begun."""

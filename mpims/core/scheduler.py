@@ -220,7 +220,10 @@ class Scheduler:
             actions += dispatch.end_twin(twin, now)
         if dispatch.has_idle:
             actions += dispatch.feed_idle(now)
-        actions += self._recording(event, fresh)
+        if fresh == ((event.start, stop),):
+            actions.append(Record(number, fresh))
+        else:
+            actions += self._recording(event, fresh)
         return actions
 
     def _chunks_done(self, event: ChunksDone, now: float) -> list[Action]:

@@ -1280,6 +1280,24 @@ def test_time_is_an_argument():
     assert play(0.0) == play(4096.0)
 
 
+def test_what_failed_does_not_wait_for_a_rank_that_waits_itself():
+    """Rank 1 waits until 2 has tried what failed on it; what fails on 2 then is for 2 again."""
+    scheduler = make(8, 2, n_retries=9)
+    join(scheduler, 1, 2)
+    for number, item in ((1, 0), (3, 2), (5, 4)):
+        failed(scheduler, 1, number, item, item + 1)
+    while not scheduler.ended:
+        held = [attempt for worker in scheduler.workers.values() for attempt in worker.queue]
+        assert held, "both wait for each other"
+        assert {attempt.rank for attempt in held} == {2}
+        attempt = held[0]
+        if attempt.start == 7 and scheduler.counters.n_failures == 3:
+            failed(scheduler, 2, attempt.number, 7, 8)
+        else:
+            done(scheduler, 2, attempt.number, attempt.start, attempt.stop)
+    assert scheduler.counters.n_failures == 4
+
+
 @dataclass
 class Ranks:
     """Ranks as the scheduler's actions leave them, and their messages that have not yet arrived."""
@@ -1406,7 +1424,7 @@ class Ranks:
 def may_try(scheduler, rank, item):
     """Whether a rank may compute an item: not if it failed there, while others are there to try."""
     trouble = scheduler.ledger.troubles.at(item)
-    there = set(scheduler.workers) - scheduler.suspects
+    there = {r for r in set(scheduler.workers) - scheduler.suspects if not is_dubious(scheduler, r)}
     return trouble is None or rank not in trouble.failed_on or there <= trouble.failed_on
 
 
