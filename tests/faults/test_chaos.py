@@ -46,13 +46,18 @@ def scenario(*cases: Any) -> Callable[[Callable[..., None]], Callable[..., None]
 def killed_twenty_times_and_resumed(chaos: Chaos) -> None:
     n_items = 2400
     for part in range(20):
-        with chaos.resume(n_ranks=3) if part else chaos.run("Sum", n_ranks=3, n=n_items) as run:
+        with (
+            chaos.resume(n_ranks=3)
+            if part
+            else chaos.run("Sum", "--policy", "SS", n_ranks=3, n=n_items) as run
+        ):
             run.reach((part + 1) / 25, n_items)
             run.kill()
     with chaos.resume(n_ranks=3) as run:
         summary = chaos.check(run)
     assert summary["n_resumed"] == 20
-    assert summary["n_duplicates"] == 0
+    # Nothing that was done: only items whose rank was late, or had just begun what was taken from it.
+    assert summary["n_duplicates"] <= summary["n_twins"] + summary["n_recalled"]
 
 
 # ------------------------------------------------------------------------ ranks that die
