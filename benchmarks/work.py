@@ -40,6 +40,11 @@ def same_array(items):
     return np.arange(items.start, items.stop)
 
 
+def same_sum(items):
+    """Their sum, reduced where they were computed."""
+    return int(same_array(items).sum())
+
+
 @lru_cache(maxsize=4)
 def _ones(n_bytes):
     return np.ones(n_bytes // 8)

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+_EXACT = frozenset({np.add, np.multiply, np.maximum, np.minimum})
+_EXACT |= {np.bitwise_and, np.bitwise_or, np.bitwise_xor}
+"""Of integers and booleans these give the same bits in any order."""
+
+
 class Gather:
     """Keep every item's result, in item order.
 
@@ -82,7 +87,8 @@ class Reduce:
         """The results of one block as one value.
 
         An array is halved level by level in whole-array calls of a ufunc: that is the tree of
-        `mpims.core.tree.fold`, and no order that depends on the processor.
+        `mpims.core.tree.fold`, and no order that depends on the processor. Where the order does not
+        matter, NumPy may choose it.
         """
         if not (isinstance(results, np.ndarray) and isinstance(self.function, np.ufunc)):
             value = fold(list(results), self.function)
@@ -90,6 +96,8 @@ class Reduce:
             return np.copy(value) if is_kernels else value  # the kernel may use its array again
         if len(results) == 1:
             return np.copy(results)[0]
+        if results.dtype.kind in "iub" and self.function in _EXACT:
+            return self.function.reduce(results, axis=0, dtype=results.dtype)
         while len(results) > 1:
             paired = self.function(results[0:-1:2], results[1::2])
             results = np.concatenate([paired, results[-1:]]) if len(results) % 2 else paired

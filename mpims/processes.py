@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from ctypes import CDLL
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -81,6 +82,7 @@ def process_of(pid: int) -> Process:
     return Process(os.uname().nodename, boot_id(), _namespace(), pid, stat[1] if stat else None)
 
 
+@cache
 def boot_id() -> str | None:
     """The random identity of this boot of this machine; its containers share it."""
     try:

@@ -42,7 +42,7 @@ def _columns(clock: str) -> dict[str, str]:
 
 
 def _busy_s(settings: Settings) -> float:
-    return settings.choose(4.0, 0.5)
+    return settings.choose(12.0, 0.5)
 
 
 def _peer(tool: str, settings: Settings) -> dict[str, float]:
