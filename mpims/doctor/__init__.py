@@ -1,0 +1,1 @@
+"""What `mpims doctor` looks at, a file for each theme; each gives findings."""
