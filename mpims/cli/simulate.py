@@ -20,6 +20,7 @@ from mpims.errors import ExitStatus, UsageError
 from mpims.simulator.costs import Costs, Distribution, check_size, draw_costs, trace_costs
 from mpims.simulator.engine import DETECTION_S, Machine
 from mpims.simulator.plot import check_path, plot_rows
+from mpims.simulator.recording import record_run
 from mpims.simulator.study import ALL, Row, Study, run_study
 from mpims.simulator.table import number, saturation_lines, table_lines
 from mpims.storage.manifest import check_format
@@ -66,6 +67,12 @@ def add_parser(commands: Any) -> None:
     add("--seed", type=int, default=0, metavar="S", help="seed of the times; default 0")
     add("--json", action="store_true", help="print everything as JSON, and nothing else")
     add("--plot", type=Path, metavar="FILE.png", help="draw wasted time and efficiency (needs matplotlib)")
+    add(
+        "--trace",
+        type=Path,
+        metavar="DIR",
+        help="leave a run directory for `mpims report` (of one policy on one number of workers)",
+    )
 
 
 def _add_work(parser: argparse.ArgumentParser) -> None:
@@ -172,6 +179,8 @@ def simulate_command(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--seed wants at least 0, found {arguments.seed}")
     work = _Work(arguments)
     study = _study(arguments, work)
+    if arguments.trace is not None:
+        record_run(study, work.draw(0), arguments.trace)
     rows = run_study(study, work.draw)
     if arguments.json:
         about = work.about | _about(study)
@@ -240,7 +249,7 @@ class _Work:
         manifest = read_json(folder / MANIFEST)
         check_format(manifest, folder)
         n_items, block = manifest["n_items"], manifest["block"]
-        parts = read_trace(folder)
+        parts = read_trace(folder).parts
         costs = trace_costs(parts, n_items, block, self._random(0))
         # Times within a part of several blocks are drawn again for each run, all else is as recorded.
         self.draw = lambda index: trace_costs(parts, n_items, block, self._random(index))

@@ -42,6 +42,7 @@ from mpims.core.scheduler import Scheduler
 from mpims.drill.plan import Moment
 from mpims.errors import InternalError
 from mpims.simulator.costs import Costs
+from mpims.simulator.recorder import Recorder
 
 DETECTION_S = 0.03
 """The master knows of a death after so long: what MPI with ULFM takes on one host."""
@@ -137,16 +138,25 @@ class Engine:
         What they are computed on.
     learns
         Whether the policy wants to know how much the times of a chunk's blocks differ; they are 0 if not.
+    recorder
+        Is told of everything, for the trace of a run.
     """
 
     def __init__(
-        self, scheduler: Scheduler, costs: Costs, machine: Machine, *, learns: bool = True
+        self,
+        scheduler: Scheduler,
+        costs: Costs,
+        machine: Machine,
+        *,
+        learns: bool = True,
+        recorder: Recorder | None = None,
     ) -> None:
         n_ranks = machine.n_workers + 1
         self._scheduler = scheduler
         self._prefix = costs.prefix
         self._squares = costs.squares if learns else None
         self._machine = machine
+        self._recorder = recorder
         self._pace = [float(machine.slowness.get(rank, 1.0)) for rank in range(n_ranks)]
         self._running: list[_Part | None] = [None] * n_ranks
         self._waiting: list[list[_Held]] = [[] for _ in range(n_ranks)]
@@ -192,6 +202,7 @@ class Engine:
         latency_s, service_s = self._machine.latency_s, self._machine.service_s
         overhead_s = self._machine.overhead_s
         handle, begin, note_size = scheduler.handle, self._begin, self._sizes.add
+        recorder = self._recorder
         n_messages, served_s = 0, 0.0
         deadline = self._next_deadline()
         while not scheduler.ended:
@@ -228,7 +239,8 @@ class Engine:
                     rank, number, start, stop, busy_s, busy_s / (stop - start), None, squares_s2
                 )
                 free_at = now
-                for action in handle(event, now):
+                actions = handle(event, now)
+                for action in actions:
                     if type(action) is Assign and action.rank == rank:
                         start, stop = action.start, action.stop
                         note_size(stop - start)
@@ -243,6 +255,8 @@ class Engine:
                 if free_at == now:
                     free_at += service_s
                 self._free_at = free_at
+                if recorder is not None:
+                    recorder.delivered(event, time, now, free_at - now, actions)
                 n_messages += 1
                 served_s += free_at - now
                 if due:
@@ -276,8 +290,11 @@ class Engine:
         """Let the master have an event that was sent at a time; a Tick or a death costs no service."""
         now = max(time + self._machine.latency_s, self._free_at)
         free_at = now
-        for action in self._scheduler.handle(event, now):
+        actions = self._scheduler.handle(event, now)
+        for action in actions:
             free_at = self._perform(action, time, free_at)
+        if self._recorder is not None:
+            self._recorder.told(event, now, actions)
         self._free_at = free_at
         self._played.served_s += free_at - now
 

@@ -8,8 +8,8 @@ from math import inf
 from statistics import fmean, stdev
 
 from mpims.core.deadlines import Deadlines
-from mpims.core.dispatch import QUEUE_LENGTH
 from mpims.core.ledger import Ledger
+from mpims.core.measures import QUEUE_LENGTH
 from mpims.core.policies import POLICIES, Policy, PolicySpec, Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
 from mpims.errors import UsageError
@@ -213,8 +213,8 @@ def complete(text: str, known: Mapping[str, str]) -> tuple[str, PolicySpec]:
 # ---------------------------------------------------------------------- measurements
 
 
-def _measure(policy: Policy, costs: Costs, machine: Machine, *, classic: bool) -> dict[str, float]:
-    """Simulate one run; give the figures of a `Row`."""
+def set_up(policy: Policy, costs: Costs, machine: Machine, *, classic: bool) -> tuple[Scheduler, Machine]:
+    """What plays a run: its scheduler, new, and the machine as the model has it."""
     scheduler = Scheduler(
         Ledger(costs.n_blocks, 1),
         Sizer(policy),
@@ -223,8 +223,12 @@ def _measure(policy: Policy, costs: Costs, machine: Machine, *, classic: bool) -
         queue_length=1 if classic else QUEUE_LENGTH,
         take_over=not classic,
     )
-    if classic:
-        machine = replace(machine, report_s=inf)
+    return scheduler, replace(machine, report_s=inf) if classic else machine
+
+
+def _measure(policy: Policy, costs: Costs, machine: Machine, *, classic: bool) -> dict[str, float]:
+    """Simulate one run; give the figures of a `Row`."""
+    scheduler, machine = set_up(policy, costs, machine, classic=classic)
     played = Engine(scheduler, costs, machine, learns=policy.learns).run()
     makespan_s, counters = played.makespan_s, scheduler.counters
     n_workers, service_s = machine.n_workers, machine.service_s

@@ -1,43 +1,56 @@
-r"""The trace of a run: what each delivered part cost, as it can be read back.
+r"""The trace of a run: what was handed out, what came back and when, as it can be read back.
 
 Format
 ------
-A file is 8 bytes of magic, ``b"MPIMST\r\n"``, the version of the format (u32), the size of a record in
-bytes (u32), and records, `PART`, one for each part of a chunk that was delivered, in the order of their
-delivery; all numbers are little-endian:
+A file is 8 bytes of magic, ``b"MPIMST\r\n"``, the version of the format (u32), and blocks; all numbers are
+little-endian. A block is its kind (4 bytes), the size of its content in bytes (u32), and the content:
 
-============  =====  ===========================================================================
-field         type   meaning
-============  =====  ===========================================================================
-rank          i4     who computed it
-attempt       i8     the number of the attempt that it is a part of
-start, stop   i8     its items, ``[start, stop)``: whole blocks
-busy_s        f8     seconds in the kernel
-squares_s2    f8     the sum of the squares of the blocks' times in the kernel, in square seconds
-service_s     f8     seconds that the master spent on it, the next hand-out included
-============  =====  ===========================================================================
+========  =======================================================================================
+kind      content
+========  =======================================================================================
+``NOTE``  a JSON list of events, objects with ``what`` (see `What`), ``t`` and what belongs to it
+``SENT``  records, `SENT`: each attempt that was handed out
+``PART``  records, `PART`: each part of an attempt that was delivered, in the order of delivery
+========  =======================================================================================
+
+A master begins with a `What.BEGAN` of its own; what follows it, up to the next, is its *section*. Times
+are seconds of clocks that begin anywhere: the master's for ``t``, ``sent_s`` and ``received_s``, which
+differs between sections, and the worker's for ``ended_s``. A file may end within a block, as when its
+master was killed, or writes it just now.
 """
 
 from __future__ import annotations
 
-import os
+import json
 import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpims.errors import UsageError
-from mpims.runtime.wire import RESULTS
 
 TRACE = "trace"
 MAGIC = b"MPIMST\r\n"
-FORMAT = 1
+FORMAT = 2
 """Version of the trace's format."""
-MOST_BYTES = 64 << 20
-"""A trace does not grow beyond this: more than a million parts."""
-_MOST_WAITING = 1000
-HEAD = struct.Struct("<8sII")  # magic, version, size of a record
+HEAD = struct.Struct("<8sI")  # magic, version
+BLOCK = struct.Struct("<4sI")  # kind, size of the content in bytes
+
+SENT = np.dtype(
+    [
+        ("rank", "<i4"),
+        ("attempt", "<i8"),
+        ("start", "<i8"),
+        ("stop", "<i8"),
+        ("sent_s", "<f8"),
+    ]
+)
+"""An attempt: to whom, its number and items ``[start, stop)``, and when it was sent."""
 
 PART = np.dtype(
     [
@@ -46,114 +59,144 @@ PART = np.dtype(
         ("start", "<i8"),
         ("stop", "<i8"),
         ("busy_s", "<f8"),
-        ("squares_s2", "<f8"),
-        ("service_s", "<f8"),
+        ("longest_s", "<f4"),
+        ("squares_s2", "<f4"),
+        ("service_s", "<f4"),
+        ("ended_s", "<f8"),
+        ("received_s", "<f8"),
     ]
 )
-"""A record: one delivered part."""
+"""A delivered part of an attempt: who computed it, its items ``[start, stop)`` (whole blocks), seconds in
+the kernel, the longest block of it and the sum of the squares of its blocks' times, seconds that the master
+spent on it with the next hand-out, when its last block ended, and when the master had it."""
+
+
+class What(str, Enum):
+    """What happened, and what else its event says."""
+
+    BEGAN = "began"  # a master: rank, host, cause, n_workers, wall (seconds since 1970)
+    JOINED = "joined"  # rank, host
+    SUSPECT = "suspect"  # rank: silent past its deadline
+    BACK = "back"  # rank: it has spoken
+    LOST = "lost"  # rank: it is dead
+    FAILED = "failed"  # rank, attempt, start, stop, reason
+    SKIPPED = "skipped"  # rank, item, n_tries, reason
+    RECALLED = "recalled"  # rank, attempt: to be dropped
+    TRIMMED = "trimmed"  # rank, attempt, stop: to be ended there
+    HIRED = "hired"  # no rank is left: the master computes
+    AWAY = "away"  # duration_s: the master was suspended
+    STOPPING = "stopping"  # nothing more is handed out
+    DRAINED = "drained"  # rank: it holds nothing more
+    POLICY = "policy"  # reason: why the chunks are as long as they are
+    FULL = "full"  # the trace takes no more records, but for events
+    ENDED = "ended"  # status, reason
+
+
+class Cause(str, Enum):
+    """Why a master began."""
+
+    STARTED = "started"
+    RESUMED = "resumed"
+    TAKEN_OVER = "taken over"
+
+
+@dataclass(frozen=True, slots=True)
+class TraceEvent:
+    """Something that happened at `t` of the master's clock; `about` has what belongs to it."""
+
+    what: What
+    t: float
+    about: dict[str, Any]
+
+    @property
+    def rank(self) -> int:
+        """The rank that it happened to; -1 if to none."""
+        return int(self.about.get("rank", -1))
+
+
+@dataclass(slots=True)
+class Section:
+    """What one master wrote.
+
+    Attributes
+    ----------
+    began : TraceEvent
+    sent : ndarray, shape (n_attempts,), dtype `SENT`
+    parts : ndarray, shape (n_parts,), dtype `PART`
+    events : list of TraceEvent
+        The first of them is `began`.
+    """
+
+    began: TraceEvent
+    sent: NDArray[np.void] = field(default_factory=lambda: np.empty(0, SENT))
+    parts: NDArray[np.void] = field(default_factory=lambda: np.empty(0, PART))
+    events: list[TraceEvent] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Trace:
+    """A trace as it was read; of its end `n_cut_bytes` were not a whole block."""
+
+    sections: list[Section]
+    n_cut_bytes: int = 0
+
+    @property
+    def parts(self) -> NDArray[np.void]:
+        """The delivered parts of all sections, shape (n_parts,), dtype `PART`."""
+        return np.concatenate([np.empty(0, PART), *(section.parts for section in self.sections)])
 
 
 def encode_head() -> bytes:
     """What a trace begins with."""
-    return HEAD.pack(MAGIC, FORMAT, PART.itemsize)
+    return HEAD.pack(MAGIC, FORMAT)
 
 
-class TraceWriter:
-    """Adds to the trace of a run; no run ends or waits for its sake.
+def encode_block(kind: bytes, content: bytes) -> bytes:
+    """A block: ``b"NOTE"``, ``b"SENT"`` or ``b"PART"`` with its content."""
+    return BLOCK.pack(kind, len(content)) + content
 
-    When it has grown to `MOST_BYTES`, or the disk takes no more, it is left as it is.
 
-    Parameters
-    ----------
-    folder
-        The run directory; a trace that is there is gone on with.
+def encode_notes(events: list[dict[str, Any]]) -> bytes:
+    """A block of events."""
+    return encode_block(b"NOTE", json.dumps(events, default=str).encode())
+
+
+def split_blocks(content: bytes, path: Path) -> Iterator[tuple[bytes, int, int]]:
+    """The kind, start and stop of each whole block's content.
+
+    Raises
+    ------
+    UsageError
+        Something else is between them: the file was damaged, or is not whole.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / TRACE
-        self._messages: list[tuple[int, bytes, float]] = []
-        self._descriptor = -1
-        self._room = MOST_BYTES
-        try:
-            self._open()
-        except OSError:
-            self._give_up()
-
-    def _open(self) -> None:
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        size = os.fstat(self._descriptor).st_size
-        whole = size - (size - HEAD.size) % PART.itemsize
-        if os.pread(self._descriptor, HEAD.size, 0) != encode_head():
-            os.ftruncate(self._descriptor, 0)
-            whole = os.write(self._descriptor, encode_head())
-        elif whole < size:  # it died over a record
-            os.ftruncate(self._descriptor, whole)
-        self._room = MOST_BYTES - whole
-
-    def add(self, rank: int, results: bytes, service_s: float) -> None:
-        """Add what one message delivered.
-
-        Parameters
-        ----------
-        rank
-            Who sent it.
-        results
-            Records of `mpims.runtime.wire.RESULTS`.
-        service_s
-            Seconds that the master spent on it.
-        """
-        if self._descriptor >= 0:
-            self._messages.append((rank, results, service_s))
-            if len(self._messages) >= _MOST_WAITING:
-                self.flush()
-
-    def flush(self) -> None:
-        """Write what was added."""
-        if self._descriptor < 0 or not self._messages:
+    sizes = {b"NOTE": 1, b"SENT": SENT.itemsize, b"PART": PART.itemsize}
+    at = HEAD.size
+    while at + BLOCK.size <= len(content):
+        kind, size = BLOCK.unpack_from(content, at)
+        if kind not in sizes or size % sizes[kind]:
+            raise UsageError(
+                f"{path} is damaged: at byte {at} of {len(content)} there is no block of a trace; "
+                "was a part of it lost when it was copied?"
+            )
+        start = at + BLOCK.size
+        at = start + size
+        if at > len(content):
             return
-        ranks, results, service_s = zip(*self._messages, strict=True)
-        self._messages = []
-        counts = [len(its) // RESULTS.itemsize for its in results]
-        delivered = np.frombuffer(b"".join(results), RESULTS)
-        parts = np.empty(len(delivered), PART)
-        for name in ("attempt", "start", "stop", "busy_s", "squares_s2"):
-            parts[name] = delivered[name]
-        parts["rank"] = np.repeat(ranks, counts)
-        parts["service_s"] = np.repeat(np.divide(service_s, counts), counts)
-        try:
-            self._room -= os.write(self._descriptor, parts.tobytes())
-        except OSError:
-            self._room = 0
-        if self._room <= 0:
-            self._give_up()
-
-    def close(self) -> None:
-        """Write the rest, and close the file."""
-        self.flush()
-        self._give_up()
-
-    def _give_up(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-        self._descriptor = -1
+        yield kind, start, at
 
 
-def read_trace(folder: Path) -> NDArray[np.void]:
-    """Read the trace of a run.
+def read_trace(folder: Path) -> Trace:
+    """Read the trace of a run, live or over, as far as it goes.
 
     Parameters
     ----------
     folder
         The run directory.
 
-    Returns
-    -------
-    ndarray, shape (n_parts,), dtype `PART`
-
     Raises
     ------
     UsageError
-        There is none, it cannot be read, is of another version, or was cut.
+        There is none, it cannot be read, is empty, of another version, or damaged.
     """
     path = folder / TRACE
     try:
@@ -162,27 +205,61 @@ def read_trace(folder: Path) -> NDArray[np.void]:
         raise UsageError(f"no trace in {folder}: there is no {path.name}") from None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    _check_head(content[: HEAD.size], path)
-    n_left = (len(content) - HEAD.size) % PART.itemsize
-    if n_left:
-        raise UsageError(
-            f"{path} was cut: its last record has {n_left} bytes of {PART.itemsize}; copy it again, or cut "
-            f"it to {len(content) - n_left} bytes to do without that record"
+    check_head(content[: HEAD.size], path)
+    found: list[tuple[TraceEvent, dict[bytes, list[NDArray[np.void]]], list[TraceEvent]]] = []
+    whole = HEAD.size
+    for kind, start, stop in split_blocks(content, path):
+        whole = stop
+        if kind == b"NOTE":
+            for event in _read_notes(content[start:stop], path, start):
+                if event.what is What.BEGAN:
+                    found.append((event, {b"SENT": [], b"PART": []}, []))
+                elif found:
+                    found[-1][2].append(event)
+        elif found:
+            records = np.frombuffer(content[start:stop], SENT if kind == b"SENT" else PART)
+            found[-1][1][kind].append(records)
+        if not found:
+            raise UsageError(f"{path} is damaged: it does not begin with a master")
+    sections = [
+        Section(
+            began,
+            np.concatenate([np.empty(0, SENT), *records[b"SENT"]]),
+            np.concatenate([np.empty(0, PART), *records[b"PART"]]),
+            [began, *events],
         )
-    return np.frombuffer(content, PART, offset=HEAD.size)
+        for began, records, events in found
+    ]
+    return Trace(sections, len(content) - whole)
 
 
-def _check_head(head: bytes, path: Path) -> None:
+def _read_notes(content: bytes, path: Path, at: int) -> Iterator[TraceEvent]:
+    """The events of a block; those of a kind that is not known are left out."""
+    known = {what.value for what in What}
+    try:
+        for note in json.loads(content):
+            if note["what"] in known:
+                yield TraceEvent(What(note["what"]), float(note["t"]), note)
+    except (ValueError, TypeError, KeyError):
+        raise UsageError(f"{path} is damaged: at byte {at} there are no events") from None
+
+
+def check_head(head: bytes, path: Path) -> None:
+    """Refuse what is no trace, or one of another version.
+
+    Raises
+    ------
+    UsageError
+        It is.
+    """
+    if not head:
+        raise UsageError(f"{path} is empty: the run ended before it wrote anything")
     if len(head) < HEAD.size:
         raise UsageError(f"{path} was cut: it has {len(head)} bytes of a head of {HEAD.size}")
-    magic, version, size = HEAD.unpack(head)
+    magic, version = HEAD.unpack(head)
     if magic != MAGIC:
         raise UsageError(f"{path} is no trace: it begins with {magic!r} instead of {MAGIC!r}")
     if version != FORMAT:
         raise UsageError(
             f"{path} has format {version}, this mpims reads format {FORMAT}: use the version that wrote it"
-        )
-    if size != PART.itemsize:
-        raise UsageError(
-            f"{path} is damaged: records of {size} bytes, in format {FORMAT} they have {PART.itemsize}"
         )

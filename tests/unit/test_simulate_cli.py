@@ -15,7 +15,7 @@ from mpims.simulator.costs import Costs
 from mpims.simulator.engine import Machine
 from mpims.simulator.study import complete, possible_policies, what_is_known
 from mpims.storage.manifest import FORMAT
-from mpims.storage.trace import PART, TRACE, encode_head
+from mpims.storage.trace import PART, TRACE, encode_block, encode_head, encode_notes
 
 
 def simulate(*arguments: str) -> int:
@@ -37,7 +37,8 @@ def recorded(tmp_path):
     trace["busy_s"], trace["squares_s2"], trace["service_s"] = 0.08, 4 * 0.02**2, 5e-5
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / TRACE).write_bytes(encode_head() + trace.tobytes())
+    began = encode_notes([{"what": "began", "t": 0.0}])
+    (folder / TRACE).write_bytes(encode_head() + began + encode_block(b"PART", trace.tobytes()))
     manifest = {"format": FORMAT, "n_items": 4000, "block": 10}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
@@ -185,7 +186,7 @@ def test_what_the_trace_says_cannot_be_given(option, recorded):
 def test_a_trace_of_another_version_is_refused(recorded):
     content = (recorded / TRACE).read_bytes()
     (recorded / TRACE).write_bytes(content[:8] + b"\x09" + content[9:])
-    with pytest.raises(UsageError, match="has format 9, this mpims reads format 1"):
+    with pytest.raises(UsageError, match="has format 9, this mpims reads format 2"):
         simulate("--dist", f"trace:{recorded}")
 
 

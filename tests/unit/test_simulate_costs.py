@@ -28,7 +28,7 @@ def random(seed: int = 1) -> np.random.Generator:
 def parts(*rows: tuple[int, int, float, float]) -> np.ndarray:
     """Delivered parts of rank 1, from start, stop, busy_s and squares_s2."""
     return np.array(
-        [(1, i, a, b, busy, squares, 2e-5) for i, (a, b, busy, squares) in enumerate(rows)], PART
+        [(1, i, a, b, busy, 0, squares, 2e-5, 0, 0) for i, (a, b, busy, squares) in enumerate(rows)], PART
     )
 
 

@@ -1,0 +1,1 @@
+"""What is told of a run afterwards, from its trace: tables, what limited it, charts, a page."""

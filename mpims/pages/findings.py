@@ -1,0 +1,71 @@
+"""All that is found out about one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpims.pages.accounts import Accounts, make_accounts
+from mpims.pages.history import History, read_history
+from mpims.pages.incidents import Incident, find_incidents
+from mpims.pages.outcomes import find_outcomes
+from mpims.pages.verdict import Verdict
+from mpims.report.wording import with_hosts
+from mpims.storage.trace import What
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the text, the charts and the page are made from.
+
+    Attributes
+    ----------
+    history
+        The tables.
+    attempts : ndarray, shape (n_attempts,), dtype `mpims.pages.outcomes.ATTEMPT`
+    accounts
+        Where each core-second went.
+    incidents
+        What went wrong.
+    sentences
+        What limited the run, how that shows, and what to change.
+    master_load
+        The share of the time in which the master was busy.
+    """
+
+    history: History
+    attempts: NDArray[np.void]
+    accounts: Accounts
+    incidents: list[Incident]
+    sentences: list[str]
+    master_load: float
+
+    @property
+    def policy(self) -> str:
+        """The technique."""
+        return str(self.history.manifest.get("options", {}).get("policy", "unknown"))
+
+    @property
+    def policy_reason(self) -> str:
+        """Why a policy that learns chose as it did, in its last words; empty of others."""
+        reasons = self.history.of(What.POLICY)
+        return with_hosts(str(reasons[-1].about.get("reason", "")), self.history.hosts) if reasons else ""
+
+
+def find(folder: Path) -> Findings:
+    """Find out about the run in a directory.
+
+    Raises
+    ------
+    UsageError
+        It is no run directory of this version, or its trace is missing, empty or damaged.
+    """
+    history = read_history(folder)
+    attempts = find_outcomes(history)
+    accounts = make_accounts(history)
+    incidents = find_incidents(history, attempts)
+    verdict = Verdict(history, accounts, incidents)
+    return Findings(history, attempts, accounts, incidents, verdict.sentences(), verdict.master_load)

@@ -1,0 +1,125 @@
+"""What went wrong in a run, and what was done about it, line by line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpims.pages.history import Happening, History
+from mpims.pages.outcomes import Outcome
+from mpims.pages.words import items_text, time_text
+from mpims.storage.trace import Cause, What
+
+MOST_INCIDENTS = 200
+"""So many are told; a run with more has one reason for most of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """At `t` seconds something happened, and was dealt with."""
+
+    t: float
+    what: str
+    remedy: str
+
+
+def find_incidents(history: History, attempts: NDArray[np.void]) -> list[Incident]:
+    """All that went wrong, by time; `attempts` as from `find_outcomes`."""
+    found = []
+    for happening in history.happenings:
+        told = _tell(happening, history, attempts)
+        if told is not None:
+            found.append(Incident(happening.t, *told))
+    return found
+
+
+def _tell(happening: Happening, history: History, attempts: NDArray[np.void]) -> tuple[str, str] | None:
+    about, where = happening.about, history.where(happening.rank)
+    if happening.what is What.LOST:
+        held = _held(happening, attempts, Outcome.LOST)
+        return f"{where} died", _reissued(happening, held, history, attempts)
+    if happening.what is What.SUSPECT:
+        held = _held(happening, attempts, Outcome.TIMED_OUT, Outcome.LATE, Outcome.DUPLICATE)
+        return f"{where} was silent past its deadline", _reissued(happening, held, history, attempts)
+    if happening.what is What.BACK:
+        return f"{where} spoke again", "it was given work again"
+    if happening.what is What.FAILED:
+        items = items_text(about["start"], about["stop"])
+        return f"{items} failed on {where}: {about.get('reason', '')}", _retried(
+            happening, history, attempts
+        )
+    if happening.what is What.SKIPPED:
+        return (
+            f"item {about['item']} failed {about.get('n_tries', '?')} times: {about.get('reason', '')}",
+            ("it was skipped"),
+        )
+    return _tell_of_run(happening, history)
+
+
+def _tell_of_run(happening: Happening, history: History) -> tuple[str, str] | None:
+    """What concerned all ranks."""
+    about = happening.about
+    if happening.what is What.BEGAN and happening.t > 0.0:
+        if about.get("cause") == Cause.TAKEN_OVER.value:
+            return "the master died", f"{history.where(happening.rank)} took over"
+        return "the run had ended before it was done", f"it was resumed on {about.get('n_workers')} workers"
+    if happening.what is What.HIRED:
+        return "no rank was left to compute", "the master computed itself"
+    if happening.what is What.AWAY:
+        gone = time_text(float(about.get("duration_s", 0.0)))
+        return f"the master was suspended for {gone}", "nobody's silence counted for that time"
+    if happening.what is What.STOPPING:
+        return "the run was asked to stop", "nothing more was handed out"
+    if happening.what is What.FULL:
+        return "the trace was full", "of the chunks after that nothing is on record"
+    if happening.what is What.ENDED and about.get("status") != "done":
+        status, reason = str(about.get("status")), str(about.get("reason") or "")
+        return f"the run {status}", "" if reason == status else reason
+    return None
+
+
+def _held(happening: Happening, attempts: NDArray[np.void], *outcomes: Outcome) -> NDArray[np.void]:
+    """What a rank held then, and came to such an end."""
+    its_own = (attempts["rank"] == happening.rank) & (attempts["stretch"] == happening.stretch)
+    is_sent = ~(attempts["sent_s"] > happening.t)
+    is_whole = attempts["n_delivered"] >= attempts["stop"] - attempts["start"]
+    is_over = is_whole & (attempts["received_s"] < happening.t)
+    return np.asarray(attempts[its_own & is_sent & ~is_over & np.isin(attempts["outcome"], outcomes)])
+
+
+def _again(start: int, stop: int, after_s: float, attempts: NDArray[np.void]) -> NDArray[np.void]:
+    """The attempts at these items that were sent later, the first one first."""
+    again = attempts[
+        (attempts["start"] < stop) & (attempts["stop"] > start) & (attempts["sent_s"] >= after_s)
+    ]
+    return again[np.argsort(again["sent_s"])]
+
+
+def _reissued(
+    happening: Happening, held: NDArray[np.void], history: History, attempts: NDArray[np.void]
+) -> str:
+    """Who got what a rank had held."""
+    n_items = int((held["stop"] - held["start"]).sum())
+    if not n_items:
+        return "it held nothing"
+    later = [_again(int(one["start"]), int(one["stop"]), happening.t, attempts) for one in held]
+    first = np.concatenate([its[:1] for its in later])
+    chunks = "1 chunk" if len(held) == 1 else f"{len(held)} chunks"
+    what = f"what was left of {chunks} ({n_items:,} items)"
+    if not len(first):
+        return f"{what} had yet to be computed again when the record ended"
+    ranks = sorted({int(rank) for rank in first["rank"]})
+    whom = history.where(ranks[0]) if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks[:5]))}"
+    more = " and others" if len(ranks) > 5 else ""
+    after_s = float(first["sent_s"].min()) - happening.t
+    return f"{what} went to {whom}{more}, the first {time_text(after_s)} later"
+
+
+def _retried(happening: Happening, history: History, attempts: NDArray[np.void]) -> str:
+    start, stop = int(happening.about["start"]), int(happening.about["stop"])
+    again = _again(start, stop, happening.t, attempts)
+    if not len(again):
+        return "it was not tried again"
+    return f"tried again on {history.where(int(again['rank'][0]))}"
