@@ -7,6 +7,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from mpims.report.wording import name_rank
+
 
 def opening_lines(
     *, job: str, n_items: int, block: int, n_ranks: int, policy: str, fault_tier: str, resume_command: str
@@ -35,7 +37,7 @@ def opening_lines(
 
 def takeover_line(rank: int, host: str, n_ranks: int) -> str:
     """Who is the master from now on, of so many ranks that live."""
-    return f"rank {rank} ({host}) is the master now, of {_ranks(n_ranks)}"
+    return f"{name_rank(rank, host)} is the master now, of {_ranks(n_ranks)}"
 
 
 def done_line(n_done: int, n_items: int) -> str:
@@ -77,6 +79,15 @@ def resume_command(folder: Path, n_ranks: int) -> str:
     """What the user types to go on with a run."""
     ranks = f" -n {n_ranks}" if n_ranks > 1 else ""
     return f"python -m mpims resume {short_path(folder)}{ranks}"
+
+
+def printed_lines(folder: Path) -> list[str]:
+    """Where to read what the ranks printed, if they did."""
+    names = sorted(path.name for path in folder.glob("rank-*.txt"))
+    if not names:
+        return []
+    files = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more"
+    return [f"what the job printed is in {short_path(folder)}: {files}"]
 
 
 def short_path(path: Path) -> str:

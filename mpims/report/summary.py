@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-from mpims.report.progress import duration
+from mpims.report.wording import duration, shorten
 
 
 class Summary(TypedDict, total=False):
@@ -146,9 +146,3 @@ def array_text(array: Any) -> str:
     """An array in a few words: its form, and its value if that is short."""
     form = f"{array.dtype} array of shape {array.shape}" if array.shape else f"{array.dtype}"
     return f"{form}: {array.tolist()}" if array.size <= 4 else form
-
-
-def shorten(text: str, width: int = 90) -> str:
-    """A text in one line of at most that width."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 3] + "..."

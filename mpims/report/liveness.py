@@ -1,0 +1,138 @@
+"""What somebody who has no part in a run can tell of it from its directory: does it live, how far is it?
+
+Nothing is written there but, for a moment, a file without a name, which tells the file system's time: the
+clocks of machines differ.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from mpims.processes import Process, is_alive
+from mpims.report.announcement import resume_command
+from mpims.report.status import Status, read_status
+from mpims.storage.lock import STALE_S, read_owner
+from mpims.storage.manifest import check_format
+from mpims.storage.rundir import MANIFEST, STATUS, SUMMARY, read_json
+
+_LOCK = "lock"
+
+
+class State(Enum):
+    """What a run does."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    DEAD = "dead"
+    """It did not come to its end, and nobody works on it."""
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """A run as seen from outside.
+
+    Attributes
+    ----------
+    folder
+        The run directory, as the user named it.
+    owner
+        The master's process, where one holds the run's lock, or held it when it died.
+    silence_s
+        Seconds since the last sign of life in the run directory, by the file system's clock.
+    status, summary
+        What ``status.json`` and ``summary.json`` say; the summary only if it is this run's end.
+    manifest
+        What the run is.
+    """
+
+    folder: Path
+    state: State
+    owner: Process | None
+    silence_s: float | None
+    status: Status | None
+    summary: dict[str, Any] | None
+    manifest: dict[str, Any]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody works on it."""
+        return self.state not in (State.STARTING, State.RUNNING)
+
+    @property
+    def resume(self) -> str:
+        """What the user types to go on with it."""
+        started = [self.manifest, *self.manifest.get("resumed", ())][-1]
+        n_ranks = self.status.n_ranks if self.status is not None else started.get("n_ranks", 1)
+        return resume_command(self.folder.absolute(), n_ranks)
+
+
+def look_from_outside(folder: Path) -> Outside:
+    """Read a run's directory.
+
+    Raises
+    ------
+    UsageError
+        There is no run, or what is in its directory is damaged or of another version.
+    """
+    manifest = read_json(folder / MANIFEST)
+    check_format(manifest, folder)
+    owner = read_owner(folder)  # before the summary: it is written before the lock is given back
+    is_locked = (folder / _LOCK).exists()
+    summary = read_json(folder / SUMMARY) if (folder / SUMMARY).exists() else None
+    silence_s = _silence_s(folder)
+    status = read_status(folder / STATUS) if is_locked or summary is None else None
+    state = _locked_state(owner, silence_s) if is_locked else _ended_state(summary)
+    if state is State.RUNNING and (status is None or status.process != (owner and owner.as_dict())):
+        state = State.STARTING
+    return Outside(
+        folder=folder,
+        state=state,
+        owner=owner if is_locked else None,
+        silence_s=silence_s,
+        status=status,
+        summary=None if is_locked else summary,
+        manifest=manifest,
+    )
+
+
+def _ended_state(summary: dict[str, Any] | None) -> State:
+    ended = (summary or {}).get("status")
+    return State(ended) if ended in ("done", "stopped", "failed") else State.DEAD
+
+
+def _locked_state(owner: Process | None, silence_s: float | None) -> State:
+    """A lock that is there was not given back: its owner lives, or died with it."""
+    alive = None if owner is None else is_alive(owner)
+    if alive is None:  # on another machine: what it writes shows that it lives
+        alive = silence_s is not None and silence_s < STALE_S
+    return State.RUNNING if alive else State.DEAD
+
+
+def _silence_s(folder: Path) -> float | None:
+    """Seconds since the master touched its lock or wrote its status."""
+    moments = []
+    for name in (_LOCK, STATUS):
+        try:
+            moments.append(os.stat(folder / name).st_mtime)
+        except OSError:
+            continue
+    return max(0.0, _now(folder) - max(moments)) if moments else None
+
+
+def _now(folder: Path) -> float:
+    """The time by the clock that stamps files there; this machine's where nothing may be written."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            os.utime(probe.fileno())
+            return os.fstat(probe.fileno()).st_mtime
+    except OSError:
+        return time.time()
