@@ -1,0 +1,42 @@
+"""When a run has to have ended: as the user says, or as SLURM does, whichever is sooner."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from mpims.errors import UsageError
+from mpims.slurm.allocation import find_allocation, find_end_time
+
+RESERVE_S = 10.0
+"""Kept free before the end, for the journal and for the launcher to end."""
+LAST_S = 5.0
+"""Of that, results may take so long that are late."""
+
+
+def find_end(given_s: float | None) -> float | None:
+    """When the run has to have ended, Unix time; None if nothing limits it.
+
+    Parameters
+    ----------
+    given_s
+        What the user says, Unix time.
+
+    Raises
+    ------
+    UsageError
+        It is past.
+    """
+    now_s = time.time()
+    if given_s is not None and given_s <= now_s:
+        raise UsageError(
+            f"the run was to have ended {now_s - given_s:,.0f} s ago, by end_time_s: give a time to come"
+        )
+    allocation = find_allocation(os.environ)
+    ends = [given_s, find_end_time(allocation, now_s) if allocation is not None else None]
+    return min((end_s for end_s in ends if end_s is not None), default=None)
+
+
+def computing_ends_at(end_time_s: float | None) -> float | None:
+    """When computing has to have ended, monotonic seconds, for a run that ends at that Unix time."""
+    return None if end_time_s is None else time.monotonic() + end_time_s - time.time() - RESERVE_S
