@@ -1,0 +1,116 @@
+"""``mpims script``: a program of the user's on rank 0, unchanged; the other ranks serve its executors."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from pathlib import Path
+from runpy import run_path
+from typing import Any
+
+from mpims.errors import ExitStatus, UsageError
+from mpims.executor import serving
+from mpims.session import connect
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "script",
+        help="run a program on rank 0; the other ranks compute for its mpims.Executor",
+        description="Run a program unchanged: rank 0 runs it, the others compute what it gives to an "
+        "mpims.Executor. Start it with mpirun -n N, or give -n.",
+    )
+    parser.add_argument("-n", dest="n_ranks", type=int, metavar="N", help="start N ranks on this machine")
+    parser.add_argument("program", help="the program's file")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its own arguments")
+    parser.set_defaults(command=script_command)
+
+
+def script_command(arguments: argparse.Namespace) -> int:
+    """Run the program; give its exit status."""
+    path = Path(arguments.program)
+    if not path.is_file():
+        raise UsageError(f"no program {arguments.program}: it is to be the file of a Python program")
+    if arguments.n_ranks is not None and _must_launch():
+        return _launch(arguments)
+    transport = connect(share=False, threads=True)
+    n_ranks = transport.size if transport is not None else 1
+    if arguments.n_ranks not in (None, n_ranks):
+        raise UsageError(
+            f"-n {arguments.n_ranks} under a launcher that started {n_ranks} ranks: "
+            "give the number to one of them only"
+        )
+    serving.is_script = transport is not None
+    sys.argv = [arguments.program, *arguments.arguments]
+    sys.path.insert(0, str(path.resolve().parent))
+    status = _run(arguments.program)
+    _end_executors()
+    return status
+
+
+def _run(program: str) -> int:
+    """Run a program as Python itself would; give its exit status."""
+    try:
+        run_path(program, run_name="__main__")
+    except SystemExit as leaving:
+        if leaving.code is None or isinstance(leaving.code, int):
+            return leaving.code or ExitStatus.DONE
+        print(leaving.code, file=sys.stderr)
+        return ExitStatus.FAILED
+    except KeyboardInterrupt:
+        _end_executors(at_once=True)
+        raise
+    except BaseException as error:  # whatever the user's program raises
+        _print_traceback(error)
+        return ExitStatus.FAILED
+    return ExitStatus.DONE
+
+
+def _print_traceback(error: BaseException) -> None:
+    """Print what Python would print: without the frames that ran the program."""
+    trace = error.__traceback__
+    while trace is not None and Path(trace.tb_frame.f_code.co_filename).name in (
+        Path(__file__).name,
+        "<frozen runpy>",
+        "runpy.py",
+    ):
+        trace = trace.tb_next
+    traceback.print_exception(type(error), error, trace or error.__traceback__)
+
+
+def _end_executors(*, at_once: bool = False) -> None:
+    """End what the program has left open, before the other ranks leave."""
+    if "mpims.executor.pool" in sys.modules:
+        from mpims.executor.pool import end_all
+
+        end_all(at_once=at_once)
+
+
+def _must_launch() -> bool:
+    from mpims.world import find_world
+
+    return find_world(os.environ) is None
+
+
+def _launch(arguments: argparse.Namespace) -> int:
+    from mpims.launch import find_launcher, launch_command
+    from mpims.slurm.allocation import find_allocation
+    from mpims.supervise import run_ranks
+
+    if arguments.n_ranks < 1:
+        raise UsageError(f"-n wants at least 1 rank, found {arguments.n_ranks}")
+    program = [sys.executable, "-m", "mpims", "script", arguments.program, *arguments.arguments]
+    return run_ranks(
+        launch_command(
+            find_launcher(),
+            arguments.n_ranks,
+            program,
+            n_cores=len(os.sched_getaffinity(0)),
+            is_root=os.geteuid() == 0,
+            in_allocation=find_allocation(os.environ) is not None,
+            tells_status=True,
+        )
+    )

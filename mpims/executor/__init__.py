@@ -1,0 +1,1 @@
+"""A pool for programs that take one: `Executor`, what it is made of, and what makes other pools of it."""

@@ -1,0 +1,208 @@
+"""What a rank does with the tasks that it was supplied with: call the functions, pack what they give."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mpims.executor.cargo import (
+    ERROR,
+    NOTHING,
+    PLAIN,
+    Batch,
+    Packer,
+    empty_batch,
+    pack_error,
+    packed_bytes,
+    unpack,
+)
+from mpims.executor.errors import CannotTravel
+from mpims.executor.spread import keep_spread
+from mpims.executor.supplies import NO_FUNCTION, Piece
+from mpims.job import Job
+from mpims.outputs import Gather
+from mpims.runtime.parts import Part
+
+_SMALL = frozenset({int, float, complex, bool, type(None)})
+"""Results that travel as they are, and are not worth being measured."""
+MOST_BYTES = 4 << 20
+"""Results of a burst measure no more than this, and those of one task."""
+
+
+class Outcomes:
+    """Packed results of some tasks, the time of the longest, and the sum of the squares of all times."""
+
+    __slots__ = ("batch", "longest_s", "n_bytes", "squares_s2")
+
+    def __init__(self) -> None:
+        self.batch = empty_batch()
+        self.longest_s = self.squares_s2 = 0.0
+        self.n_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+
+class Calls(Job):
+    """The tasks of one executor on one rank.
+
+    Its items are their numbers in the master's ledger; what they are comes with `supply`.
+    """
+
+    output = Gather(dtype=object)
+    block = 1
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self._where = where
+        self._packer = Packer()
+        self._functions: dict[int, Any] = {NO_FUNCTION: None}
+        self._pieces: list[tuple[Piece, Any]] = []
+
+    def supply(self, supply: tuple[Any, ...], held: Callable[[], Sequence[tuple[int, int]]]) -> None:
+        """Take in what the master sends; `held` gives the items that are still to be computed."""
+        forget, functions, pieces, *spread = supply
+        if forget:
+            self._functions = {NO_FUNCTION: None}
+        self._functions.update(functions)
+        for number, value in spread[0].items() if spread else ():
+            keep_spread(number, value)
+        if len(self._pieces) > 8:
+            spans = held()
+            self._pieces = [entry for entry in self._pieces if _is_needed(entry[0], spans)]
+        for piece in pieces:
+            self._pieces.append((piece, self._function(piece.function)))
+
+    def forget(self) -> None:
+        """Nothing more is to be computed: arguments need not be kept."""
+        self._pieces.clear()
+
+    def _function(self, number: int) -> Any:
+        """The function, or the exception that making it raised: that of each of its tasks."""
+        function = self._functions[number]
+        if isinstance(function, tuple):  # packed, as it came
+            try:
+                function = unpack(*function)
+            except Exception as error:  # whatever a module of the user's raises when it is imported
+                function = _Unmade(error)
+            self._functions[number] = function
+        return function
+
+    def kernel(self, items: range) -> Batch:
+        return self.compute(items.start, items.stop, 0.0).batch
+
+    def is_single(self, item: int) -> bool:
+        """Whether somebody waits for just this task."""
+        return self._find(item)[0].is_single
+
+    def _find(self, item: int) -> tuple[Piece, Any]:
+        for entry in reversed(self._pieces):
+            piece = entry[0]
+            if piece.first <= item < piece.first + len(piece.batch):
+                return piece, entry[1]
+        raise LookupError(f"task {item} was assigned, but not supplied")
+
+    def compute(self, start: int, stop: int, limit_s: float) -> Outcomes:
+        """Compute the tasks from `start` on, up to `stop`, until the time is over, but at least one."""
+        piece, function = self._find(start)
+        first = piece.first
+        part = piece.batch[start - first : stop - first]
+        outcomes = Outcomes()
+        values, flags = outcomes.batch.values, outcomes.batch.flags
+        call = _CALLS[piece.mode]
+        clock, small = time.perf_counter, _SMALL
+        longest_s = squares_s2 = 0.0
+        last = clock()
+        until = last + limit_s
+        for flag, value in zip(part.flags, part.values, strict=True):
+            # In short what `_call` does, for the sake of functions that take a microsecond.
+            if flag == PLAIN and call is None:
+                try:
+                    value = function(value)
+                except BaseException as error:  # whatever the user's code raises
+                    flag, value = pack_error(error, self._where)
+            elif flag != NOTHING:
+                flag, value = self._call(call, function, flag, value)
+            if flag == PLAIN and type(value) not in small:
+                flag, value = self._pack(value)
+                outcomes.n_bytes += packed_bytes(flag, value) if flag != ERROR else 0
+            values.append(value)
+            flags.append(flag)
+            now = clock()
+            its_s = now - last
+            last = now
+            squares_s2 += its_s * its_s
+            if its_s > longest_s:
+                longest_s = its_s
+            if now >= until or outcomes.n_bytes > MOST_BYTES:
+                break
+        outcomes.longest_s, outcomes.squares_s2 = longest_s, squares_s2
+        return outcomes
+
+    def _call(
+        self, call: Callable[[Any, Any], Any] | None, function: Any, flag: int, value: Any
+    ) -> tuple[int, Any]:
+        """Call a function; give its result, not packed and flagged as plain, or the packed exception."""
+        try:
+            if flag != PLAIN:
+                value = unpack(flag, value)
+            return PLAIN, function(value) if call is None else call(function, value)
+        except BaseException as error:  # whatever the user's code raises
+            return pack_error(error, self._where)
+
+    def _pack(self, value: Any) -> tuple[int, Any]:
+        try:
+            return self._packer.pack(value, "the result")
+        except CannotTravel as error:
+            return pack_error(error, self._where)
+
+
+_CALLS: tuple[Callable[[Any, Any], Any] | None, ...] = (
+    None,
+    lambda function, value: function(*value),
+    lambda function, value: function(*value[0], **value[1]),
+)
+"""How a function is called with a value, by the mode of its tasks; None: with nothing else."""
+
+
+class _Unmade:
+    """In place of a function that cannot be unpickled here."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise self._error
+
+
+def _is_needed(piece: Piece, spans: Sequence[tuple[int, int]]) -> bool:
+    stop = piece.first + len(piece.batch)
+    return any(start < stop and piece.first < its_stop for start, its_stop in spans)
+
+
+class CallsPart(Part):
+    """The packed results since the last report."""
+
+    def __init__(self) -> None:
+        self._batch = empty_batch()
+        self._n_closed = 0
+        self.n_bytes = 0
+
+    def add(self, start: int, stop: int, results: Batch) -> None:
+        self._batch.extend(results)
+
+    def add_items(self, start: int, stop: int, results: dict[int, Any]) -> None:
+        raise NotImplementedError  # tasks are single items
+
+    def close(self) -> None:
+        self._n_closed = len(self._batch)
+
+    def take(self) -> Batch:
+        whole, n = self._batch, self._n_closed
+        self._n_closed = self.n_bytes = 0
+        if n == len(whole):
+            self._batch = empty_batch()
+            return whole
+        self._batch = whole[n:]
+        return whole[:n]

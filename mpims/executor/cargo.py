@@ -1,0 +1,228 @@
+"""Values on their way: how arguments and results become bytes, and what is said of those that cannot.
+
+A value of an immutable built-in type travels as it is, many in one pickle. Any other is pickled by itself
+and at once: so what the program, or a task, does to it afterwards does not matter, and one that cannot
+travel spoils no other. Large buffers (arrays) are copied once, and then never again.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from threading import Lock
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from mpims.errors import describe, user_traceback
+from mpims.executor.blame import cannot_travel
+from mpims.executor.errors import RemoteTraceback, TaskFailed
+from mpims.runtime.buffers import LEAST_BYTES, Buffers
+from mpims.runtime.wire import Buffer
+
+PLAIN, PICKLED, LARGE, ERROR, NOTHING = range(5)
+"""How a value is packed: as it is; a pickle; a pickle and its buffers; an exception; not at all."""
+
+MOST_BUFFERS = 64
+"""So many buffers travel beside the stream of a message; what is beyond that is within it."""
+
+_PLAIN_TYPES = frozenset(
+    {int, float, complex, bool, str, bytes, type(None), np.bool_}
+    | {np.dtype(code).type for code in "bBhHiIlLqQefdFD"}
+)
+_OF_MAIN = b"__main__"
+_SAMPLE = 64
+
+Packed: TypeAlias = tuple[int, Any]
+"""A flag of the above, and the value in that form."""
+
+
+class Batch:
+    """Packed values, one after another.
+
+    Attributes
+    ----------
+    values
+        Each as its flag says.
+    flags
+        One byte for each.
+    """
+
+    __slots__ = ("flags", "values")
+
+    def __init__(self, values: list[Any], flags: bytearray) -> None:
+        self.values = values
+        self.flags = flags
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, part: slice) -> Batch:
+        return Batch(self.values[part], self.flags[part])
+
+    def __reduce__(self) -> Any:
+        values = self.values
+        if LARGE in self.flags:
+            values = [
+                (value[0], [pickle.PickleBuffer(buffer) for buffer in value[1]]) if flag == LARGE else value
+                for flag, value in zip(self.flags, values, strict=True)
+            ]
+        return Batch, (values, self.flags)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all values are there as they are."""
+        return not any(self.flags)
+
+    def append(self, packed: Packed) -> None:
+        """Add a value."""
+        self.flags.append(packed[0])
+        self.values.append(packed[1])
+
+    def extend(self, other: Batch) -> None:
+        """Add values."""
+        self.values += other.values
+        self.flags += other.flags
+
+
+def empty_batch() -> Batch:
+    """A batch to be filled."""
+    return Batch([], bytearray())
+
+
+class Packer:
+    """Packs values; the memory of the large ones is used again when nobody has it any more."""
+
+    def __init__(self) -> None:
+        self._buffers = Buffers()
+        self._lock = Lock()
+
+    def pack(self, value: Any, what: str = "a value") -> Packed:
+        """Pack one value; `what` it is, is said if it cannot travel.
+
+        Raises
+        ------
+        CannotTravel
+            It cannot be pickled.
+        """
+        if type(value) in _PLAIN_TYPES:
+            return PLAIN, value
+        large: list[Any] = []
+
+        def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
+            raw = buffer.raw()
+            if raw.nbytes < LEAST_BYTES or len(large) == MOST_BUFFERS:
+                return True
+            with self._lock:
+                large.append(self._buffers.copy(np.frombuffer(raw, np.uint8)))
+            return False
+
+        stream = _dumps(value, keep_in_band, large, what)
+        return (LARGE, (stream, large)) if large else (PICKLED, stream)
+
+    def pack_all(self, values: list[Any], what: str, *, are_tuples: bool = False) -> Batch:
+        """Pack values of one kind; `are_tuples`: made for this, of arguments."""
+        types = set(map(type, chain.from_iterable(values) if are_tuples else values))
+        if types <= _PLAIN_TYPES:
+            return Batch(values, bytearray(len(values)))
+        batch = empty_batch()
+        for value in values:
+            batch.append(self.pack(value, what))
+        return batch
+
+
+def _dumps(value: Any, callback: Any, large: list[Any], what: str) -> bytes:
+    """Pickle by reference where that is enough; what is of the program itself goes by value."""
+    try:
+        stream = pickle.dumps(value, protocol=5, buffer_callback=callback)
+        if _OF_MAIN not in stream:
+            return stream
+    except Exception:  # whatever an object of the user's raises when it is pickled
+        pass
+    import cloudpickle
+
+    large.clear()
+    try:
+        by_value: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=callback)
+    except Exception as error:  # the same
+        raise cannot_travel(value, what, error, cloudpickle.dumps) from error
+    return by_value
+
+
+def unpack(flag: int, value: Any) -> Any:
+    """The value that was packed; of an exception the exception itself, which `is_error` tells."""
+    if flag == PLAIN:
+        return value
+    if flag == PICKLED:
+        return pickle.loads(value)
+    if flag == LARGE:
+        return pickle.loads(value[0], buffers=value[1])
+    return _load_error(value) if flag == ERROR else None
+
+
+def pack_error(error: BaseException, where: str) -> Packed:
+    """Pack what a task raised `where`; one that cannot be made again elsewhere becomes a `TaskFailed`."""
+    text = f"{user_traceback(error).rstrip()}\n(on {where})"
+    error = error.with_traceback(None)
+    try:
+        stream = _dumps(error, None, [], "an exception")
+        if not isinstance(pickle.loads(stream), BaseException):
+            raise TypeError("it is unpickled as something else")
+    except Exception:  # whatever the user's exception raises when it is pickled or unpickled
+        stream = pickle.dumps(TaskFailed(describe(error)), protocol=5)
+    return ERROR, (stream, text)
+
+
+def _load_error(value: tuple[bytes, str]) -> BaseException:
+    stream, text = value
+    try:
+        error: BaseException = pickle.loads(stream)
+    except Exception as failure:  # whatever the user's exception raises when it is unpickled
+        error = TaskFailed(f"an exception cannot be unpickled: {describe(failure)}")
+    if text:
+        error.__cause__ = RemoteTraceback(text)
+    return error
+
+
+def packed_exception(error: BaseException) -> Packed:
+    """Pack an exception of ours, which has no traceback."""
+    return ERROR, (pickle.dumps(error, protocol=5), "")
+
+
+def encode(value: Any) -> list[Buffer]:
+    """A message's buffers: a pickle, and the large buffers in it, which are not copied."""
+    large: list[Buffer] = []
+
+    def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
+        if len(large) == MOST_BUFFERS:
+            return True
+        large.append(buffer.raw())
+        return False
+
+    stream = pickle.dumps(value, protocol=5, buffer_callback=keep_in_band)
+    return [stream, *large]
+
+
+def decode(buffers: Sequence[Buffer]) -> Any:
+    """What `encode` was given."""
+    return pickle.loads(buffers[0], buffers=buffers[1:])
+
+
+def mean_bytes(batch: Batch) -> float:
+    """How large the packed values are, roughly, each; those that are as they are count little."""
+    if batch.is_plain and not _has_text(batch.values[:_SAMPLE]):
+        return 32.0
+    return sum(map(packed_bytes, batch.flags, batch.values)) / len(batch)
+
+
+def _has_text(values: Iterable[Any]) -> bool:
+    types = set(map(type, values))
+    return str in types or bytes in types
+
+
+def packed_bytes(flag: int, value: Any) -> int:
+    """How large a packed value is, roughly."""
+    if flag == LARGE:
+        return sum([memoryview(buffer).nbytes for buffer in value[1]]) + len(value[0])
+    return len(value) if isinstance(value, (bytes, str)) else 32

@@ -1,0 +1,119 @@
+"""Those who wait for results: futures and mappings, by the keys of their tasks.
+
+The master's thread knows these and not the executor, so that an executor which the program has dropped
+is shut down, and ends.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import count
+
+from mpims.errors import MpimsError, Stopped
+from mpims.executor.cargo import Batch
+from mpims.executor.errors import ExecutorBroken
+from mpims.executor.futures import TaskFuture
+from mpims.executor.mapping import Mapping
+from mpims.executor.orders import Cancel, Close, Link, Order
+
+
+class Clients:
+    """As `mpims.executor.orders.Customer`.
+
+    Attributes
+    ----------
+    link
+        The way to the master, once there is one.
+    mappings
+        Those whose results are still to come.
+    is_closed, has_ended
+        Whether calls are still taken; whether nothing more will come.
+    error
+        What ended the executor, if not that it was shut down.
+    """
+
+    link: Link
+
+    def __init__(self) -> None:
+        self._keys = count()
+        self._sinks: dict[int, TaskFuture | Mapping] = {}
+        self.mappings: set[Mapping] = set()
+        self.is_closed = self.has_ended = False
+        self.error: BaseException | None = None
+
+    def key(self) -> int:
+        """A number that was not used before."""
+        return next(self._keys)
+
+    def new_future(self) -> tuple[int, TaskFuture]:
+        """A future and its key."""
+        key = next(self._keys)
+        return key, TaskFuture(self, key)
+
+    def expect(self, key: int, sink: TaskFuture | Mapping) -> None:
+        """Results of that key are to go there."""
+        self._sinks[key] = sink
+
+    def key_for(self, mapping: Mapping) -> int:
+        """A new key for tasks of a mapping."""
+        key = next(self._keys)
+        self._sinks[key] = mapping
+        return key
+
+    def give(self, order: Order) -> None:
+        """Pass an order on to the master."""
+        self.link.give(order)
+        if self.has_ended:  # it may have ended in between: nobody would tell
+            self._fail_all()
+
+    def cancelled(self, key: int) -> None:
+        """A future was cancelled."""
+        self.link.give(Cancel(key))
+
+    def close(self) -> None:
+        """Take no more calls; the master ends when all are done."""
+        if not self.is_closed:
+            self.is_closed = True
+            self.link.give(Close())
+
+    # -------------------------------------------------------- the master's thread
+
+    def started(self, key: int) -> bool:
+        """Tasks are handed out for the first time; False if they are not wanted any more."""
+        sink = self._sinks.get(key)
+        return sink is not None and sink.started()
+
+    def delivered(self, key: int, offset: int, batch: Batch, busy_s: float) -> None:
+        """Results are there."""
+        sink = self._sinks.get(key)
+        if isinstance(sink, TaskFuture):
+            del self._sinks[key]
+            sink.delivered(batch)
+        elif sink is not None and not sink.take(key, offset, batch, busy_s):
+            self._sinks.pop(key, None)
+
+    def cancel_rest(self) -> None:
+        """Cancel all that was not handed out."""
+        for sink in set(self._sinks.values()):
+            if isinstance(sink, TaskFuture):
+                sink.cancel()
+            else:
+                sink.cut_off()
+
+    def ended(self, error: MpimsError | None) -> None:
+        """Nothing more will come."""
+        if error is not None and not isinstance(error, ExecutorBroken):
+            how = "was ended at once" if isinstance(error, Stopped) else f"has failed: {error.message}"
+            error = ExecutorBroken(f"the executor {how}", error.detail)
+        self.error = error
+        self.has_ended = True
+        self._fail_all()
+
+    def _fail_all(self) -> None:
+        error = self.error or ExecutorBroken("the executor has ended")
+        for mapping in list(self.mappings):
+            mapping.failed(error)
+        while self._sinks:
+            with suppress(KeyError):
+                _, sink = self._sinks.popitem()
+                sink.failed(error)

@@ -1,0 +1,86 @@
+"""A single task as the program sees it."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import suppress
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from mpims.executor.cargo import ERROR, Batch, unpack
+
+if TYPE_CHECKING:
+    from mpims.executor.clients import Clients
+
+
+class TaskFuture(Future):  # type: ignore[type-arg]
+    """The result of one task to come.
+
+    It counts as running from when the task is handed out on; a rank holds a few tasks beside the one it
+    computes.
+    """
+
+    def __init__(self, clients: Clients, key: int) -> None:
+        super().__init__()
+        self._clients = clients
+        self._key = key
+        self._is_told = False
+
+    def cancel(self) -> bool:
+        """Cancel the task if it was not handed out; whoever waits for it is told at once."""
+        if not super().cancel():
+            return False
+        if not self._is_told:
+            self._is_told = True
+            self.set_running_or_notify_cancel()
+            self._clients.cancelled(self._key)
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The result, or what the task raised; see `concurrent.futures.Future.result`."""
+        return super().result(self._help(timeout))
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the task raised, if it did; see `concurrent.futures.Future.exception`."""
+        return super().exception(self._help(timeout))
+
+    def _help(self, timeout: float | None) -> float | None:
+        """Do the master's work instead of waiting for it; give the time that is left."""
+        if self.done():
+            return timeout
+        until = inf if timeout is None else time.monotonic() + timeout
+        self._clients.link.help(self.done, until)
+        return None if timeout is None else max(0.0, until - time.monotonic())
+
+    def started(self) -> bool:
+        """The task is handed out; False if it was cancelled before."""
+        if self.cancelled():
+            return False
+        try:
+            return self.set_running_or_notify_cancel()
+        except InvalidStateError:
+            return False
+
+    def delivered(self, batch: Batch) -> None:
+        """The result is there."""
+        flag, value = batch.flags[0], batch.values[0]
+        try:
+            value = unpack(flag, value)
+        except Exception as error:  # whatever an object of the user's raises when it is unpickled
+            flag, value = ERROR, error
+        with suppress(InvalidStateError):  # it was cancelled while it was on its way
+            if flag == ERROR:
+                self.set_exception(value)
+            else:
+                self.set_result(value)
+
+    def failed(self, error: BaseException) -> None:
+        """There will be no result."""
+        with suppress(InvalidStateError, CancelledError):
+            self.set_exception(error)
+
+    def refused(self, error: BaseException) -> None:
+        """The task cannot travel."""
+        self.set_running_or_notify_cancel()
+        self.set_exception(error)

@@ -1,0 +1,163 @@
+"""Whose turn it is to drive a master: its own thread's, or that of a thread that waits for a result.
+
+To pass a result from thread to thread takes longer than to compute many a task. So a thread that waits
+drives the master itself until it has what it waits for; the master's own thread rests meanwhile, and a
+moment longer, for the next wait comes soon. There is one at a time.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from math import inf
+from types import FrameType
+from typing import Any
+
+REST_S = 3e-3
+"""The master's thread rests for so long after another has driven it ..."""
+LONG_REST_S = 15e-3
+"""... and looks so often whether it still does."""
+_HANDOVER_S = 2.0
+_DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1)
+
+
+class Turns:
+    """Lets threads drive one after another, once the master has begun.
+
+    Parameters
+    ----------
+    drive
+        One turn, of at most so many seconds; takes orders first.
+    take_orders
+        Only that.
+    ended
+        Whether there is nothing more to drive.
+    spoil
+        Called when a turn was broken off.
+    bell
+        Ends a turn that waits.
+    """
+
+    def __init__(
+        self,
+        drive: Callable[[float], None],
+        take_orders: Callable[[], None],
+        ended: Callable[[], bool],
+        spoil: Callable[[], None],
+        bell: threading.Event,
+    ) -> None:
+        self._drive, self._take_orders, self._ended, self._bell = drive, take_orders, ended, bell
+        self._spoil = spoil
+        self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self._deferred: list[int] = []
+        self._lock = threading.Lock()
+        self._lock.acquire()  # until the master has begun
+        self._driver: int | None = None  # the thread that has its turn now
+        self._helper: int | None = None  # the one that helps
+        self._helped_at = -inf
+        self._is_resting = False
+
+    def open(self) -> None:
+        """The master has begun."""
+        self._lock.release()
+
+    def run(self, timeout_s: float) -> None:
+        """Drive in the master's own thread, whenever nobody helps, until the end."""
+        self.open()
+        while not self._ended():
+            if self._helper is not None or time.monotonic() - self._helped_at < REST_S:
+                self._is_resting = True
+                time.sleep(REST_S if self._helper is None else LONG_REST_S)
+                self._is_resting = False
+                continue
+            with self._lock:
+                self._guarded(lambda: self._drive(timeout_s))
+
+    def ring(self) -> None:
+        """There are orders: see to it that they are taken."""
+        if self._is_resting and self._driver is None and self._lock.acquire(blocking=False):
+            try:
+                self._guarded(self._take_orders)
+            finally:
+                self._helped_at = time.monotonic()
+                self._lock.release()
+        else:
+            self._bell.set()
+        self._hear_deferred()
+
+    def help(self, is_there: Callable[[], bool], until: float) -> None:
+        """Drive in this thread until something is there, or that time (monotonic seconds).
+
+        It may return before: another thread helps, or it is over.
+        """
+        me = threading.get_ident()
+        if self._helper is not None or self._driver == me:
+            return
+        self._helper = me
+        try:
+            if not self._lock.acquire(blocking=False):
+                self._bell.set()
+                if not self._lock.acquire(timeout=_HANDOVER_S):
+                    return
+            try:
+                self._drive_until(is_there, until)
+            finally:
+                self._lock.release()
+        finally:
+            self._helper, self._helped_at = None, time.monotonic()
+        self._hear_deferred()
+
+    def _drive_until(self, is_there: Callable[[], bool], until: float) -> None:
+        self._bell.clear()
+        while not (is_there() or self._ended() or self._deferred):
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                return
+            self._guarded(lambda: self._drive(left_s))  # noqa: B023 - it is called at once
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Do a piece of the master's work; it must not be left half done."""
+        self._driver = threading.get_ident()
+        try:
+            if not self._ended():
+                work()
+        except BaseException:
+            self._spoil()
+            raise
+        finally:
+            self._driver = None
+
+    # --------------------------------------------------------------------- signals
+
+    def guard_signals(self) -> None:
+        """Hear signals only between two turns: their handlers may raise, and run in the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in _DEFERRED:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                self._before[number] = handler
+                signal.signal(number, self._hear)
+
+    def unguard_signals(self) -> None:
+        """Hear them as before, as far as nobody else has changed that."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number, handler in self._before.items():
+            if signal.getsignal(number) == self._hear:
+                signal.signal(number, handler)
+        self._before = {}
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self._driver == threading.get_ident():
+            self._deferred.append(number)
+            self._bell.set()
+        else:
+            self._before.get(number, signal.default_int_handler)(number, frame)
+
+    def _hear_deferred(self) -> None:
+        while self._deferred:
+            number = self._deferred.pop(0)
+            self._before.get(number, signal.default_int_handler)(number, None)

@@ -1,0 +1,85 @@
+"""joblib over MPI: ``joblib.parallel_config("mpims")``, once this module is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from joblib.parallel import (
+    AutoBatchingMixin,
+    ParallelBackendBase,
+    SequentialBackend,
+    register_parallel_backend,
+)
+
+from mpims.executor.futures import TaskFuture
+from mpims.executor.pool import Executor
+
+
+class MpimsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
+    """Runs joblib's batches on an executor.
+
+    Parameters
+    ----------
+    executor
+        The executor; None to make one, with a rank for each of ``n_jobs``, or all ranks under a launcher.
+    """
+
+    supports_retrieve_callback = True
+    default_n_jobs = -1
+
+    def __init__(self, executor: Executor | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self._executor = executor
+        self._is_own = executor is None
+        self._futures: set[TaskFuture] = set()
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
+        """Make ready for a call of `Parallel`; give how many workers there are."""
+        self.parallel = parallel
+        if self._executor is None:
+            self._executor = Executor(n_jobs if n_jobs > 0 else None)
+        return self.effective_n_jobs(n_jobs)
+
+    def effective_n_jobs(self, n_jobs: int) -> int:
+        """How many workers compute, whatever was asked for: the ranks are there."""
+        if self._executor is not None:
+            return self._executor.n_workers
+        return max(2, n_jobs)  # asked before there are any: more than 1 is parallel
+
+    def submit(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> TaskFuture:
+        """Compute a batch."""
+        assert self._executor is not None
+        future = self._executor.submit(_call, func)
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        if callback is not None:
+            future.add_done_callback(callback)
+        return future
+
+    def retrieve_result_callback(self, out: TaskFuture) -> Any:
+        """The result of a batch."""
+        return out.result()
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """A batch has failed: the others are not wanted."""
+        for future in list(self._futures):
+            future.cancel()
+
+    def terminate(self) -> None:
+        """The call of `Parallel` is over."""
+        if self._is_own and self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+            self._executor = None
+
+    def get_nested_backend(self) -> tuple[Any, int | None]:
+        """What a call of `Parallel` within a task gets: a rank has one core."""
+        return SequentialBackend(nesting_level=(self.nesting_level or 0) + 1), None
+
+
+def _call(batch: Callable[[], Any]) -> Any:
+    """Compute a batch; it travels as an argument, for no two are the same."""
+    return batch()
+
+
+register_parallel_backend("mpims", MpimsBackend)

@@ -1,0 +1,178 @@
+"""An executor in a program that no launcher started: its ranks are started here, and end with it.
+
+::
+
+    program                    launcher
+      Executor                   rank 0: TaskMaster          ranks 1 ... n: TaskWorker
+        LocalLink --orders-->      (mpims.executor.__main__)
+                  <--results--
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from subprocess import Popen, TimeoutExpired
+from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import Any
+
+from mpims.errors import UsageError
+from mpims.executor.channel import Channel
+from mpims.executor.errors import ExecutorBroken
+from mpims.executor.orders import Customer, Order
+from mpims.launch import find_launcher, launch_command, ranks_to_start
+from mpims.processes import ending_with_parent
+from mpims.slurm.allocation import find_allocation
+from mpims.supervise import find_marked
+
+SOCKET = "MPIMS_EXECUTOR"
+"""The environment variable by which rank 0 finds the program, and the program all that it has started."""
+_START_S = 120.0
+_POLL_S = 0.2
+_ENDING_S = 15.0
+_KILLING_S = 3.0
+
+
+class LocalLink:
+    """The way to a master that was started here.
+
+    Parameters
+    ----------
+    customer
+        Whom the results are for.
+    n
+        How many ranks compute; None: one for each core, or for each task of the allocation.
+
+    Raises
+    ------
+    UsageError
+        There is no MPI, or the ranks do not start.
+    """
+
+    def __init__(
+        self,
+        customer: Customer,
+        n: int | None,
+        *,
+        timeout_s: float | None,
+        n_retries: int,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.n_workers, n_ranks = _how_many(n)
+        self._customer = customer
+        self._folder = TemporaryDirectory(prefix="mpims-")
+        path = os.path.join(self._folder.name, "socket")
+        self._mark = f"{SOCKET}={path}".encode()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+            door.bind(path)
+            door.listen(1)
+            self._launcher = _start(n_ranks, path)
+            try:
+                self._channel = Channel(self._accept(door))
+            except BaseException:
+                self._end_ranks(0.0)
+                raise
+        self._channel.send({"timeout_s": timeout_s, "n_retries": n_retries, "settings": dict(settings)})
+        self._thread = Thread(target=self._listen, name="mpims results", daemon=True)
+        self._thread.start()
+
+    def give(self, order: Order) -> None:
+        """Pass an order on."""
+        self._channel.send(order)
+
+    def help(self, is_there: Callable[[], bool], until: float) -> None:
+        """Do nothing: the master is elsewhere."""
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait until the master and all ranks have ended; whether they have."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _accept(self, door: socket.socket) -> socket.socket:
+        until = time.monotonic() + _START_S
+        while not select.select([door], [], [], _POLL_S)[0]:
+            status = self._launcher.poll()
+            if status is not None:
+                raise UsageError(
+                    f"the ranks of the Executor did not start: the launcher ended with {status}"
+                )
+            if time.monotonic() > until:
+                raise UsageError(f"the ranks of the Executor did not start within {_START_S:g} s")
+        return door.accept()[0]
+
+    def _listen(self) -> None:
+        """Take in what the master says until it has ended."""
+        error: Any = None
+        try:
+            while True:
+                what, *about = self._channel.receive()
+                if what == "delivered":
+                    self._customer.delivered(*about)
+                elif what == "started":
+                    self._customer.started(*about)
+                elif what == "cancel_rest":
+                    self._customer.cancel_rest()
+                else:
+                    error = about[0]
+                    break
+        except EOFError:
+            with suppress(TimeoutExpired):
+                self._launcher.wait(_POLL_S)
+            error = ExecutorBroken(f"its ranks have ended (launcher: {self._launcher.poll()})")
+        self._customer.ended(error)
+        self._end_ranks(_ENDING_S)
+
+    def _end_ranks(self, patience_s: float) -> None:
+        launcher = self._launcher
+        with suppress(TimeoutExpired):
+            launcher.wait(patience_s)
+        if launcher.poll() is None:
+            launcher.terminate()
+            with suppress(TimeoutExpired):
+                launcher.wait(_KILLING_S)
+            launcher.kill()
+            launcher.wait()
+        for process in find_marked(self._mark):
+            with suppress(OSError):
+                os.kill(process, signal.SIGKILL)
+        self._folder.cleanup()
+
+
+def _how_many(n: int | None) -> tuple[int, int]:
+    """Ranks that compute, and ranks to be started."""
+    allocation = find_allocation(os.environ)
+    if allocation is not None and (n is not None or allocation.n_tasks > 1):
+        n_ranks = ranks_to_start(None if n is None else n + 1, allocation) or 2
+        return n_ranks - 1, n_ranks
+    n = n or len(os.sched_getaffinity(0))
+    return n, n + 1
+
+
+def _start(n_ranks: int, path: str) -> Popen[bytes]:
+    command = launch_command(
+        find_launcher(),
+        n_ranks,
+        [sys.executable, "-m", "mpims.executor"],
+        n_cores=len(os.sched_getaffinity(0)),
+        is_root=os.geteuid() == 0,
+        in_allocation=find_allocation(os.environ) is not None,
+        tells_status=True,
+    )
+    try:
+        return Popen(
+            command,
+            env={**os.environ, SOCKET: path},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=ending_with_parent(signal.SIGTERM),
+        )
+    except OSError as error:
+        raise UsageError(f"cannot start the launcher {command[0]}: {error.strerror}") from None

@@ -1,0 +1,243 @@
+"""What every rank is to have: values sent once to each, and arrays that lie once on each host.
+
+A handle stands for it in arguments; where it is unpickled on a rank, it is the value itself.
+
+A shared array lies in memory without a name, that of the program: ranks of its host map it through
+``/proc``. On another host the first rank puts it into shared memory, with a name for every rank of the
+host that each removes as it maps it. So nothing is left behind, whatever is killed.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpims.errors import MpimsError, UsageError
+from mpims.executor.cargo import Packed, unpack
+from mpims.processes import Process, this_process
+
+_FOLDER = "/dev/shm"
+_PATIENCE_S = 60.0
+_POLL_S = 2e-3
+
+_kept: dict[int, Any] = {}
+
+
+class Form(NamedTuple):
+    """Dtype and shape of a shared array."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+class Shared(NamedTuple):
+    """An array in memory of a process of the program's host."""
+
+    owner: Process
+    descriptor: int
+    form: Form
+
+
+class Mapped(NamedTuple):
+    """For a rank of that host: whose memory to map."""
+
+    pid: int
+    descriptor: int
+    form: Form
+
+
+class Held(NamedTuple):
+    """For the first rank of another host: the array, and the names to give it there."""
+
+    array: NDArray[Any]
+    names: tuple[str, ...]
+
+
+class Named(NamedTuple):
+    """For the others of that host: the name under which it will be found."""
+
+    name: str
+    form: Form
+
+
+class Handle:
+    """Stands for something that every rank has; `value` is it, here in the program.
+
+    As an argument of a task, or in a function, it is the value itself.
+    """
+
+    def __init__(self, number: int, value: Any, descriptor: int | None = None) -> None:
+        self.number = number
+        self.value = value
+        self._descriptor = descriptor
+
+    def __reduce__(self) -> Any:
+        return spread_value, (self.number,)
+
+    def __del__(self) -> None:
+        if self._descriptor is not None:
+            with suppress(OSError):
+                os.close(self._descriptor)
+
+
+# ------------------------------------------------------------------------- the program
+
+
+def share_here(array: NDArray[Any]) -> tuple[Shared, NDArray[Any]]:
+    """Put an array into memory that others can map; give where it is, and itself there, read-only.
+
+    Raises
+    ------
+    UsageError
+        It holds Python objects, or there is no room.
+    """
+    if array.dtype.hasobject:
+        raise UsageError(f"share wants an array of numbers, found dtype {array.dtype}: use bcast")
+    try:
+        descriptor = os.memfd_create("mpims")
+        form = Form(array.dtype, array.shape)
+        os.ftruncate(descriptor, max(1, array.nbytes))
+        with mmap.mmap(descriptor, max(1, array.nbytes)) as memory:
+            view = np.ndarray(form.shape, form.dtype, memory)
+            view[...] = array
+            del view
+        return Shared(this_process(), descriptor, form), _map(descriptor, form)
+    except OSError as error:
+        raise UsageError(f"cannot share an array of {array.nbytes:,} bytes: {error.strerror}") from None
+
+
+def _map(descriptor: int, form: Form) -> NDArray[Any]:
+    n_bytes = int(np.prod(form.shape, dtype=np.int64)) * form.dtype.itemsize
+    memory = mmap.mmap(descriptor, max(1, n_bytes), access=mmap.ACCESS_READ)
+    array: NDArray[Any] = np.ndarray(form.shape, form.dtype, memory)
+    return array
+
+
+# -------------------------------------------------------------------------- the master
+
+
+def for_ranks(value: Any, number: int, processes: dict[int, Process]) -> dict[int, Any]:
+    """What each rank is to be sent; of a shared array once for each host."""
+    if not isinstance(value, Shared):
+        return dict.fromkeys(processes, value)
+    here = _host(value.owner)
+    sent: dict[int, Any] = {}
+    others: dict[Any, list[int]] = {}
+    for rank, process in processes.items():
+        if _host(process) == here:
+            sent[rank] = Mapped(value.owner.pid, value.descriptor, value.form)
+        else:
+            others.setdefault(_host(process), []).append(rank)
+    for ranks in others.values():
+        sent |= _for_host(value, number, ranks)
+    return sent
+
+
+def _host(process: Process) -> tuple[Any, ...]:
+    return process.boot, process.namespace
+
+
+def _for_host(value: Shared, number: int, ranks: Sequence[int]) -> dict[int, Any]:
+    stem = f"mpims-{value.owner.pid}-{value.owner.started}-{number}"
+    names = tuple(f"{stem}-{rank}" for rank in ranks)
+    array = open_mapped(Mapped(value.owner.pid, value.descriptor, value.form))
+    sent: dict[int, Any] = {ranks[0]: Held(array, names[1:])}
+    for rank, name in zip(ranks[1:], names[1:], strict=True):
+        sent[rank] = Named(name, value.form)
+    return sent
+
+
+# --------------------------------------------------------------------------- the ranks
+
+
+def keep_spread(number: int, value: Any) -> None:
+    """Keep what the master has sent under this number; what is wrong with it is told to who uses it."""
+    try:
+        if isinstance(value, Mapped):
+            value = _Made(open_mapped(value))
+        elif isinstance(value, Held):
+            value = _Made(_hold(value))
+        elif isinstance(value, Named):
+            value = _Made(_find(value))
+    except OSError as error:
+        value = MpimsError(f"a shared array cannot be had on this rank: {error}; keep its handle")
+    _kept[number] = value
+
+
+def forget_spread() -> None:
+    """The executor has ended."""
+    _kept.clear()
+
+
+def spread_value(number: int) -> Any:
+    """What a handle stands for on this rank."""
+    value = _kept[number]
+    if isinstance(value, MpimsError):
+        raise value
+    if not isinstance(value, _Made):
+        packed: Packed = value
+        value = _kept[number] = _Made(unpack(*packed))
+    return value.value
+
+
+class _Made:
+    """What was sent as the value that it is."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def open_mapped(mapped: Mapped) -> NDArray[Any]:
+    """The array in another process of this host, read-only."""
+    descriptor = os.open(f"/proc/{mapped.pid}/fd/{mapped.descriptor}", os.O_RDONLY)
+    try:
+        return _map(descriptor, mapped.form)
+    finally:
+        os.close(descriptor)
+
+
+def _hold(held: Held) -> NDArray[Any]:
+    """Put an array into this host's shared memory, and map it."""
+    part = os.path.join(_FOLDER, f"mpims-{os.getpid()}.part")
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.ftruncate(descriptor, max(1, held.array.nbytes))
+        form = Form(held.array.dtype, held.array.shape)
+        with mmap.mmap(descriptor, max(1, held.array.nbytes)) as memory:
+            view = np.ndarray(form.shape, form.dtype, memory)
+            view[...] = held.array
+            del view
+        for name in held.names:
+            os.link(part, os.path.join(_FOLDER, name))
+        return _map(descriptor, form)
+    finally:
+        os.unlink(part)
+        os.close(descriptor)
+
+
+def _find(named: Named) -> NDArray[Any]:
+    """Map what the first rank of this host puts there, and remove its name."""
+    path = os.path.join(_FOLDER, named.name)
+    until = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+            break
+        except FileNotFoundError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_POLL_S)
+    os.unlink(path)
+    try:
+        return _map(descriptor, named.form)
+    finally:
+        os.close(descriptor)

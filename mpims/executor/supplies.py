@@ -1,0 +1,98 @@
+"""What ranks get with the numbers of their tasks: functions, once each, and arguments.
+
+A supply is ``(forget, functions, pieces)``: whether what was known of functions is to be forgotten; the
+packed functions by their numbers; and `Piece` after piece. It travels in the buffers of an ASSIGN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from mpims.core.events import Assign
+from mpims.executor.book import Book, Run
+from mpims.executor.cargo import NOTHING, Batch, encode
+from mpims.runtime.wire import Buffer
+
+NO_FUNCTION = 0
+MOST_KNOWN = 256
+"""A rank knows so many functions at the most."""
+
+
+class Piece(NamedTuple):
+    """Tasks that follow each other in the ledger, from `first` on: calls of one function."""
+
+    first: int
+    function: int
+    mode: int
+    is_single: bool
+    batch: Batch
+
+
+class Supplies:
+    """Makes supplies.
+
+    Parameters
+    ----------
+    book
+        The tasks.
+    started
+        Called before tasks are handed out for the first time; False if they are not wanted any more.
+    """
+
+    def __init__(self, book: Book, started: Callable[[int], bool]) -> None:
+        self._book = book
+        self._started = started
+        self._known: dict[int, set[int]] = {}  # the functions that a rank knows
+
+    def make(self, rank: int, chunks: Sequence[Assign]) -> Sequence[Buffer]:
+        """What a rank needs for these chunks."""
+        pieces: list[Piece] = []
+        functions: dict[int, Any] = {}
+        known = self._known.setdefault(rank, set())
+        forget = len(known) > MOST_KNOWN
+        if forget:
+            known.clear()
+        for chunk in chunks:
+            at = chunk.start
+            for run, start, stop in self._book.within(at, chunk.stop):
+                _add_done(pieces, at, start)
+                at = stop
+                self._start(run)
+                function = run.tasks.function
+                if function.number not in known:
+                    known.add(function.number)
+                    functions[function.number] = function.stream
+                _add(pieces, run, start, stop)
+            _add_done(pieces, at, chunk.stop)
+        return encode((forget, functions, pieces))
+
+    def _start(self, run: Run) -> None:
+        if not run.is_started:
+            run.is_started = True
+            if not self._started(run.tasks.key):
+                run.drop()
+
+
+def _add_done(pieces: list[Piece], start: int, stop: int) -> None:
+    """Add tasks that are done: their rank was faster than expected, and they were taken from it in vain."""
+    n = stop - start
+    if n:
+        pieces.append(Piece(start, NO_FUNCTION, 0, False, Batch([None] * n, bytearray([NOTHING]) * n)))
+
+
+def _add(pieces: list[Piece], run: Run, start: int, stop: int) -> None:
+    """Add a part of a run, to the last piece if it is of the same kind and follows it."""
+    tasks = run.tasks
+    batch = tasks.batch[start - run.first : stop - run.first]
+    if pieces:
+        last = pieces[-1]
+        same = (last.function, last.mode, last.is_single) == (
+            tasks.function.number,
+            tasks.mode,
+            tasks.is_single,
+        )
+        if same and last.first + len(last.batch) == start:
+            last.batch.extend(batch)
+            return
+    pieces.append(Piece(start, tasks.function.number, tasks.mode, tasks.is_single, batch))

@@ -1,0 +1,304 @@
+"""The master of tasks that a program gives while others are computed.
+
+It is the master of a job with two differences: items are added as they come, and nothing is written down.
+It runs in a thread of its own, the only one that uses the transport; orders come by a queue and a bell.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from threading import Event, Thread
+from typing import Any
+
+import numpy as np
+
+from mpims.core.deadlines import Deadlines
+from mpims.core.events import ItemsAdded, ItemsClosed, Range, Result
+from mpims.core.ledger import Ledger
+from mpims.core.measures import QUEUE_LENGTH
+from mpims.core.policies import Sizer
+from mpims.core.scheduler import Scheduler
+from mpims.errors import InternalError, MpimsError, Stopped, describe, user_traceback
+from mpims.executor.book import Book, TaskSizes, learn, learn_bytes
+from mpims.executor.cargo import Batch, empty_batch, encode, mean_bytes, packed_exception
+from mpims.executor.errors import ExecutorBroken, WorkerLost
+from mpims.executor.helping import Turns
+from mpims.executor.orders import Abort, Cancel, CancelRest, Close, Customer, Order, Spread, Tasks
+from mpims.executor.spread import for_ranks
+from mpims.executor.supplies import Supplies
+from mpims.executor.unkept import PassedOn, Unkept, Untraced
+from mpims.options import RunOptions
+from mpims.processes import Process, this_process
+from mpims.runtime.buffers import LEAST_BYTES, Buffers
+from mpims.runtime.ending import end_workers
+from mpims.runtime.master import LONGEST_WAIT_S, Master
+from mpims.runtime.stopping import StopSignals
+from mpims.runtime.transport.base import Transport
+from mpims.runtime.transport.joint import JointTransport
+from mpims.runtime.wire import Kind, Start
+from mpims.runtime.worker import Worker
+from mpims.storage.commits import Failure
+
+TASKS = "tasks"
+"""What ranks that compute tasks, and their master, call the job."""
+
+
+class TaskMaster(Master):
+    """Computes what is ordered until that is closed and done.
+
+    Parameters
+    ----------
+    transport
+        The way to the workers.
+    workers
+        The ranks that compute.
+    customer
+        Whom the results are for.
+    timeout_s
+        So long a task may take; None for ever.
+    n_retries
+        A task that ends its rank, or takes too long, is tried so many times more, in a child of a rank.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        workers: Sequence[int],
+        customer: Customer,
+        *,
+        timeout_s: float | None,
+        n_retries: int,
+    ) -> None:
+        self._book = Book()
+        self._customer = customer
+        self._orders: deque[Order] = deque()
+        bell = transport.bell = Event()
+        self.turns = Turns(self._turn, self._take_orders, lambda: self.ended, self._spoil, bell)
+        self._spreads: list[Spread] = []
+        self._receiving = Buffers()
+        ledger = Ledger(0, 1, is_open=True)
+        scheduler = Scheduler(
+            ledger,
+            Sizer(TaskSizes(self._book, ledger.pending, max(1, len(workers)))),
+            Deadlines(inf if timeout_s is None else timeout_s),
+            len(workers),
+            n_retries=n_retries,
+            skip=True,
+            longest_queue=QUEUE_LENGTH,
+            twins=False,
+        )
+        self._supplies = Supplies(self._book, customer.started)
+        super().__init__(
+            JointTransport(transport),
+            scheduler,
+            Unkept(self._deliver),
+            PassedOn(),
+            identity=(0, ""),
+            job=TASKS,
+            workers=workers,
+            hire=_hire_nobody,
+            trace=Untraced(),
+            stop_signals=StopSignals(),
+            joined=self._spread_again,
+            supply=self._supplies.make,
+        )
+
+    def give(self, order: Order) -> None:
+        """Take an order; may be called from any thread."""
+        self._orders.append(order)
+        self.turns.ring()
+
+    def begin(self, start: Start, inheritance: Sequence[Any] = ()) -> None:
+        super().begin(start)
+        self._transport.place = self._place
+
+    def run(self) -> None:
+        self.turns.run(LONGEST_WAIT_S)
+
+    def _turn(self, timeout_s: float) -> None:
+        """Take orders, and what comes within the time."""
+        if self._orders:
+            self._take_orders()
+        deadline = self._scheduler.next_deadline()
+        timeout_s = min(timeout_s, LONGEST_WAIT_S)
+        if deadline is not None:
+            timeout_s = max(0.0, min(timeout_s, deadline - time.monotonic()))
+        if not self.ended:
+            self.step(timeout_s)
+
+    def _spoil(self) -> None:
+        """A turn was broken off: who knows what of it was done."""
+        self._desk.fail(ExecutorBroken("the executor was interrupted in the midst of its work"))
+
+    def close(self) -> None:
+        """Tell everybody that it is over."""
+        self._transport.bell = None
+        self.stop()
+        processes = {rank: worker.process for rank, worker in self.record.workers.items()}
+        silent = end_workers(self._transport, self.error, processes, self._scheduler.suspects)
+        if silent:
+            self._transport.abandon(0)
+
+    # -------------------------------------------------------------------- orders
+
+    def _take_orders(self) -> None:
+        orders, n_added = self._orders, 0
+        for _ in range(len(orders)):
+            order = orders.popleft()
+            if isinstance(order, Tasks):
+                learn_bytes(order.function, mean_bytes(order.batch))
+                n_added += self._book.add(order)
+            elif isinstance(order, Cancel):
+                run = self._book.find(order.key)
+                if run is not None and not run.is_started:
+                    run.drop()
+            elif isinstance(order, Spread):
+                self._spreads.append(order)
+                self._spread(order, list(self.record.workers))
+            elif isinstance(order, Abort):
+                self._desk.fail(Stopped("stopped at once", at_once=True))
+            elif isinstance(order, CancelRest):
+                n_added = self._add(n_added)
+                self._desk.settle()
+                self._customer.cancel_rest()
+            elif isinstance(order, Close):
+                n_added = self._add(n_added)
+                self._desk.tell(ItemsClosed(), time.monotonic())
+        self._add(n_added)
+        self._desk.settle()
+
+    def _add(self, n_items: int) -> int:
+        """Add items to the ledger; give how many are left to be added, none."""
+        if n_items:
+            self._desk.tell(ItemsAdded(n_items), time.monotonic())
+        return 0
+
+    def _spread(self, spread: Spread, ranks: Sequence[int]) -> None:
+        """Send something to ranks; a chunk that follows finds it there."""
+        processes = {rank: self.record.workers[rank].process for rank in ranks}
+        for rank, value in for_ranks(spread.value, spread.number, processes).items():
+            supply = encode((False, {}, [], {spread.number: value}))
+            self._transport.send(rank, Kind.ASSIGN, b"", supply)
+
+    def _spread_again(self) -> None:
+        """A rank has joined, the last one in the record: it gets what the others have."""
+        newest = list(self.record.workers)[-1:]
+        for spread in self._spreads:
+            self._spread(spread, newest)
+
+    # ------------------------------------------------------------------- results
+
+    def _place(self, source: int, kind: Kind, head: bytes, sizes: Sequence[int]) -> list[memoryview]:
+        """Memory for what arrives, not zeroed, and used again when the program has dropped the arrays."""
+        return [
+            self._receiving.empty((size,), np.dtype(np.uint8)).data
+            if size >= LEAST_BYTES
+            else memoryview(bytearray(size))
+            for size in sizes
+        ]
+
+    def _deliver(
+        self, head: Result, batch: Batch | None, ranges: Sequence[Range], failures: Sequence[Failure]
+    ) -> None:
+        each_s = head.busy_s / max(1, head.stop - head.start)
+        if batch is None:
+            batch = empty_batch()
+            batch.append(packed_exception(_lost(failures[0])))
+        for start, stop in ranges:
+            for run, a, b in list(self._book.within(start, stop)):
+                part = batch[a - head.start : b - head.start]
+                if not failures:
+                    learn(run.tasks.function, b - a, each_s * (b - a))
+                self._customer.delivered(run.tasks.key, a - run.first, part, each_s * (b - a))
+                self._book.done(run, b - a)
+
+    def _hire_own(self) -> None:
+        """Compute nothing here: this is the program's own process."""
+        self._desk.fail(ExecutorBroken("no rank is left to compute: all have died or do not answer"))
+
+
+def _lost(failure: Failure) -> WorkerLost:
+    times = f" (tried {failure.n_tries + 1} times)"
+    return WorkerLost(f"the task ended its rank: {failure.reason} on rank {failure.rank}{times}")
+
+
+def _hire_nobody(isolated: bool) -> Worker:
+    raise NotImplementedError
+
+
+class TaskThread:
+    """A task master in a thread of this process: the way to it.
+
+    Parameters
+    ----------
+    transport
+        The way to the workers.
+    max_workers
+        So many ranks compute at the most; None for all.
+    settings
+        What ranks need before they begin, see `mpims.executor.taskworker`.
+    """
+
+    def __init__(
+        self,
+        customer: Customer,
+        transport: Transport,
+        *,
+        max_workers: int | None,
+        timeout_s: float | None,
+        n_retries: int,
+        settings: Mapping[str, Any],
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
+        others = sorted(set(range(transport.size)) - transport.lost - {transport.rank})
+        workers = others[:max_workers]
+        self.n_workers = len(workers)
+        self._customer = customer
+        self._ended = ended
+        self._master = TaskMaster(transport, workers, customer, timeout_s=timeout_s, n_retries=n_retries)
+        self._start = Start(
+            source=TASKS,
+            parameters=dict(settings),
+            options=RunOptions(timeout_s=timeout_s, retries=n_retries, on_error="skip"),
+            run_id=TASKS,
+            epoch=0,
+            run_dir="",
+            command=(),
+            master=this_process(),
+        )
+        self.give = self._master.give
+        self.help = self._master.turns.help
+        self._master.turns.guard_signals()
+        self._thread = Thread(target=self._run, name="mpims master", daemon=True)
+        self._thread.start()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait until the master has ended; whether it has."""
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            return False
+        self._master.turns.unguard_signals()
+        return True
+
+    def processes(self) -> dict[int, Process]:
+        """Who the workers are that have joined."""
+        return {rank: worker.process for rank, worker in dict(self._master.record.workers).items()}
+
+    def _run(self) -> None:
+        error: MpimsError | None = None
+        master = self._master
+        try:
+            master.begin(self._start)
+            master.run()
+            error = master.error
+        except Exception as failure:  # the top of a thread: whoever waits for it must not do so for ever
+            error = InternalError(
+                f"this is a defect of mpims, please report it: {describe(failure)}", user_traceback(failure)
+            )
+        finally:
+            self._customer.ended(error)
+            master.close()
+            self._ended()

@@ -1,0 +1,305 @@
+"""A rank that computes tasks: for one executor after another, until the program ends.
+
+Its master is a thread of the user's program. If that dies, so does all that the tasks are for: nobody
+takes over, and this rank leaves. Nor does it judge the program's silence, which may be long.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from math import inf
+from typing import Any
+
+from mpims.core.events import Result
+from mpims.errors import ExitStatus, MpimsError, describe, user_traceback
+from mpims.executor.calls import Calls, CallsPart
+from mpims.executor.cargo import decode, encode, unpack
+from mpims.executor.spread import forget_spread
+from mpims.processes import die_where_the_users_code_exits, send_signal, this_process
+from mpims.runtime.computing import Computing, Send, _Attempt
+from mpims.runtime.transport.base import Transport
+from mpims.runtime.wire import (
+    End,
+    Failed,
+    Fence,
+    Joined,
+    Kind,
+    Message,
+    Start,
+    decode_assign,
+    decode_object,
+    decode_recall,
+    decode_trim,
+    encode_object,
+    encode_results,
+)
+from mpims.runtime.worker import CLOGGED_WAIT_S
+from mpims.session import connect
+from mpims.world import STOP_SIGNAL
+
+TASKS = "tasks"
+IDLE_WAIT_S = 1.0
+HOLD_BACK_S = 5e-3
+"""Results of a map wait for each other no longer than this; those of single tasks do not wait."""
+LEAST_BURST_S = 0.2e-3
+MOST_UNSENT_BYTES = 24 << 20
+"""Nothing more is computed while so much waits to leave: its memory is to be used again."""
+AWAKE_S = 1.5e-3
+"""After a single task its rank looks for the next without a sleep for so long."""
+
+
+class TaskComputing(Computing):
+    """The chunks of tasks that a rank holds."""
+
+    def __init__(self, calls: Calls, options: Any, send: Send, ping: Any) -> None:
+        super().__init__(
+            calls,
+            range(sys.maxsize),
+            1,
+            options,
+            send=send,
+            ping=ping,
+            patience_s=lambda: options.timeout_s or inf,
+        )
+        self._calls = calls
+        self._part: CallsPart = CallsPart()
+        self.was_single = False
+
+    def spans(self) -> list[tuple[int, int]]:
+        """The items that are still to be computed."""
+        return [(attempt.at, attempt.stop) for attempt in self._queue]
+
+    def compute(self) -> None:
+        """Compute tasks for a moment, or look how far the child is."""
+        attempt = self._queue[0]
+        if attempt.care:
+            self._compute_with_care(attempt)
+        else:
+            self._compute_burst(attempt)
+
+    def _compute_burst(self, attempt: _Attempt) -> None:
+        start = attempt.at
+        began = time.perf_counter()
+        self.was_single = is_single = self._calls.is_single(start)
+        outcomes = self._calls.compute(start, attempt.stop, 0.0 if is_single else LEAST_BURST_S)
+        self._now = now = time.perf_counter()
+        if self._part_start is None:
+            self._part_start = start
+        stop = attempt.at = start + len(outcomes)
+        self._part.add(start, stop, outcomes.batch)
+        self._part.n_bytes += outcomes.n_bytes
+        self._busy_s += now - began
+        self._squares_s2 += outcomes.squares_s2
+        self._longest_s = max(self._longest_s, outcomes.longest_s)
+        is_over = stop >= attempt.stop
+        if is_over:
+            self._deliver(attempt)
+        if (
+            is_single
+            or self._part.n_bytes >= _PART_BYTES
+            or now - self._last_sent >= HOLD_BACK_S
+            or (is_over and len(self._queue) <= 1)
+        ):
+            self._send_all(attempt, is_over)
+
+    def _send_all(self, attempt: _Attempt, is_over: bool) -> None:
+        if not is_over:
+            self._deliver(attempt)
+        self.send_results()
+
+    def send_results(self, *, is_empty: bool = False) -> None:
+        heads: list[Result] = self._heads
+        if not heads:
+            return
+        self._last_sent = self._last_report = self._now
+        ended_s = self._ended_s
+        self._heads, self._ended_s = [], []
+        head, _ = encode_results(heads, None, ended_s)
+        self._send(Kind.RESULT, head, encode(self._part.take()))
+
+    def _new_part(self) -> None:
+        self._part = CallsPart()
+        self._part_start = None
+        self._busy_s = self._longest_s = self._squares_s2 = 0.0
+
+
+_PART_BYTES = 4 << 20
+
+
+class TaskWorker:
+    """Computes for the executors of the program on rank 0.
+
+    Parameters
+    ----------
+    transport
+        The way to it.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._where = f"rank {transport.rank} of host {transport.host}"
+        self._calls: Calls | None = None
+        self._computing: TaskComputing | None = None
+        self.is_dismissed = False
+        self.has_ended = False
+        self.master_is_lost = 0 in transport.lost
+
+    def serve(self, *, once: bool = False) -> int:
+        """Compute until the program ends, or with `once` until one executor has.
+
+        Returns
+        -------
+        int
+            The status with which this process is to exit: 0 unless the program died.
+        """
+        while not (self.is_dismissed or self.master_is_lost or (once and self.has_ended)):
+            self.step()
+        return ExitStatus.FAILED if self.master_is_lost else ExitStatus.DONE
+
+    def step(self) -> None:
+        """Look for messages, waiting only if there is nothing to compute, and compute for a moment."""
+        computing = self._computing
+        has_work = computing is not None and computing.has_work
+        clogged = has_work and self._transport.unsent_bytes > MOST_UNSENT_BYTES
+        message = None if has_work else self._await_next()
+        if message is None:
+            wait_s = (CLOGGED_WAIT_S if clogged else 0.0) if has_work else IDLE_WAIT_S
+            message = self._transport.receive(wait_s)
+        while message is not None:
+            self._handle(message)
+            done = self.is_dismissed or self.has_ended
+            message = None if done else self._transport.receive(0.0)
+        computing = self._computing
+        if computing is not None and computing.has_work and not clogged:
+            computing.compute()
+            if not computing.has_work and self._calls is not None:
+                self._calls.forget()
+
+    def _await_next(self) -> Message | None:
+        """Stay awake for a moment after a task that somebody waited for: the next may depend on it."""
+        computing = self._computing
+        if computing is None or not computing.was_single:
+            return None
+        until = time.perf_counter() + AWAKE_S
+        while time.perf_counter() < until:
+            message = self._transport.receive(0.0)
+            if message is not None:
+                return message
+            os.sched_yield()
+        computing.was_single = False
+        return None
+
+    def _handle(self, message: Message) -> None:
+        kind = message.kind
+        if kind is Kind.LOST:
+            self.master_is_lost = self.master_is_lost or message.source == 0
+        elif kind is Kind.START:
+            self._begin(decode_object(message.buffers))
+        elif kind is Kind.DISMISS:
+            self._lose(decode_object(message.buffers))
+            self.is_dismissed = True
+        elif kind is Kind.END:
+            self._end(decode_object(message.buffers))
+        elif kind is Kind.FENCE:
+            fence: Fence = decode_object(message.buffers)
+            send_signal(fence.process, fence.signal)
+            self._send(Kind.FENCED, b"", encode_object(fence))
+        elif self._computing is not None and self._calls is not None:
+            self._obey(kind, message, self._computing, self._calls)
+
+    def _obey(self, kind: Kind, message: Message, computing: TaskComputing, calls: Calls) -> None:
+        if kind is Kind.ASSIGN:
+            calls.supply(decode(message.buffers), computing.spans)
+            for chunk in decode_assign(message.head):
+                computing.add(*chunk)
+        elif kind is Kind.RECALL:
+            computing.drop(decode_recall(message.head))
+        elif kind is Kind.TRIM:
+            computing.trim(*decode_trim(message.head))
+
+    def _lose(self, ranks: Any) -> None:
+        for rank in ranks:
+            self._transport.lose(rank)
+
+    def _end(self, end: End) -> None:
+        self._lose(end.lost)
+        if self._computing is not None:
+            self._computing.clear()
+        self._computing = self._calls = None
+        forget_spread()
+        self._send(Kind.GOODBYE)
+        self.has_ended = True
+
+    def _send(self, kind: Kind, head: bytes = b"", buffers: Any = ()) -> None:
+        self._transport.send(0, kind, head, buffers)
+
+    def _begin(self, start: Start) -> None:
+        """Make ready for an executor; what goes wrong is the master's to tell."""
+        self.has_ended = False
+        if start.source != TASKS:
+            self._refuse("this rank serves an executor (mpims script), not jobs: use `mpims run`", "", True)
+            return
+        settings = start.parameters
+        for folder in settings.get("path", ()):
+            if folder not in sys.path:
+                sys.path.append(folder)
+        try:
+            if settings.get("initializer") is not None:
+                function, arguments = unpack(*settings["initializer"])
+                function(*arguments)
+        except BaseException as error:  # whatever the user's initializer raises
+            self._refuse(f"the initializer raised {describe(error)}", user_traceback(error))
+            return
+        self._calls = Calls(self._where)
+        self._computing = TaskComputing(
+            self._calls, start.options, self._send, lambda: self._send(Kind.PING)
+        )
+        joined = Joined(
+            host=self._transport.host,
+            process=this_process(),
+            holding=(),
+            n_items=0,
+            items_digest="",
+            job=TASKS,
+        )
+        self._send(Kind.JOINED, b"", encode_object(joined))
+
+    def _refuse(self, reason: str, detail: str, is_usage: bool = False) -> None:
+        failed = Failed(attempt=0, start=0, stop=0, reason=reason, detail=detail, is_usage=is_usage)
+        self._send(Kind.FAILED, b"", encode_object(failed))
+
+
+def serve_tasks(transport: Transport, *, once: bool = False) -> int:
+    """Compute tasks on this rank; give the status with which it is to exit."""
+    from mpims.executor import serving
+    from mpims.runtime.threads import one_thread
+
+    serving.is_worker = True
+    if not once:
+        die_where_the_users_code_exits()
+    worker = TaskWorker(transport)
+    try:
+        with one_thread():
+            status = worker.serve(once=once)
+    except BaseException:
+        transport.abandon(ExitStatus.INTERNAL)  # or the others would wait for this rank for ever
+        raise
+    finally:
+        serving.is_worker = not once
+    if worker.master_is_lost and os.environ.get("MPIMS_STATUS_FILE") is None:
+        print("mpims: rank 0, the program, has died: the ranks that served it end", file=sys.stderr)
+    return status
+
+
+def serve_rank() -> int:
+    """Be a rank that was started to compute tasks; give the status with which it is to exit."""
+    for number in (signal.SIGINT, signal.SIGTERM, STOP_SIGNAL):
+        signal.signal(number, signal.SIG_IGN)  # they reach every rank; the program decides
+    try:
+        transport = connect(share=False)
+    except MpimsError:
+        return ExitStatus.DONE  # rank 0 has the same error, and says so
+    return ExitStatus.DONE if transport is None else serve_tasks(transport)

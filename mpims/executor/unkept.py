@@ -1,0 +1,111 @@
+"""What a master of tasks has in place of a run directory: nothing is kept, results are passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mpims.core.events import Range, Result
+from mpims.runtime.wire import ArrayHead, Buffer
+from mpims.storage.checkpoint import Checkpoint
+from mpims.storage.commits import Failure
+from mpims.storage.trace import What
+from mpims.storage.tracewriter import TraceWriter
+
+Deliver = Callable[[Result, Any, Sequence[Range], Sequence[Failure]], None]
+"""Takes what was committed: as `mpims.storage.checkpoint.Checkpoint.commit`."""
+
+
+class Unkept(Checkpoint):
+    """Passes on what is committed."""
+
+    def __init__(self, deliver: Deliver) -> None:
+        self._deliver = deliver
+
+    def commit(
+        self,
+        head: Result,
+        payload: Any,
+        buffers: Sequence[Buffer] | None,
+        ranges: Sequence[Range],
+        failures: Sequence[Failure] = (),
+    ) -> None:
+        self._deliver(head, payload, ranges, failures)
+
+    def assigned(self, ranges: Sequence[Range]) -> None:
+        """Write nothing down."""
+
+    def say(self) -> None:
+        """Write nothing down."""
+
+    def note(self, stats: Mapping[str, Any]) -> None:
+        """Write nothing down."""
+
+    def poll(self, now: float) -> None:
+        """Write nothing down."""
+
+
+class Untraced(TraceWriter):
+    """A trace that keeps nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def sent(self, rank: int, assigns: bytes, now: float) -> None:
+        """Keep nothing."""
+
+    def delivered(self, rank: int, results: bytes, now: float, service_s: float) -> None:
+        """Keep nothing."""
+
+    def note(self, what: What, now: float, **about: Any) -> None:
+        """Keep nothing."""
+
+    def flush(self) -> None:
+        """Keep nothing."""
+
+    def close(self) -> None:
+        """Keep nothing."""
+
+
+class PassedOn:
+    """The results of tasks have no place: they are passed on as they come, in any order."""
+
+    def place(self, head: Result, array: ArrayHead | None) -> memoryview | None:
+        """They are received anywhere."""
+        return None
+
+    def units(self, payload: Any, heads: Sequence[Result]) -> Sequence[tuple[Range, ...] | None]:
+        """Each can be cut between any two."""
+        return (None,) * len(heads)
+
+    def select(self, payload: Any, heads: Sequence[Result], first: int, last: int) -> Any:
+        """As `mpims.storage.results.Results.select`."""
+        if last - first == len(heads):
+            return payload
+        at = sum([head.stop - head.start for head in heads[:first]])
+        return payload[at : at + sum([head.stop - head.start for head in heads[first:last]])]
+
+    def commit(self, head: Result, payload: Any, ranges: Sequence[Range]) -> None:
+        """They were passed on before."""
+
+    def keeps(self, payload: Any) -> bool:
+        """There is no file."""
+        return False
+
+    def snapshot(self) -> Any:
+        """Nothing was kept."""
+        return None
+
+    def reopen(self) -> bool:
+        """Nothing was kept."""
+        return False
+
+    def sync(self) -> None:
+        """Nothing was kept."""
+
+    def close(self, skipped: Sequence[int] = ()) -> Any:
+        """There is no whole result."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,1 @@
+"""`mpims.Executor`, on real ranks and beside the libraries that take a pool."""

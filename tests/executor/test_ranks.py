@@ -1,0 +1,271 @@
+"""`mpims.Executor` on real ranks: the three ways in, real deaths, and how it all ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mpims.launch import find_launcher, launch_command
+from mpims.supervise import find_marked
+from tests.conftest import HARD_LIMIT_S, clean_environment
+
+HEAD = """
+import os, signal, sys, threading, time
+from concurrent.futures import wait
+import numpy as np
+import mpims
+
+def square(x):
+    return x * x
+
+def slow(x):
+    time.sleep(0.003)
+    return x * x
+
+def pid(x):
+    time.sleep(0.02)
+    return os.getpid()
+
+def all_pids(pool, n=3):
+    found = set()
+    while len(found) < n:
+        found |= set(pool.map(pid, range(2 * n)))
+    return sorted(found)
+
+def die(x):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def hang(x):
+    time.sleep(1000)
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+    def __eq__(self, other):
+        return type(other) is Point and other.x == self.x
+"""
+
+
+def on_ranks(n_ranks: int, program: list[str]) -> list[str]:
+    """The command that starts a program on ranks."""
+    return launch_command(
+        find_launcher(),
+        n_ranks,
+        [sys.executable, *program],
+        n_cores=len(os.sched_getaffinity(0)),
+        is_root=os.geteuid() == 0,
+        in_allocation=False,
+    )
+
+
+WAYS = {
+    "script": lambda path: on_ranks(4, ["-m", "mpims", "script", path, "word"]),
+    "with": lambda path: on_ranks(4, [path, "word"]),
+    "local": lambda path: [sys.executable, path, "word"],
+}
+
+
+def run(tmp_path: Path, body: str, way: str = "local") -> str:
+    """Run a program one of the ways, and give what it prints; nothing of it is left."""
+    (tmp_path / "program.py").write_text(HEAD + body.replace("POOL", f"mpims.Executor({OPTIONS[way]})"))
+    mark = f"TEST_EXECUTOR={os.getpid()}-{time.monotonic()}"
+    name, value = mark.split("=")
+    done = subprocess.run(
+        WAYS[way](str(tmp_path / "program.py")),
+        cwd=tmp_path,
+        env={**clean_environment(), name: value},
+        capture_output=True,
+        text=True,
+        timeout=HARD_LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert find_marked(mark.encode()) == []
+    return done.stdout
+
+
+OPTIONS = {"script": "", "with": "", "local": "n=3"}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_programs_do(tmp_path, way):
+    output = run(
+        tmp_path,
+        """
+factor = 3
+with POOL as pool:
+    assert pool.n_workers == 3
+    assert sys.argv[1:] == ["word"]
+    assert pool.submit(pow, 2, 10).result() == 1024
+    assert pool.submit(lambda x: x * factor, 5).result() == 15
+    assert pool.submit(square, 1.5).result() == 2.25
+    assert pool.submit(lambda p: Point(p.x + 1), Point(1)).result() == Point(2)
+    assert list(pool.map(square, range(10_000))) == [i * i for i in range(10_000)]
+    arrays = list(pool.map(np.negative, [np.full(100_000, i) for i in range(8)]))
+    assert [int(array[-1]) for array in arrays] == [-i for i in range(8)]
+    assert len(all_pids(pool)) == 3
+    error = pool.submit(square, "x").exception()
+    assert type(error) is TypeError and "in square" in str(error.__cause__), error
+    shared = pool.share(np.arange(10.0))
+    assert pool.submit(lambda a: a.sum(), shared).result() == 45
+    assert pool.submit(lambda a: a.flags.writeable, shared).result() is False
+    assert pool.submit(sum, pool.bcast([1, 2])).result() == 3
+    nested = pool.submit(lambda: mpims.Executor()).exception()
+    assert "within a task" in str(nested), nested
+with POOL as pool:
+    assert list(pool.map(square, range(3))) == [0, 1, 4]
+try:
+    pool.submit(square, 1)
+except RuntimeError as error:
+    print(error)
+""",
+        way,
+    )
+    assert output.split("\n")[0] == "cannot schedule new futures after shutdown"
+
+
+@pytest.mark.parametrize("way", ["script", "local"])
+def test_a_killed_rank_costs_nothing_but_time(tmp_path, way):
+    run(
+        tmp_path,
+        """
+with POOL as pool:
+    pids = all_pids(pool)
+    results = pool.map(slow, range(1000))
+    first = [next(results) for _ in range(30)]
+    os.kill(pids[0], signal.SIGKILL)
+    assert first + list(results) == [i * i for i in range(1000)]
+    futures = [pool.submit(slow, i) for i in range(200)]
+    os.kill(pids[1], signal.SIGKILL)
+    assert [future.result(20) for future in futures] == [i * i for i in range(200)]
+""",
+        way,
+    )
+
+
+@pytest.mark.parametrize("way", ["script", "local"])
+def test_a_task_that_kills_its_ranks_is_given_up_and_the_others_are_not(tmp_path, way):
+    run(
+        tmp_path,
+        """
+with POOL as pool:
+    bad = pool.submit(die, 1)
+    good = [pool.submit(slow, i) for i in range(30)]
+    error = bad.exception(20)
+    assert type(error) is mpims.WorkerLost and "SIGKILL" in str(error), error
+    assert [future.result(10) for future in good] == [i * i for i in range(30)]
+    left = pool.submit(os._exit, 3).exception(20)
+    assert type(left) is mpims.WorkerLost, left
+    assert len(set(pool.map(pid, range(30)))) == 1
+""",
+        way,
+    )
+
+
+def test_a_task_that_hangs_is_given_up_where_there_is_a_limit(tmp_path):
+    run(
+        tmp_path,
+        """
+with mpims.Executor(n=3, timeout_s=0.5, retries=1) as pool:
+    bad = pool.submit(hang, 1)
+    assert list(pool.map(slow, range(300))) == [i * i for i in range(300)]
+    error = bad.exception(20)
+    assert type(error) is mpims.WorkerLost and "no answer for 0.5 s" in str(error), error
+""",
+    )
+
+
+def test_when_no_rank_is_left_no_future_waits(tmp_path):
+    run(
+        tmp_path,
+        """
+with POOL as pool:
+    pids = all_pids(pool)
+    futures = [pool.submit(slow, i) for i in range(5000)]
+    results = pool.map(slow, range(5000))
+    for each in pids:
+        os.kill(each, signal.SIGKILL)
+    assert type(futures[-1].exception(20)) is mpims.ExecutorBroken
+    assert not wait(futures, timeout=5).not_done
+    for call in (lambda: list(results), lambda: pool.submit(square, 1)):
+        try:
+            call()
+        except mpims.ExecutorBroken as error:
+            assert "no rank is left" in str(error), error
+        else:
+            raise AssertionError("no error")
+""",
+    )
+
+
+def test_what_fails_in_the_program_is_told_as_by_python(tmp_path):
+    (tmp_path / "program.py").write_text(HEAD + "def f():\n    raise KeyError('mine')\nf()\n")
+    command = on_ranks(2, ["-m", "mpims", "script", "program.py"])
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "KeyError: 'mine'" in done.stderr
+    assert "runpy" not in done.stderr
+    assert "mpims/cli" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [(["nothing.py"], "no program nothing.py"), (["-n", "0", "program.py"], "-n wants at least 1")],
+)
+def test_wrong_usage_of_script(mpims_cli, tmp_path, arguments, reason):
+    (tmp_path / "program.py").write_text("")
+    done = mpims_cli("script", *arguments)
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_script_starts_ranks_itself_and_passes_the_status_on(mpims_cli, tmp_path):
+    (tmp_path / "program.py").write_text(
+        HEAD
+        + "with mpims.Executor() as pool:\n"
+        + "    print(sum(pool.map(square, range(10))), pool.n_workers, sys.argv[1:])\n"
+        + "sys.exit(5)\n"
+    )
+    done = mpims_cli("script", "-n", "3", "program.py", "--option", "x")
+    assert done.stdout.split("\n")[0] == "285 2 ['--option', 'x']", done.stderr
+    assert done.returncode == 5
+
+
+def test_a_program_that_is_killed_leaves_no_rank(tmp_path):
+    (tmp_path / "program.py").write_text(
+        HEAD + "pool = mpims.Executor(n=2)\nprint(pool.submit(square, 3).result(), flush=True)\n"
+        "list(pool.map(hang, range(5)))\n"
+    )
+    mark = f"{os.getpid()}-killed"
+    program = subprocess.Popen(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env={**clean_environment(), "TEST_EXECUTOR": mark},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "9\n"
+    program.send_signal(signal.SIGKILL)
+    program.wait()
+    program.stdout.close()
+    until = time.monotonic() + 20
+    while find_marked(f"TEST_EXECUTOR={mark}".encode()) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert find_marked(f"TEST_EXECUTOR={mark}".encode()) == []

@@ -1,0 +1,415 @@
+"""`mpims.Executor` with threads for ranks: the same master, worker and messages, without MPI."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import gc
+import os
+import signal
+import threading
+import time
+import weakref
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, as_completed, wait
+from contextlib import contextmanager
+from itertools import count, islice
+
+import numpy as np
+import pytest
+
+import mpims
+from mpims.executor import pool as pool_module
+from mpims.executor.errors import RemoteTraceback
+from mpims.executor.mapping import MOST_AHEAD
+from mpims.executor.taskmaster import TaskThread
+from mpims.executor.taskworker import TaskWorker
+from mpims.runtime.transport.local import local_transports
+from mpims.runtime.wire import Kind, encode_object
+
+N_WORKERS = 2
+
+
+@contextmanager
+def threads_for_ranks(monkeypatch, n_workers=N_WORKERS):
+    """Let executors find ranks that are threads of this process."""
+    transports = local_transports(n_workers + 1)
+    workers = [TaskWorker(transport) for transport in transports[1:]]
+    threads = [threading.Thread(target=worker.serve, daemon=True) for worker in workers]
+
+    def connect(customer, *, n, exit_workers, **options):
+        return TaskThread(customer, transports[0], **options)
+
+    monkeypatch.setattr(pool_module, "connect_executor", connect)
+    monkeypatch.setattr(pool_module, "_open", [])
+    for thread in threads:
+        thread.start()
+    yield
+    for clients in pool_module._open:
+        clients.close()
+        assert clients.link.join(10)
+    for rank in range(1, n_workers + 1):
+        transports[0].send(rank, Kind.DISMISS, b"", encode_object(()))
+    for thread in threads:
+        thread.join(3)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def ranks(monkeypatch):
+    with threads_for_ranks(monkeypatch):
+        yield
+
+
+@pytest.fixture
+def pool(ranks):
+    with mpims.Executor() as executor:
+        yield executor
+
+
+def square(x):
+    return x * x
+
+
+def fail(x):
+    raise ValueError(f"no {x}")
+
+
+def capture(*args, **kwargs):
+    return args, kwargs
+
+
+GATE = threading.Event()
+CALLS: list[int] = []
+
+
+def wait_for_gate(x):
+    assert GATE.wait(10)
+    return x
+
+
+def note(x):
+    CALLS.append(x)
+    return x
+
+
+@pytest.fixture
+def gate():
+    GATE.clear()
+    CALLS.clear()
+    yield GATE
+    GATE.set()
+
+
+# ------------------------------------------------------------------------------- submit
+
+
+def test_it_is_an_executor_of_concurrent_futures(pool):
+    assert isinstance(pool, concurrent.futures.Executor)
+    future = pool.submit(capture, 1, self=2, fn=3)
+    assert isinstance(future, concurrent.futures.Future)
+    assert future.result(5) == ((1,), {"self": 2, "fn": 3})
+    assert pool.n_workers == pool._max_workers == N_WORKERS
+
+
+def test_many_submits_of_many_functions(pool):
+    futures = [pool.submit(f, i) for i in range(200) for f in (square, abs, lambda x: -x)]
+    expected = [v for i in range(200) for v in (i * i, i, -i)]
+    assert [future.result(10) for future in futures] == expected
+
+
+def test_an_exception_has_its_type_and_its_traceback(pool):
+    error = pool.submit(fail, 3).exception(5)
+    assert type(error) is ValueError
+    assert error.args == ("no 3",)
+    assert isinstance(error.__cause__, RemoteTraceback)
+    assert "in fail" in str(error.__cause__)
+
+
+def test_what_cannot_travel_fails_its_future_and_no_other(pool):
+    bad = pool.submit(square, threading.Lock())
+    back = pool.submit(threading.Lock)
+    assert pool.submit(square, 3).result(5) == 9
+    with pytest.raises(mpims.CannotTravel, match="the argument"):
+        bad.result(5)
+    with pytest.raises(mpims.CannotTravel, match="the result"):
+        back.result(5)
+    with pytest.raises(mpims.CannotTravel, match="Executor"):
+        pool.submit(square, pool).result(5)
+
+
+def test_callbacks_are_called_and_may_submit(pool):
+    results = []
+    done = threading.Event()
+
+    def again(future):
+        results.append(future.result())
+        if len(results) == 3:
+            done.set()
+        else:
+            pool.submit(square, future.result()).add_done_callback(again)
+
+    pool.submit(square, 2).add_done_callback(again)
+    assert done.wait(5)
+    assert results == [4, 16, 256]
+
+
+def test_wait_and_as_completed(pool):
+    futures = [pool.submit(square, i) for i in range(20)]
+    assert {f.result() for f in as_completed(futures, timeout=5)} == {i * i for i in range(20)}
+    done, _ = wait([pool.submit(fail, 1), *futures], timeout=5, return_when=FIRST_EXCEPTION)
+    assert len(done) >= 1
+
+
+def test_cancel_of_what_was_not_handed_out(pool, gate):
+    first = [pool.submit(wait_for_gate, i) for i in range(10)]
+    late = pool.submit(note, 99)
+    assert late.cancel()
+    assert late.cancelled()
+    assert wait([late], timeout=1).done == {late}  # whoever waits is told at once
+    gate.set()
+    assert [future.result(5) for future in first] == list(range(10))
+    assert pool.submit(square, 2).result(5) == 4
+    assert CALLS == []
+
+
+def test_what_runs_cannot_be_cancelled(pool, gate):
+    future = pool.submit(wait_for_gate, 1)
+    until = time.monotonic() + 5
+    while not future.running() and time.monotonic() < until:
+        time.sleep(1e-3)
+    assert not future.cancel()
+    gate.set()
+    assert future.result(5) == 1
+
+
+def test_a_signal_ends_a_wait_and_spoils_nothing(pool, gate):
+    future = pool.submit(wait_for_gate, 1)
+    for wait_for in (future.result, lambda: next(pool.map(wait_for_gate, [2]))):
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            wait_for()
+    gate.set()
+    assert future.result(5) == 1
+    assert list(pool.map(square, range(10))) == [i * i for i in range(10)]
+
+
+def test_several_threads_wait_at_once(pool):
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        sums = threads.map(lambda n: sum(pool.submit(square, i).result(10) for i in range(n)), [100] * 4)
+        assert list(sums) == [328_350] * 4
+
+
+# ---------------------------------------------------------------------------------- map
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 20_000])
+@pytest.mark.parametrize("make", [range, lambda n: list(range(n)), lambda n: iter(range(n))])
+def test_map_gives_results_in_order(pool, n, make):
+    assert list(pool.map(square, make(n))) == [i * i for i in range(n)]
+
+
+@pytest.mark.parametrize("chunksize", [None, 1, 3, 100])
+def test_chunksize_and_several_iterables(pool, chunksize):
+    result = pool.map(pow, range(40), range(100), chunksize=chunksize)
+    assert list(result) == list(map(pow, range(40), range(100)))
+    stars = pool.starmap(pow, [(i, 2) for i in range(40)], chunksize=chunksize)
+    assert list(stars) == [i * i for i in range(40)]
+
+
+def test_unordered_results_are_all_there(pool):
+    assert sorted(pool.imap_unordered(square, range(1000))) == sorted(i * i for i in range(1000))
+    assert sorted(pool.map(square, iter(range(10)), ordered=False)) == sorted(i * i for i in range(10))
+
+
+def test_results_come_as_they_are_there(pool, gate):
+    mixed = pool.map(lambda x: wait_for_gate(x) if x == 0 else x, range(5), ordered=False)
+    assert sorted(islice(mixed, 2)) != [0, 1]
+    gate.set()
+    assert 0 in list(mixed)
+
+
+def test_an_exception_in_map_comes_in_its_place(pool):
+    results = pool.map(lambda x: 1 // (x - 3), range(10))
+    assert list(islice(results, 3)) == [-1, -1, -1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_a_timeout_of_map(pool, gate):
+    results = pool.map(wait_for_gate, [1], timeout=0.05)
+    with pytest.raises(concurrent.futures.TimeoutError):
+        next(results)
+
+
+def test_a_generator_is_advanced_as_results_are_taken(pool):
+    taken = []
+
+    def endless():
+        for i in count():
+            taken.append(i)
+            yield i
+
+    results = pool.map(square, endless())
+    assert list(islice(results, 1000)) == [i * i for i in range(1000)]
+    assert len(taken) <= 1000 + MOST_AHEAD
+    results.close()
+    n_taken = len(taken)
+    assert pool.submit(square, 3).result(5) == 9
+    assert len(taken) == n_taken
+
+
+def test_buffersize_limits_what_is_ahead(pool):
+    taken = []
+    results = pool.map(square, (taken.append(i) or i for i in range(100)), buffersize=5)
+    assert [next(results) for _ in range(10)] == [i * i for i in range(10)]
+    assert len(taken) <= 10 + 5 + 5
+    for wrong, error in ((0, ValueError), ("1", TypeError)):
+        with pytest.raises(error):
+            pool.map(square, [1], buffersize=wrong)
+    with pytest.raises(ValueError, match="chunksize"):
+        pool.map(square, [1], chunksize=0)
+
+
+@pytest.mark.parametrize("make", [list, iter], ids=["list", "generator"])
+def test_calls_are_made_though_nobody_takes_the_results(ranks, gate, make):
+    with mpims.Executor() as pool:
+        pool.map(note, make(range(3000)))
+    assert sorted(CALLS) == list(range(3000))
+
+
+def test_an_input_that_raises_is_told_to_who_takes_the_results(pool):
+    def broken():
+        yield 1
+        raise KeyError("input")
+
+    with pytest.raises(KeyError, match="input"):
+        list(pool.map(square, broken()))
+    assert pool.submit(square, 2).result(5) == 4
+
+
+# -------------------------------------------------------------------------------- spreading
+
+
+def test_a_broadcast_value_arrives_wherever_it_is_used(pool):
+    handle = pool.bcast({"factor": 3})
+    assert handle.value == {"factor": 3}
+    assert list(pool.map(lambda h, x: h["factor"] * x, [handle] * 4, range(4))) == [0, 3, 6, 9]
+
+
+def test_a_shared_array_is_read_only(pool):
+    array = np.arange(100_000.0)
+    handle = pool.share(array)
+    assert pool.submit(np.sum, handle).result(5) == array.sum()
+    assert not pool.submit(lambda a: a.flags.writeable, handle).result(5)
+    array[:] = 0
+    assert handle.value[-1] == 99_999
+    with pytest.raises(mpims.UsageError, match="dtype object: use bcast"):
+        pool.share(np.array([object()]))
+
+
+# ------------------------------------------------------------------------------------ ending
+
+
+def test_after_shutdown_nothing_is_taken(ranks):
+    pool = mpims.Executor()
+    future = pool.submit(square, 3)
+    pool.shutdown()
+    assert future.result(0) == 9
+    for call in (lambda: pool.submit(square, 1), lambda: pool.map(square, [1]), lambda: pool.bcast(1)):
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            call()
+    pool.shutdown()
+
+
+def test_shutdown_without_waiting_loses_nothing(ranks, gate):
+    pool = mpims.Executor()
+    futures = [pool.submit(wait_for_gate, i) for i in range(20)]
+    pool.shutdown(wait=False)
+    gate.set()
+    assert [future.result(5) for future in futures] == list(range(20))
+
+
+def test_shutdown_can_cancel(ranks, gate):
+    pool = mpims.Executor()
+    assert list(pool.map(square, range(100))) == [i * i for i in range(100)]  # the ranks are there
+    futures = [pool.submit(wait_for_gate, i) for i in range(50)]
+    results = pool.map(square, range(10**6))
+    pool.shutdown(wait=False, cancel_futures=True)
+    wait(futures[20:], timeout=5)
+    assert sum(future.cancelled() for future in futures) >= 50 - 2 * 2 * N_WORKERS
+    gate.set()
+    for future in futures:
+        assert future.cancelled() or future.result(5) is not None
+    with pytest.raises(CancelledError):
+        list(results)
+
+
+def test_an_executor_that_is_dropped_ends(ranks):
+    pool = mpims.Executor()
+    future = pool.submit(square, 3)
+    link, gone = pool._clients.link, weakref.ref(pool)
+    del pool
+    gc.collect()
+    assert future.result(5) == 9
+    assert link.join(5)
+    assert gone() is None
+
+
+def test_one_executor_follows_another_and_there_are_no_two(ranks):
+    with mpims.Executor() as pool:
+        with pytest.raises(mpims.UsageError, match="there is an Executor already"):
+            mpims.Executor()
+        assert pool.submit(square, 2).result(5) == 4
+    with mpims.Executor(max_workers=1) as pool:
+        assert pool.n_workers == 1
+        assert list(pool.map(square, range(5))) == [0, 1, 4, 9, 16]
+
+
+SET_UP: list[tuple[int, ...]] = []
+
+
+def set_up(*args):
+    SET_UP.append(args)
+
+
+def test_the_initializer_is_called_on_each_rank(ranks):
+    SET_UP.clear()
+    with mpims.Executor(initializer=set_up, initargs=(1, 2)) as pool:
+        list(pool.map(square, range(100)))
+    assert SET_UP == [(1, 2)] * N_WORKERS
+
+
+def test_an_initializer_that_fails_breaks_the_executor(ranks):
+    pool = mpims.Executor(initializer=fail, initargs=(1,))
+    futures = [pool.submit(square, 1)]
+    with pytest.raises(concurrent.futures.BrokenExecutor, match="initializer raised ValueError: no 1"):
+        futures[0].result(5)
+    with pytest.raises(mpims.ExecutorBroken):
+        pool.submit(square, 1)
+    pool.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"max_workers": 0}, ValueError),
+        ({"n": -1}, ValueError),
+        ({"initializer": 5}, TypeError),
+        ({"timeout_s": 0}, mpims.UsageError),
+        ({"retries": -1}, mpims.UsageError),
+    ],
+)
+def test_wrong_options(options, error):
+    with pytest.raises(error):
+        mpims.Executor(**options)
+
+
+def test_a_pool_has_the_methods_that_programs_know(ranks):
+    heard = []
+    with mpims.Pool() as pool:
+        assert pool.is_master()
+        assert pool.size == N_WORKERS
+        assert pool.map(square, range(4), callback=heard.append) == [0, 1, 4, 9]
+        assert pool.starmap(pow, [(2, 3), (3, 2)]) == [8, 9]
+        assert sorted(pool.imap_unordered(square, range(4))) == list(pool.imap(square, range(4)))
+        assert pool.apply(pow, (2, 5)) == 32
+    assert heard == [0, 1, 4, 9]

@@ -1,0 +1,124 @@
+"""A wait for messages that another thread ends; a master that several threads drive in turns."""
+
+from __future__ import annotations
+
+import threading
+import time
+from math import inf
+
+import pytest
+
+from mpims.executor.helping import REST_S, Turns
+from mpims.runtime.transport.joint import JointTransport
+from mpims.runtime.transport.local import local_transports
+from mpims.runtime.transport.waiting import Waiting
+from mpims.runtime.wire import Kind
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_the_bell_ends_a_wait_once(joint):
+    inner, other = local_transports(2)
+    transport = JointTransport(inner) if joint else inner
+    bell = transport.bell = threading.Event()
+    assert transport.bell is bell
+    threading.Timer(0.02, bell.set).start()
+    began = time.monotonic()
+    assert transport.receive(10.0) is None
+    assert time.monotonic() - began < 5
+    assert not bell.is_set()
+    other.send(0, Kind.PING)
+    message = transport.receive(1.0)
+    assert message is not None
+    assert message.kind is Kind.PING
+
+
+def test_waiting_hears_the_bell_between_two_looks():
+    waiting = Waiting()
+    bell = waiting.bell = threading.Event()
+    waiting.begin()
+    assert waiting.pause(1.0)
+    bell.set()
+    assert not waiting.pause(1.0)
+    assert waiting.pause(1.0)
+    waiting.bell = None
+    assert waiting.bell is None
+
+
+class Work:
+    """A master that counts its turns, and by whom they were driven."""
+
+    def __init__(self):
+        self.bell = threading.Event()
+        self.is_over = self.is_spoilt = False
+        self.drivers: list[int] = []
+        self.n_orders = 0
+        self.turns = Turns(self.drive, self.take, lambda: self.is_over, self.spoil, self.bell)
+
+    def drive(self, timeout_s):
+        self.drivers.append(threading.get_ident())
+        self.bell.wait(min(timeout_s, 0.2))
+        self.bell.clear()
+
+    def take(self):
+        self.n_orders += 1
+
+    def spoil(self):
+        self.is_spoilt = self.is_over = True
+
+
+@pytest.fixture
+def work():
+    work = Work()
+    thread = threading.Thread(target=work.turns.run, args=(0.2,))
+    thread.start()
+    yield work
+    work.is_over = True
+    work.bell.set()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_who_waits_drives_and_the_own_thread_rests(work):
+    me = threading.get_ident()
+    began = time.monotonic()
+    work.turns.help(lambda: work.drivers.count(me) >= 3, inf)
+    assert time.monotonic() - began < 5
+    n = len(work.drivers)
+    work.turns.ring()  # orders are taken at once, in this thread
+    assert work.n_orders == 1
+    time.sleep(20 * REST_S)
+    assert len(work.drivers) > n
+    assert work.drivers[-1] != me
+
+
+def test_nobody_drives_a_master_that_has_not_begun():
+    work = Work()
+    work.turns.ring()
+    assert work.n_orders == 0
+    assert work.bell.is_set()
+    driver = threading.Thread(target=work.turns.help, args=(lambda: True, inf))
+    driver.start()
+    driver.join(0.05)
+    assert driver.is_alive()
+    work.turns.open()
+    driver.join(5)
+    assert not driver.is_alive()
+
+
+def test_help_ends_with_its_time(work):
+    began = time.monotonic()
+    work.turns.help(lambda: False, time.monotonic() + 0.05)
+    assert 0.04 < time.monotonic() - began < 2
+
+
+def test_a_turn_that_is_broken_off_spoils_the_master():
+    work = Work()
+
+    def break_off(timeout_s):
+        raise KeyError("amid")
+
+    turns = Turns(break_off, work.take, lambda: work.is_over, work.spoil, work.bell)
+    turns.open()
+    with pytest.raises(KeyError):
+        turns.help(lambda: False, inf)
+    assert work.is_spoilt

@@ -1,0 +1,194 @@
+"""Values on their way: nothing is lost or shared with the sender, and what cannot travel is named."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mpims
+from mpims.executor.cargo import (
+    ERROR,
+    LARGE,
+    MOST_BUFFERS,
+    PICKLED,
+    PLAIN,
+    Batch,
+    Packer,
+    decode,
+    empty_batch,
+    encode,
+    pack_error,
+    unpack,
+)
+from mpims.executor.errors import RemoteTraceback, TaskFailed
+from mpims.executor.functions import Functions
+
+PACKER = Packer()
+
+
+def travel(value):
+    """A value as it arrives."""
+    batch = empty_batch()
+    batch.append(PACKER.pack(value))
+    arrived = decode([bytes(buffer) for buffer in encode(batch)])
+    return unpack(arrived.flags[0], arrived.values[0])
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(VALUES)
+def test_what_arrives_is_equal_and_of_the_same_type(value):
+    arrived = travel(value)
+    assert arrived == value
+    assert type(arrived) is type(value)
+
+
+@pytest.mark.parametrize("value", [np.float64(1.5), np.int32(-3), np.bool_(True), np.complex64(1j)])
+def test_numpy_scalars_keep_their_type(value):
+    assert travel(value) == value
+    assert type(travel(value)) is type(value)
+    assert PACKER.pack(value)[0] == PLAIN
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_arrays_go_beside_the_stream(order):
+    array = np.asarray(np.arange(20_000.0).reshape(100, 200), order=order)
+    flag, (stream, buffers) = PACKER.pack(array)
+    assert flag == LARGE
+    assert len(stream) < 1000
+    assert sum(b.nbytes for b in buffers) == array.nbytes
+    np.testing.assert_array_equal(travel(array), array)
+
+
+def test_more_large_arrays_than_a_message_has_room_for():
+    arrays = [np.full(10_000, i, dtype=float) for i in range(MOST_BUFFERS + 10)]
+    batch = PACKER.pack_all(arrays, "an array")
+    buffers = encode(batch)
+    assert len(buffers) == 1 + MOST_BUFFERS
+    arrived = decode([bytes(buffer) for buffer in buffers])
+    for array, flag, value in zip(arrays, arrived.flags, arrived.values, strict=True):
+        np.testing.assert_array_equal(unpack(flag, value), array)
+
+
+@pytest.mark.parametrize("value", [[1, 2], np.zeros(5), np.zeros(50_000)], ids=["list", "small", "large"])
+def test_what_is_done_to_a_value_afterwards_does_not_matter(value):
+    flag, packed = PACKER.pack(value)
+    value[0] = 99
+    assert unpack(flag, packed)[0] != 99
+
+
+def test_memory_of_a_large_value_is_not_used_again_while_it_is_needed():
+    packer = Packer()
+    packed = [packer.pack(np.full(50_000, i, dtype=float)) for i in range(5)]
+    for i, (flag, value) in enumerate(packed):
+        assert (unpack(flag, value) == i).all()
+
+
+def test_arguments_of_plain_values_are_not_pickled_one_by_one():
+    assert PACKER.pack_all([(1, "a"), (2, "b")], "arguments", are_tuples=True).is_plain
+    assert not PACKER.pack_all([(1, []), (2, "b")], "arguments", are_tuples=True).is_plain
+    assert list(PACKER.pack_all([1, "a", [2]], "values").flags) == [PLAIN, PLAIN, PICKLED]
+
+
+def test_a_batch_is_cut_as_a_list():
+    batch = PACKER.pack_all([1, [2], 3], "values")
+    part = batch[1:]
+    assert [unpack(f, v) for f, v in zip(part.flags, part.values, strict=True)] == [[2], 3]
+    whole = Batch([], bytearray())
+    whole.extend(batch[:1])
+    whole.extend(part)
+    assert len(whole) == 3
+
+
+class Locked:
+    def __init__(self):
+        self.name = "x"
+        self.lock = threading.Lock()
+
+    def method(self):
+        return self.name
+
+
+def with_lock(lock):
+    def inner():
+        return lock
+
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        (Locked(), r"it\.lock"),
+        ({"a": [1, Locked()]}, r"it\['a'\]\[1\]\.lock"),
+        ((1, threading.Lock()), r"it\[1\]"),
+        (Locked().method, r"it\.__self__\.lock"),
+        (functools.partial(print, Locked()), r"it\.args\[0\]\.lock"),
+        (with_lock(threading.Lock()), "it: its variable 'lock'"),
+    ],
+)
+def test_what_cannot_travel_is_named(value, part):
+    with pytest.raises(mpims.CannotTravel, match=rf"^{part} \(a lock\) cannot be sent .*cannot pickle"):
+        PACKER.pack(value, "it")
+
+
+def test_what_cannot_travel_is_a_pickling_error_for_those_who_know_only_that():
+    with pytest.raises(pickle.PicklingError):
+        PACKER.pack(threading.Lock())
+
+
+class Stubborn(Exception):
+    """Pickles, and cannot be made again."""
+
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+
+
+def raised(error):
+    try:
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+def test_an_exception_keeps_its_type_and_tells_where_it_was_raised():
+    flag, packed = pack_error(raised(KeyError("k")), "rank 3 of host h")
+    error = unpack(flag, packed)
+    assert flag == ERROR
+    assert type(error) is KeyError
+    assert error.args == ("k",)
+    assert isinstance(error.__cause__, RemoteTraceback)
+    assert "raise error" in str(error.__cause__)
+    assert "rank 3 of host h" in str(error.__cause__)
+
+
+@pytest.mark.parametrize("error", [Stubborn(1, 2), ValueError(threading.Lock())])
+def test_an_exception_that_cannot_travel_is_told_of(error):
+    made = unpack(*pack_error(raised(error), "rank 1"))
+    assert type(made) is TaskFailed
+    assert type(error).__name__ in made.message
+
+
+def test_a_function_is_known_by_what_it_is():
+    functions = Functions(Packer())
+    assert functions.get(with_lock) is functions.get(with_lock)
+    assert functions.get(functools.partial(pow, 2)) is functions.get(functools.partial(pow, 2))
+    assert functions.get(functools.partial(pow, 2)) is not functions.get(functools.partial(pow, 3))
+
+
+def test_a_function_whose_state_has_changed_is_another():
+    functions, state = Functions(Packer()), {"n": 1}
+    before = functions.get(functools.partial(state.get, "n"))
+    state["n"] = 2
+    assert functions.get(functools.partial(state.get, "n")) is not before

@@ -1,0 +1,113 @@
+"""A mapping alone: its input, and what becomes of its results, with nobody to compute them but the test."""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from itertools import count
+from math import inf
+
+import pytest
+
+from mpims.executor.cargo import PLAIN, Batch, Packer
+from mpims.executor.functions import Function
+from mpims.executor.mapping import LEAST_AHEAD, MOST_AHEAD, MOST_BYTES, Mapping
+
+N_WORKERS = 2
+
+
+class Hands:
+    """Keeps what a mapping gives, and computes it when it is told to."""
+
+    def __init__(self, source, **options):
+        self.tasks = []
+        self.ended = []
+        self.keys = count()
+        options = {"is_background": False, "ordered": True, "most": None, **options}
+        self.mapping = Mapping(
+            Function(1, (PLAIN, b"")),
+            0,
+            source,
+            packer=Packer(),
+            n_workers=N_WORKERS,
+            give=self.tasks.append,
+            help=lambda is_there, until: None,
+            new_key=lambda mapping: next(self.keys),
+            ended=self.ended.append,
+            **options,
+        )
+        self.mapping.feed()
+
+    @property
+    def n_given(self):
+        return sum(len(tasks.batch) for tasks in self.tasks)
+
+    def compute(self, i=0, each_s=1e-3):
+        tasks = self.tasks.pop(i)
+        values = [value * 10 for value in tasks.batch.values]
+        self.mapping.take(tasks.key, 0, Batch(values, bytearray(len(values))), each_s * len(values))
+
+
+def test_at_first_there_are_few_tasks_and_more_once_they_are_known_to_be_short():
+    hands = Hands(count())
+    assert hands.n_given == LEAST_AHEAD * N_WORKERS
+    results = hands.mapping.results(inf)
+    hands.compute(each_s=1e-6)
+    assert [next(results) for _ in range(8)] == [i * 10 for i in range(8)]
+    with pytest.raises(FutureTimeoutError):
+        hands.mapping._next_batch(0.0)
+    assert 0.7 * MOST_AHEAD < hands.n_given <= MOST_AHEAD
+
+
+def test_a_background_input_is_advanced_as_results_come():
+    hands = Hands(iter(range(10**6)), is_background=True)
+    n = hands.n_given
+    hands.compute(each_s=1e-3)
+    assert hands.n_given > n
+
+
+def test_large_arguments_are_not_all_taken_at_once():
+    hands = Hands(b"x" * (MOST_BYTES // 16) for _ in count())
+    hands.mapping._mean_s = 1e-6
+    hands.mapping._n_taken = hands.mapping._n_given
+    before = hands.n_given
+    hands.mapping.feed()
+    assert 0 < hands.n_given - before <= 16
+
+
+def test_results_are_given_in_order_whatever_comes_first():
+    hands = Hands(iter(range(8)), most=2)
+    results = hands.mapping.results(inf)
+    assert hands.n_given == 2
+    hands.compute()
+    assert [next(results), next(results)] == [0, 10]
+
+
+def test_what_was_cut_off_is_no_end():
+    hands = Hands(count())
+    results = hands.mapping.results(inf)
+    hands.mapping.cut_off()
+    hands.compute()
+    assert [next(results) for _ in range(8)] == [i * 10 for i in range(8)]
+    with pytest.raises(CancelledError):
+        next(results)
+    assert hands.ended
+
+
+def test_an_end_is_told_once_all_is_there():
+    hands = Hands(iter(range(3)))
+    assert not hands.ended
+    results = hands.mapping.results(inf)
+    hands.compute()
+    assert list(results) == [0, 10, 20]
+    assert hands.ended
+
+
+def test_nothing_is_handed_out_for_results_that_nobody_takes():
+    hands = Hands(count())
+    results = hands.mapping.results(inf)
+    hands.compute()
+    next(results)
+    results.close()
+    assert not hands.mapping.started()
+    assert hands.mapping.is_exhausted
