@@ -20,7 +20,7 @@ SLOW_FILE = "BENCH_SLOW_FILE"
 
 KERNELS = ("Mandelbrot rows", "gamma, c.o.v. 1.8", "increasing", "decreasing")
 ROWS = 600
-WIDTH = 1500
+WIDTH = 3000
 
 # ------------------------------------------------------------------- items that cost nothing
 
@@ -88,7 +88,7 @@ def steps_per_second():
 
 def mandelbrot_row(row):
     """The escape times of one image row: float64, shape (WIDTH,); rows differ much in cost."""
-    limit = 800
+    limit = 4000
     c = np.linspace(-2.0, 0.5, WIDTH) + 1j * (1.25 - 2.5 * (row + 0.5) / ROWS)
     z = np.zeros_like(c)
     times = np.full(WIDTH, float(limit))

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mpims.errors import MpimsError, RunFailed, UsageError
+    from mpims.executor.compatible import Pool
+    from mpims.executor.errors import CannotTravel, ExecutorBroken, WorkerLost
+    from mpims.executor.pool import Executor
     from mpims.job import Job
     from mpims.outcome import Outcome
     from mpims.outputs import Gather, Reduce
@@ -13,16 +16,35 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Gather", "Job", "MpimsError", "Outcome", "Reduce", "RunFailed", "UsageError", "run"]
+__all__ = [
+    "CannotTravel",
+    "Executor",
+    "ExecutorBroken",
+    "Gather",
+    "Job",
+    "MpimsError",
+    "Outcome",
+    "Pool",
+    "Reduce",
+    "RunFailed",
+    "UsageError",
+    "WorkerLost",
+    "run",
+]
 
 _HOME = {
+    "CannotTravel": "mpims.executor.errors",
+    "Executor": "mpims.executor.pool",
+    "ExecutorBroken": "mpims.executor.errors",
     "Gather": "mpims.outputs",
     "Job": "mpims.job",
     "MpimsError": "mpims.errors",
     "Outcome": "mpims.outcome",
+    "Pool": "mpims.executor.compatible",
     "Reduce": "mpims.outputs",
     "RunFailed": "mpims.errors",
     "UsageError": "mpims.errors",
+    "WorkerLost": "mpims.executor.errors",
     "run": "mpims.session",
 }
 

@@ -18,6 +18,16 @@ def main() -> int:
     set_thread_variables(os.environ)
     world = find_world(os.environ)
     if world is not None and world.rank > 0:
+        if sys.argv[1:2] == ["doctor"]:
+            from mpims.doctor.partner import answer_doctor
+
+            status = answer_doctor()
+            if status is not None:
+                return status
+        if sys.argv[1:2] == ["script"]:
+            from mpims.executor.taskworker import serve_rank
+
+            return serve_rank()
         from mpims.cli.serve import serve_command
 
         return serve_command()

@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ from mpims.report.announcement import (
     done_line,
     fault_tier,
     opening_lines,
+    printed_lines,
     resume_command,
     say,
     say_nothing,
     short_path,
     takeover_line,
 )
-from mpims.report.progress import NoProgress, TextProgress
+from mpims.report.progress import make_progress
 from mpims.report.summary import summary_lines
 from mpims.runtime.items import check_kernel, items_identity, resolve_items
 from mpims.runtime.lead import Lead
@@ -38,13 +40,16 @@ from mpims.runtime.threads import one_thread
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.transport.joint import JointTransport
 from mpims.runtime.wire import Kind, Start
-from mpims.runtime.worker import Worker
+from mpims.runtime.worker import OUTPUT, Worker
+from mpims.slurm.allocation import find_allocation
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.lock import RunLock
 from mpims.storage.manifest import check_format, check_same_job, make_manifest, other_versions
 from mpims.storage.results import new_results, read_result
-from mpims.storage.rundir import MANIFEST, SUMMARY, create_run_dir, read_json, write_job, write_json
-from mpims.storage.trace import TraceWriter
+from mpims.storage.rundir import MANIFEST, STATUS, SUMMARY, create_run_dir, read_json, write_job, write_json
+from mpims.storage.trace import Cause
+from mpims.storage.tracewriter import TraceWriter
+from mpims.timelimit import LAST_S, computing_ends_at, find_end
 from mpims.world import report_resume
 
 
@@ -94,7 +99,9 @@ class Farm:
             options.check_workers(len(self._workers))
         self._fault_tier = fault_tier(self._transport.size, self._transport.survives_deaths)
         self._identity = items_identity(self._items)
-        self._stop_signals = StopSignals()
+        if lead is None:
+            self._options = replace(options, end_time_s=find_end(options.end_time_s))
+        self._stop_signals = StopSignals(computing_ends_at(self._options.end_time_s), LAST_S)
         self._manifest: dict[str, Any] = {}
         self._is_resumed = False
 
@@ -116,6 +123,7 @@ class Farm:
 
     def _describe(self, command: Sequence[str]) -> dict[str, Any]:
         """What this run is; where it is another's, that is an error."""
+        allocation = find_allocation(os.environ)
         manifest = make_manifest(
             self._job,
             self._options,
@@ -127,6 +135,7 @@ class Farm:
             mpi=self._transport.library(),
             fault_tier=self._fault_tier,
             command=command,
+            slurm=allocation.as_dict() if allocation is not None else None,
         )
         if self._is_resumed:
             old = read_json(self._folder / MANIFEST)
@@ -134,7 +143,8 @@ class Farm:
             check_same_job(old, manifest, self._folder)
             for difference in other_versions(old, manifest):
                 self._say(f"the last bits may differ from those of the first part: {difference}")
-            entry = {key: manifest[key] for key in ("started", "host", "n_ranks", "command", "fault_tier")}
+            kept = ("started", "host", "n_ranks", "command", "fault_tier", "slurm")
+            entry = {key: manifest[key] for key in kept}
             what = "resumed" if self._lead is None else "taken_over"
             manifest = {**old, what: [*old.get(what, []), entry], "options": manifest["options"]}
         return manifest
@@ -162,6 +172,7 @@ class Farm:
             n_items=self._n_items,
             block=self._block,
             n_workers=len(self._workers),
+            end_at=self._stop_signals.end_at,
         )
         self._record = RunRecord(
             self._folder,
@@ -178,6 +189,15 @@ class Farm:
             own_rank=self._transport.rank,
             took_over=self._lead is not None,
         )
+        self._progress = make_progress(
+            job=repr(self._job),
+            n_ranks=self._transport.size,
+            path=self._folder / STATUS,
+            log_every_s=self._options.log_every_s,
+            quiet=self._options.quiet,
+            end_time_s=self._options.end_time_s,
+            hosts={rank: process.host for rank, process in self.processes.items()},
+        )
         self._transport.spins = self._options.wait == "spin"
         self._master = Master(
             self._transport,
@@ -188,18 +208,29 @@ class Farm:
             job=repr(self._job),
             workers=self._workers,
             hire=self._hire,
-            trace=TraceWriter(self._folder),
+            trace=self._trace_writer(),
             stop_signals=self._stop_signals,
             grace_s=self._options.grace_s,
             stopping=self._tell_stopping,
             joined=lambda: self._record.write_ranks(self._master.record),
             heartbeat=self._lock.refresh,
             stats=lambda: self._record.figures(self._master.record),
-            progress=NoProgress() if self._options.quiet else TextProgress(),
+            progress=self._progress,
+        )
+
+    def _trace_writer(self) -> TraceWriter:
+        cause = Cause.RESUMED if self._is_resumed else Cause.STARTED
+        return TraceWriter(
+            self._folder,
+            Cause.TAKEN_OVER if self._is_resumed and self._lead is not None else cause,
+            rank=self._transport.rank,
+            host=self._transport.host,
+            n_workers=len(self._workers),
         )
 
     def _hire(self, isolated: bool) -> Worker:
-        return Worker(self._transport.worker_end, lambda start: self._job, isolated=isolated)
+        end, rank = self._transport.worker_end, self._transport.rank
+        return Worker(end, lambda start: self._job, isolated=isolated, known_as=rank)
 
     # ------------------------------------------------------------------------ run
 
@@ -218,6 +249,8 @@ class Farm:
             finally:
                 self._checkpoint.abandon()
                 self._results.release()
+                for line in printed_lines(self._folder / OUTPUT):
+                    self._say(line)
         finally:
             self._lock.release()
 
@@ -234,7 +267,7 @@ class Farm:
 
     def _run_opened(self, command: Sequence[str]) -> Outcome:
         self._announce()
-        report_resume(self._resume_command, os.environ)
+        report_resume(self._resume_command, str(self._folder), os.environ)
         try:
             self._compute(command)
             self._tell_closing()
@@ -302,8 +335,10 @@ class Farm:
             self._checkpoint.note(self._record.figures(self._master.record))
             self._checkpoint.close("stopped")
         n_done = self._scheduler.ledger.done.size
+        is_late = error.message == "stopped" and self._stop_signals.requested_at is None
+        why = ", the time is over" if is_late else ""
         return Stopped(
-            f"{error.message}: {n_done:,} of {self._n_items:,} items are done; "
+            f"{error.message}{why}: {n_done:,} of {self._n_items:,} items are done; "
             f"resume with: {self._resume_command}",
             error.detail,
             at_once=error.at_once,
@@ -335,11 +370,11 @@ class Farm:
         for line in lines:
             self._say(line)
 
-    def _tell_stopping(self) -> None:
+    def _tell_stopping(self, reason: str, grace_s: float) -> None:
         """Say at once how to go on: whoever sent the signal may kill us next."""
-        self._say(
-            f"asked to stop: what comes within {self._options.grace_s:g} s is taken in (a second signal: "
-            f"at once); resume with: {self._resume_command}"
+        self._progress.note(
+            f"{reason}: what comes within {grace_s:.3g} s is taken in (a second signal: at once); "
+            f"resume with: {self._resume_command}"
         )
 
     # --------------------------------------------------------------------- ranks

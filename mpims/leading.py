@@ -14,6 +14,7 @@ from mpims.loading import JobSource
 from mpims.options import RunOptions
 from mpims.outcome import Outcome
 from mpims.report.announcement import say
+from mpims.report.wording import name_ranks
 from mpims.runtime.ending import end_workers
 from mpims.runtime.lead import Lead
 from mpims.runtime.stopping import signals_ignored
@@ -100,6 +101,8 @@ def telling_workers(transport: Transport | None, farm: list[Farm] | None = None)
             with signals_ignored():
                 silent = end_workers(transport, error, processes, suspects)
             if silent:
-                ranks = ", ".join(map(str, silent))
-                say(f"no answer from rank {ranks} after the end: all ranks are ended")
+                ranks = name_ranks(
+                    {rank: processes[rank].host if rank in processes else "" for rank in silent}
+                )
+                say(f"no answer from {ranks} after the end: all ranks are ended")
                 transport.abandon(error.exit_status if error else ExitStatus.DONE)

@@ -18,6 +18,8 @@ OnError = Literal["abort", "skip"]
 """What becomes of a run in which an item fails."""
 Wait = Literal["sleep", "spin"]
 """How a rank waits."""
+Prints = Literal["file", "terminal"]
+"""Where what a kernel prints goes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,14 @@ class RunOptions:
     wait
         How a rank waits for messages: ``"sleep"`` gives its core away when none come, ``"spin"`` keeps it,
         where every rank has one of its own.
+    log_every_s
+        Where there is no terminal, a line says every so many seconds how far the run is; sooner at first.
+    prints
+        Where what the job prints while it computes goes: ``"file"``, one for each rank in ``output/`` of
+        the run directory, or ``"terminal"``, as it comes.
+    end_time_s
+        When the run has to have ended, Unix time in seconds: no block is handed out that is not expected to
+        end before, and the run stops in time. None is the end of SLURM's allocation, if there is one.
     seed
         Seed of the items' random numbers (`Job.rng`), at least 0.
     run_dir
@@ -72,6 +82,9 @@ class RunOptions:
     durability_s: float | None = 1.0
     grace_s: float = 10.0
     wait: Wait = "sleep"
+    log_every_s: float = 30.0
+    prints: Prints = "file"
+    end_time_s: float | None = None
     seed: int = 0
     run_dir: Path | None = None
     resume: bool = False
@@ -100,6 +113,12 @@ class RunOptions:
             raise UsageError(f"the grace must be at least 0 seconds, found {self.grace_s}")
         if self.wait not in get_args(Wait):
             raise UsageError(f"one waits by sleep or spin, found {self.wait!r}")
+        if not (isfinite(self.log_every_s) and self.log_every_s > 0):
+            raise UsageError(
+                f"the log wants a line every so many seconds, above 0, found {self.log_every_s}"
+            )
+        if self.prints not in get_args(Prints):
+            raise UsageError(f"what a kernel prints goes to file or terminal, found {self.prints!r}")
         if self.resume and self.run_dir is None:
             raise UsageError("resume needs the run directory of the run to go on with")
         if self.seed < 0:

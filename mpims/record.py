@@ -14,6 +14,7 @@ from mpims.digest import digest
 from mpims.errors import MpimsError, Stopped, describe
 from mpims.processes import this_process
 from mpims.report.summary import Summary, balance
+from mpims.report.wording import with_hosts
 from mpims.runtime.desk import MasterRecord
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.rundir import FAILED, MANIFEST, SUMMARY, write_json
@@ -125,7 +126,9 @@ class RunRecord:
             "n_skipped": len(failures),
             "efficiency": efficiency,
             "imbalance": imbalance,
-            "policy_reason": self._scheduler.explain(),
+            "policy_reason": with_hosts(
+                self._scheduler.explain(), {rank: worker.host for rank, worker in record.workers.items()}
+            ),
         }
         if failures:
             entries = [

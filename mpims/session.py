@@ -12,15 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpims.errors import ExitStatus, MpimsError, UsageError, error_with_status
+from mpims.errors import ExitStatus, MpimsError, error_with_status
 from mpims.job import Job
 from mpims.loading import load_job_class
 from mpims.runtime.lead import Lead
+from mpims.runtime.sharing import check_shared
 from mpims.runtime.threads import one_thread
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import End, Kind, Start, encode_object
 from mpims.runtime.worker import Worker
-from mpims.world import find_world
+from mpims.world import alone_error, check_launcher, find_world
 
 if TYPE_CHECKING:
     from mpims.outcome import Outcome
@@ -38,7 +39,7 @@ def run(job: Job, **options: Any) -> Outcome | None:
         The job.
     **options
         The fields of `mpims.options.RunOptions`: policy, chunk_min, chunk_max, timeout_s, retries,
-        on_error, durability_s, grace_s, wait, seed, run_dir, resume, quiet.
+        on_error, durability_s, grace_s, wait, log_every_s, prints, seed, run_dir, resume, quiet.
 
     Returns
     -------
@@ -99,7 +100,12 @@ def serve(
     master = min(set(range(transport.size)) - transport.lost)
     if master == transport.rank:
         return Lead()
-    worker = Worker(transport, make_job, master, after=after)
+
+    def make_shared_job(start: Start) -> Job:
+        check_shared(start, transport.rank, transport.host)
+        return make_job(start)
+
+    worker = Worker(transport, make_shared_job, master, after=after)
     try:
         with one_thread():
             end = worker.run()
@@ -116,33 +122,33 @@ def serve(
     return end is not None
 
 
-def connect(*, share: bool = True) -> MpiTransport | None:
+def connect(*, share: bool = True, threads: bool = False) -> MpiTransport | None:
     """The transport of this process's world, made once; None if it is alone.
 
     Parameters
     ----------
     share
         Whether the program may use the world for messages of its own.
+    threads
+        Whether another thread than this one is to use it, where this is what initialises MPI.
 
     Raises
     ------
     UsageError
-        A launcher started several processes, but MPI makes each of them a world of its own.
+        The launcher and the MPI that mpi4py loads are not of one kind: there are several processes, but
+        MPI makes each of them a world of its own, or would end it.
     """
     world = find_world(os.environ)
     mpi = sys.modules.get("mpi4py.MPI")
     if world is None and (mpi is None or not mpi.Is_initialized()):
         return None
-    from mpims.runtime.transport.mpi import world_transport
+    from mpims.runtime.transport.mpi import library_version, world_transport
 
-    transport = world_transport(share=share)
+    check_launcher(library_version(), os.environ)
+    transport = world_transport(share=share, threads=threads)
     if transport.size == 1:
         if world is not None and world.size > 1:
-            raise UsageError(
-                f"the launcher started {world.size} processes, but MPI shows each only itself: "
-                "the launcher and the MPI that mpi4py loads are not of one kind; "
-                f"use the mpirun of {transport.library()}"
-            )
+            raise alone_error(world.size, transport.library(), os.environ)
         return None
     return transport
 

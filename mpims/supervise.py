@@ -16,6 +16,7 @@ rank and do no more about, while Open MPI's answers SIGINT and SIGTERM by killin
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -60,7 +61,8 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 
     Returns
     -------
     int
-        The status that the master told; else `STOPPED` if a run had begun, for it can be resumed; else
+        The status that the master told; else that of a run whose directory says that it is done; else
+        `STOPPED` if a run had begun, for it can be resumed; else
         the launcher's own, which is then never 0.
 
     Raises
@@ -89,6 +91,9 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 
         return status
     status = launcher.returncode if launcher.returncode >= 0 else 128 - launcher.returncode
     if resume:
+        resume, run_dir = resume.split("\n", 1)
+        if (ended := _ended_elsewhere(run_dir)) is not None:
+            return ended
         _say(f"all ranks have ended (launcher: status {status}); resume with: {resume}")
         return ExitStatus.STOPPED
     if arrivals:
@@ -221,6 +226,17 @@ def _told(status_file: str) -> int | None:
             return int(file.read())
     except FileNotFoundError:
         return None
+
+
+def _ended_elsewhere(run_dir: str) -> int | None:
+    """The status of a run that is done though nobody told us: its last master was on another host."""
+    try:
+        summary = json.loads(_read(os.path.join(run_dir, "summary.json")))
+    except ValueError:
+        return None
+    if not isinstance(summary, dict) or summary.get("status") != "done":
+        return None
+    return ExitStatus.SKIPPED if summary.get("n_skipped") else ExitStatus.DONE
 
 
 def _read(path: str) -> str:

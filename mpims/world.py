@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mpims.errors import ExitStatus
+from mpims.errors import ExitStatus, UsageError
 
 STATUS_FILE = "MPIMS_STATUS_FILE"
 """The environment variable that names the file for the status of the run."""
@@ -56,11 +56,48 @@ def find_world(environ: Mapping[str, str]) -> World | None:
     return None
 
 
-def report_resume(command: str, environ: Mapping[str, str]) -> None:
-    """Tell `run_ranks` how to go on with the run, should all ranks die."""
+def check_launcher(library: str, environ: Mapping[str, str]) -> None:
+    """Refuse a launcher whose PMI is known to make the MPI library end this process when it is initialised.
+
+    Parameters
+    ----------
+    library
+        What the MPI library calls itself.
+
+    Raises
+    ------
+    UsageError
+        An MPICH that was built without PMIx was started by a launcher that speaks nothing else.
+    """
+    if "PMIX_RANK" in environ and library.startswith("MPICH") and "pmix" not in library.lower():
+        raise _of_two_kinds("mpi4py loads MPICH, which speaks another PMI", library, environ)
+
+
+def alone_error(size: int, library: str, environ: Mapping[str, str]) -> UsageError:
+    """The error that a launcher started `size` processes, each of which MPI shows only itself."""
+    return _of_two_kinds(f"MPI shows each of {size} processes only itself", library, environ)
+
+
+def _of_two_kinds(what: str, library: str, environ: Mapping[str, str]) -> UsageError:
+    """The launcher and the library do not understand each other: what to use instead."""
+    name = " ".join(library.split("\n")[0].split(",")[0].split())
+    if "SLURM_STEP_ID" in environ and "OMPI_COMM_WORLD_SIZE" not in environ:
+        pmi = "pmix" if "Open MPI" in library else "pmi2"
+        return UsageError(
+            f"srun started this without the PMI that {name} speaks: {what}; leave srun out "
+            f"(`mpims run` starts a rank for each task by itself), or say srun --mpi={pmi}"
+        )
+    return UsageError(
+        f"the launcher and the MPI that mpi4py loads are not of one kind: {what}; "
+        f"use the mpirun of {name}, or none: `mpims run -n` finds it"
+    )
+
+
+def report_resume(command: str, run_dir: str, environ: Mapping[str, str]) -> None:
+    """Tell `run_ranks` how to go on with the run, should all ranks die, and where it is."""
     if STATUS_FILE in environ:
         with suppress(OSError), open(f"{environ[STATUS_FILE]}.resume", "w", encoding="utf-8") as file:
-            file.write(command)
+            file.write(f"{command}\n{run_dir}")
 
 
 def is_status_told(environ: Mapping[str, str]) -> bool:

@@ -42,7 +42,7 @@ def mpims_cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
 
 def clean_environment() -> dict[str, str]:
     """The environment without a launcher's variables, should the tests run under one."""
-    ours = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "MPIMS_")
+    ours = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "MPIMS_", "SLURM_")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 

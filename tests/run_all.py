@@ -17,7 +17,9 @@ from mpims.launch import find_launcher, launch_command
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 CHAOS = "tests/faults/test_chaos.py"
-SERIAL = [PYTHON, "-m", "pytest", "-q", "--durations=5", "--ignore=tests/mpi", f"--ignore={CHAOS}"]
+SLURM = "tests/slurm"
+ELSEWHERE = [f"--ignore={path}" for path in ("tests/mpi", CHAOS, SLURM)]
+SERIAL = [PYTHON, "-m", "pytest", "-q", "--durations=5", *ELSEWHERE]
 ON_RANKS = [PYTHON, "-m", "pytest", "-q", "--only-mpi", "tests/mpi", "-p", "no:cacheprovider"]
 RANK_COUNTS = (1, 2, 3, 5)
 STEP_LIMIT_S = 500
@@ -47,6 +49,7 @@ def test_steps() -> list[tuple[str, list[str]]]:
             in_allocation=False,
         )
         steps.append((f"tests on {n_ranks} ranks", command))
+    steps.append(("slurm (skipped where it cannot be installed)", [PYTHON, "-m", "pytest", "-q", SLURM]))
     return steps
 
 

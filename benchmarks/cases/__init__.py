@@ -1,7 +1,7 @@
 """The cases, a file each."""
 
 from benchmarks.case import Case
-from benchmarks.cases import arrays, chunked, memory, single, slow, startup, uneven, waiting
+from benchmarks.cases import arrays, chunked, executor, memory, single, slow, startup, uneven, waiting
 from benchmarks.tools import Settings
 
 MAKERS = {
@@ -13,6 +13,7 @@ MAKERS = {
     "f": waiting.make,
     "g": startup.make,
     "h": memory.make,
+    "i": executor.make,
 }
 
 

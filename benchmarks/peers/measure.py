@@ -32,6 +32,10 @@ class Pool:
         """Compute a function of every item, in the peer's usual way."""
         raise NotImplementedError
 
+    def submit(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function once: a future; an executor overrides this."""
+        raise NotImplementedError
+
     def cpu_s(self) -> float:
         """Seconds on a core of all that hands out and takes in."""
         return time.process_time()
@@ -100,6 +104,41 @@ def _rate(total: Callable[[int], int], seconds: float, size: int = 1) -> float:
         if took_s >= seconds or n >= MOST_ITEMS:
             return n / took_s
         n = min(8 * n, int(1.2 * n * seconds / took_s) + 1, MOST_ITEMS)
+
+
+# --------------------------------------------------------------------- executors alone
+
+
+def executor(
+    pool: Pool, seconds: float, sizes: Sequence[int], n_bytes: int, n_arrays: int
+) -> dict[str, float]:
+    """What a program with an executor sees: waits for one call, maps of small calls, large arrays.
+
+    Without a size in `sizes` the executor chunks the map by itself.
+    """
+    figures = {"round trips": _round_trips(pool, seconds)}
+    figures["singly"] = _rate(lambda n: sum(pool.map(work.same, range(n), 1)), seconds)
+    if sizes:
+        figures["map"] = max(
+            _rate(lambda n, size=size: sum(pool.map(work.same, range(n), size)), seconds, size)
+            for size in sizes
+        )
+    else:
+        figures["map"] = _rate(lambda n: sum(pool.map(work.same, range(n))), seconds, FIRST_CHUNKS)
+    _received(pool, n_bytes, 2)
+    began = time.perf_counter()
+    check(_received(pool, n_bytes, n_arrays) == n_arrays * n_bytes, "the arrays")
+    figures["GB/s"] = n_arrays * n_bytes / (time.perf_counter() - began) / 1e9
+    return figures
+
+
+def _round_trips(pool: Pool, seconds: float) -> float:
+    """Calls per second, each waited for before the next."""
+
+    def one_by_one(n: int) -> int:
+        return sum(pool.submit(work.same, i).result() for i in range(n))
+
+    return _rate(one_by_one, seconds)
 
 
 # ----------------------------------------------------------------------------------- results
@@ -218,5 +257,5 @@ def memory(pool: Pool, n: int, size: int) -> dict[str, float]:
 
 MEASURES: dict[str, Callable[..., dict[str, float]]] = {
     function.__name__: function
-    for function in (single, chunked, arrays, uneven, slow, waiting, first, memory)
+    for function in (single, chunked, arrays, executor, uneven, slow, waiting, first, memory)
 }

@@ -16,6 +16,9 @@ class Futures(Pool):
     def map(self, function, items, chunksize=1):
         return self._executor.map(function, items, chunksize=chunksize)
 
+    def submit(self, function, *args):
+        return self._executor.submit(function, *args)
+
 
 if __name__ == "__main__":
     with MPIPoolExecutor() as executor:

@@ -45,7 +45,20 @@ skipped, 75 stopped and resumable, 70 a defect of mpims, 130 stopped before ther
 """
 
 
-COMMANDS = ("run", "resume", "replay", "drill", "policies", "simulate", "tour")
+COMMANDS = (
+    "run",
+    "resume",
+    "status",
+    "report",
+    "slurm",
+    "replay",
+    "drill",
+    "policies",
+    "simulate",
+    "doctor",
+    "script",
+    "tour",
+)
 """Each is a module beside this one."""
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mpims.cli.run import add_options, compute, launch, options_from
+from mpims.cli.run import add_options, add_time, compute, launch, must_launch, options_from
 from mpims.errors import UsageError
 from mpims.job import Job
 from mpims.loading import JobSource, check_unchanged, load_job_class
@@ -16,7 +15,6 @@ from mpims.options import RunOptions
 from mpims.runtime.lead import Lead
 from mpims.storage.manifest import check_format
 from mpims.storage.rundir import MANIFEST, read_job, read_json
-from mpims.world import find_world
 
 DESCRIPTION = """\
 Go on with a run where it ended: with the options it had, unless others are given here, on any number of
@@ -37,11 +35,12 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(command=resume_command)
     parser.add_argument("run", metavar="RUN", type=Path, help="the run directory")
     add_options(parser)
+    add_time(parser)
 
 
 def resume_command(arguments: argparse.Namespace) -> int:
     """Go on with the run; give the exit status."""
-    if arguments.n_ranks is not None and find_world(os.environ) is None:
+    if must_launch(arguments):
         return launch(arguments)
 
     def prepare(lead: Lead | None) -> tuple[Job, RunOptions, JobSource | None]:

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -16,7 +17,7 @@ from typing import Any
 from mpims.core.policies import POLICIES
 from mpims.errors import UsageError
 from mpims.job import Job
-from mpims.launch import find_launcher, launch_command
+from mpims.launch import find_launcher, launch_command, ranks_to_start
 from mpims.leading import run_master, telling_workers
 from mpims.loading import JobSource, load_job_class, read_source
 from mpims.options import DEFAULT_POLICY, RunOptions
@@ -25,12 +26,13 @@ from mpims.parameters import parse_settings
 from mpims.report.progress import TERMINAL, name_terminal
 from mpims.runtime.lead import Lead
 from mpims.session import connect
+from mpims.slurm.allocation import find_allocation
 from mpims.supervise import run_ranks
 from mpims.world import find_world
 
 DESCRIPTION = """\
-Compute all items of a job. Under mpirun on its ranks; else on -n ranks that are started here; else
-in this process.
+Compute all items of a job. Under mpirun on its ranks; else on -n ranks that are started here, in an
+allocation of SLURM on all its tasks; else in this process.
 
 The result does not depend on the number of ranks, nor on the policy: it is the same to the last bit.
 What a run leaves is in its run directory: manifest.json, the result (result.npy, or result.pkl for
@@ -39,6 +41,10 @@ were skipped.
 """
 
 
+_AS_TYPED = (
+    *("policy", "timeout_s", "retries", "on_error", "grace_s", "wait", "log_every_s", "prints"),
+    "end_time_s",
+)
 _STOP_S = 10.0  # to take in the results that came, and to end the ranks
 
 
@@ -65,6 +71,7 @@ def add_parser(commands: Any) -> None:
         help="go on with the run in --run-dir if there is one, as `mpims resume` does",
     )
     add_options(parser)
+    add_time(parser)
 
 
 def add_job(parser: argparse.ArgumentParser) -> None:
@@ -134,13 +141,27 @@ def add_options(parser: argparse.ArgumentParser, defaults: RunOptions | None = N
         help="how ranks wait for messages: give the core away, or keep it, where each rank has one of its "
         f"own; default {known.wait}",
     )
+    add(
+        "--log-every",
+        dest="log_every_s",
+        type=float,
+        metavar="SECONDS",
+        help="where there is no terminal, say this often how far the run is (sooner at first); default "
+        f"{known.log_every_s:g}; `mpims status RUN` asks from outside",
+    )
+    add(
+        "--prints",
+        choices=["file", "terminal"],
+        help="where what the kernel prints goes: into output/rank-N.txt of the run directory, labelled "
+        f"with its items, or through to the terminal; default {known.prints}",
+    )
     add("--json", action="store_true", help="print the summary as JSON, alone, on standard output")
     add("--quiet", action="store_true", help="say nothing but errors")
 
 
 def run_command(arguments: argparse.Namespace) -> int:
     """Compute the job; give the exit status."""
-    if arguments.n_ranks is not None and find_world(os.environ) is None:
+    if must_launch(arguments):
         return launch(arguments)
 
     def prepare(lead: Lead | None) -> tuple[Job, RunOptions, JobSource]:
@@ -184,9 +205,7 @@ def compute(
 def options_from(arguments: argparse.Namespace, base: RunOptions, **fixed: Any) -> RunOptions:
     """The options that were typed, in place of those of `base`."""
     typed: dict[str, Any] = {
-        name: value
-        for name in ("policy", "timeout_s", "retries", "on_error", "grace_s", "wait")
-        if (value := getattr(arguments, name)) is not None
+        name: value for name in _AS_TYPED if (value := getattr(arguments, name, None)) is not None
     }
     if arguments.chunk is not None:
         typed["chunk_min"], typed["chunk_max"] = _parse_chunk(arguments.chunk)
@@ -209,6 +228,34 @@ def _standard_output_kept() -> Iterator[None]:
         os.close(kept)
 
 
+def add_time(parser: argparse.ArgumentParser) -> None:
+    """Add the option that ends a run in time; `mpims slurm` has one of that name for SLURM."""
+    parser.add_argument(
+        "--time",
+        dest="end_time_s",
+        type=_parse_end,
+        metavar="TIME",
+        help="stop in time, as resumable, if the run is not done after so long: MINUTES, HH:MM:SS or "
+        "D-HH:MM:SS, as sbatch has it; default the end of SLURM's allocation",
+    )
+
+
+def _parse_end(text: str) -> float | None:
+    """When the time that is given from now on is over, Unix time."""
+    from mpims.slurm.script import parse_time
+
+    time_s = parse_time(text)
+    return None if time_s is None else time.time() + time_s
+
+
+def must_launch(arguments: argparse.Namespace) -> bool:
+    """Whether ranks are to be started here: for ``-n``, or for all tasks of an allocation."""
+    if find_world(os.environ) is None:
+        arguments.n_ranks = ranks_to_start(arguments.n_ranks, find_allocation(os.environ))
+        return arguments.n_ranks is not None
+    return False
+
+
 def launch(arguments: argparse.Namespace) -> int:
     """Start the same command on ranks of its own."""
     if arguments.n_ranks < 1:
@@ -220,7 +267,7 @@ def launch(arguments: argparse.Namespace) -> int:
         program,
         n_cores=len(os.sched_getaffinity(0)),
         is_root=os.geteuid() == 0,
-        in_allocation="SLURM_JOB_ID" in os.environ,
+        in_allocation=find_allocation(os.environ) is not None,
         tells_status=True,
     )
     terminal = name_terminal(sys.stderr)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import NoReturn
 
 from mpims.errors import ExitStatus, MpimsError
 from mpims.job import Job
+from mpims.processes import die_where_the_users_code_exits
 from mpims.runtime.lead import Lead
 from mpims.runtime.masterwatch import MasterSilent
 from mpims.runtime.wire import End, Start
@@ -29,7 +29,7 @@ def serve_command() -> int:
         transport = connect(share=False)
     except MpimsError:
         return ExitStatus.DONE  # rank 0 has the same error, and says so
-    _die_where_the_kernel_exits()
+    die_where_the_users_code_exits()
     ended: End | None = None
     last = Lead()
 
@@ -64,18 +64,6 @@ def serve_command() -> int:
             break
         ended = End(status=ExitStatus.DONE)
     return ExitStatus.DONE
-
-
-def _die_where_the_kernel_exits() -> None:
-    """Make ``os._exit`` in a kernel a death like others: launchers end all ranks if one just leaves."""
-    leave, rank = os._exit, os.getpid()
-
-    def die_or_leave(status: int) -> NoReturn:
-        if os.getpid() == rank:  # and no child of the kernel's
-            os.kill(rank, signal.SIGKILL)
-        leave(status)
-
-    vars(os)["_exit"] = die_or_leave
 
 
 def _lead(lead: Lead, output: int) -> int:

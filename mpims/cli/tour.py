@@ -17,7 +17,7 @@ from mpims.errors import ExitStatus, RunFailed
 from mpims.leading import run_master
 from mpims.loading import JobSource
 from mpims.options import RunOptions
-from mpims.report.progress import duration
+from mpims.report.wording import duration
 from mpims.session import connect
 
 
@@ -66,7 +66,9 @@ def tour_command(arguments: argparse.Namespace) -> int:
     print(f"MPI: {transport.library() if transport else 'not in use, this is one process'}")
     print(f"ranks: {n_ranks}, cores here: {len(os.sched_getaffinity(0))}", flush=True)
     job = Julia()
-    with tempfile.TemporaryDirectory(prefix="mpims-tour-") as folder:
+    # Other nodes share this folder rather than /tmp.
+    parent = os.getcwd() if n_ranks > 1 and os.access(".", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="mpims-tour-", dir=parent) as folder:
         options = RunOptions(run_dir=Path(folder) / "run", quiet=True)
         outcome = run_master(job, options, transport, JobSource(__name__, Julia.__name__, None))
         summary = outcome.summary

@@ -14,23 +14,17 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from mpims.core.blame import Blame
-from mpims.core.events import Action, Assign, ChunkDone, Recall, Result, Trim
+from mpims.core.events import Action, Assign, Recall, Result, Trim
 from mpims.core.ledger import Attempt, Ledger
-from mpims.core.policies import Sample, Sizer
+from mpims.core.measures import Measures
+from mpims.core.policies import Sizer
 from mpims.core.silence import Silence
 from mpims.core.tail import cut, gains, is_worth_moving, last_to_end
+from mpims.core.walltime import Walltime
 from mpims.core.workers import Counters, WorkerState
 
-QUEUE_LENGTH = 2
-"""Attempts a worker holds by default: the one it computes and the next ..."""
-LEAD_S = 1e-3
-"""... and where chunks are short so many that they take this long ..."""
-LONGEST_QUEUE = 64
-"""... but not more than these."""
 N_CANDIDATES = 32
 """Among so many ranks, others each time, the one that ends last is looked for."""
-_MEMORY = 0.3
-"""What a new measurement counts in a mean."""
 _LEAST_TAIL_WAIT_S = 1e-3
 _TAIL_FRACTION = 0.25
 """With idle ranks, the attempts under way are looked at this often, in mean times of a block."""
@@ -49,11 +43,15 @@ class Dispatch:
         Attempts a worker holds at the least; with 1 it waits for each, however short they are.
     take_over
         Whether idle ranks take over what others are not done with.
+    twins
+        Whether they may also compute what others compute, beside them.
+    end_at
+        When the time for computing is over; None if that is not known.
 
     Attributes
     ----------
-    mean_chunk_s
-        How long a chunk takes of late.
+    measures
+        How long blocks and chunks take.
     tail_at
         With idle ranks, when to look again at the attempts under way.
     closed
@@ -71,6 +69,8 @@ class Dispatch:
         counters: Counters,
         queue_length: int,
         take_over: bool,
+        twins: bool,
+        end_at: float | None,
     ) -> None:
         self._ledger = ledger
         self._sizer = sizer
@@ -78,15 +78,14 @@ class Dispatch:
         self._blame = blame
         self._silence = silence
         self._counters = counters
-        self._least_length = queue_length
         self._takes_over = take_over
+        self._makes_twins = twins
+        self.measures = Measures(ledger.block, sizer, silence, workers, queue_length)
+        self._walltime = Walltime(end_at, ledger.block, sizer) if end_at is not None else None
         # Ranks that hold a chunk they have not begun. A dict finds its first key slowly once many are gone.
         self._with_next: OrderedDict[int, None] = OrderedDict()
         self._idle: dict[int, None] = {}  # ranks without work
         self._busy: deque[WorkerState] = deque()  # ranks to take over from, and some that had work
-        self._mean_block_s: float | None = None
-        self._longest_s = -1.0
-        self.mean_chunk_s = 0.0
         self.tail_at: float | None = None
         self.closed = False
 
@@ -94,6 +93,23 @@ class Dispatch:
     def n_with_next(self) -> int:
         """How many ranks hold a chunk beside the one they compute."""
         return len(self._with_next)
+
+    def end_overtaken(self, start: int, stop: int, now: float) -> list[Action]:
+        """A rank was beyond where its attempt was cut: who has these items too gets the rest anew."""
+        actions: list[Action] = []
+        ledger = self._ledger
+        for attempt in [a for a in ledger.attempts.values() if a.start < stop and start < a.stop]:
+            owner = self._workers.get(attempt.rank)
+            if attempt.twin is None and owner is not None and attempt in owner.queue:
+                ledger.release(attempt)
+                self.advance(owner, attempt, attempt.stop)
+                actions += [Recall(owner.rank, attempt.number), *self.feed(owner, now)]
+        return actions
+
+    def is_out_of_time(self, now: float) -> bool:
+        """Whether no rank has work, or the time for another block before the end."""
+        walltime = self._walltime
+        return walltime is not None and walltime.is_over(self._workers.values(), self.measures.block_s, now)
 
     @property
     def has_idle(self) -> bool:
@@ -117,6 +133,10 @@ class Dispatch:
             return actions
         if length is None:
             length = worker.length
+        walltime, has_time = self._walltime, True
+        if walltime is not None:
+            has_time = walltime.allows(worker, self.measures.block_s, now)
+            length = length if has_time else 0
         ledger, pending, suits = self._ledger, self._ledger.pending, self._blame.suits
         while len(queue) + 1 < length and pending.size and not ledger.troubles:
             attempts = ledger.assign_many(rank, length - len(queue), self._sizer.next_size)
@@ -131,7 +151,9 @@ class Dispatch:
             queue.append(attempt)
             self._counters.n_chunks += 1
             actions.append(Assign(rank, attempt.number, attempt.start, attempt.stop, attempt.care))
-        if not queue and self._takes_over:
+            if walltime is not None and not walltime.allows(worker, self.measures.block_s, now):
+                break
+        if not queue and self._takes_over and has_time:
             actions += self._take_over(worker, now)
         if not queue:
             self._idle[rank] = None
@@ -158,6 +180,19 @@ class Dispatch:
                 break
         return actions
 
+    def feed_added(self, now: float) -> list[Action]:
+        """Hand out items that were just added: a chunk to each idle rank, then a next to who has none."""
+        actions: list[Action] = []
+        pending = self._ledger.pending
+        # Who has just become idle is still awake, and has all at hand.
+        for rank in list(islice(reversed(self._idle), pending.size)):
+            actions += self.feed(self._workers[rank], now, 1)
+        if pending.size and len(self._with_next) < len(self._workers):
+            for worker in self._workers.values():
+                if len(worker.queue) == 1 and pending.size:
+                    actions += self.feed(worker, now)
+        return actions
+
     def note_work(self, worker: WorkerState) -> None:
         """A rank has work."""
         self._idle.pop(worker.rank, None)
@@ -178,6 +213,32 @@ class Dispatch:
             queue.remove(attempt)
             if len(queue) < 2:
                 self._with_next.pop(worker.rank, None)
+
+    def whole(self, worker: WorkerState, results: Sequence[Result]) -> list[Attempt] | None:
+        """The attempts that results are of, if that is the ordinary case: the front of the queue, whole."""
+        queue = worker.queue
+        if len(results) > len(queue) or worker.suspect or self._ledger.troubles or self.has_idle:
+            return None
+        attempts = queue[: len(results)]
+        in_force = self._ledger.attempts
+        for attempt, result in zip(attempts, results, strict=True):
+            number, start, stop, *_ = result
+            if (
+                attempt.number != number
+                or attempt.start != start
+                or attempt.stop != stop
+                or attempt.twin is not None
+                or attempt.care
+                or number not in in_force
+            ):
+                return None
+        return attempts
+
+    def advance_whole(self, worker: WorkerState, n: int) -> None:
+        """The first `n` attempts of a rank's queue are done."""
+        del worker.queue[:n]
+        if len(worker.queue) < 2:
+            self._with_next.pop(worker.rank, None)
 
     def _give(self, worker: WorkerState, attempt: Attempt) -> Assign:
         worker.queue.append(attempt)
@@ -239,7 +300,7 @@ class Dispatch:
 
     def _take_over(self, worker: WorkerState, now: float) -> list[Action]:
         """Give an idle rank work that another holds."""
-        mean_s, block = self._mean_block_s, self._ledger.block
+        mean_s, block = self.measures.block_s, self._ledger.block
         for rank in islice(self._with_next, N_CANDIDATES):
             owner = self._workers[rank]
             if not self._blame.may_try(worker.rank, owner.queue[-1]):
@@ -276,7 +337,12 @@ class Dispatch:
             worker.is_listed = False
             if worker.queue and not worker.suspect:
                 head = worker.queue[0]
-                if head.twin is None and not (head.care or (is_in_trouble and is_in_trouble(head))):
+                may_move = self._makes_twins or head.stop - head.start > self._ledger.block
+                if (
+                    may_move
+                    and head.twin is None
+                    and not (head.care or (is_in_trouble and is_in_trouble(head)))
+                ):
                     self._list(worker)
                     yield worker
 
@@ -299,102 +365,3 @@ class Dispatch:
             return []
         self.advance(owner, twin, twin.stop)
         return [Recall(twin.rank, twin.number), *self.feed(owner, now)]
-
-    # -------------------------------------------------------------- measurements
-
-    def learn(self, worker: WorkerState | None, attempt: Attempt, event: ChunkDone, now: float) -> None:
-        """Learn how long blocks take: in general, and on that rank."""
-        n_blocks = -((event.start - event.stop) // self._ledger.block)
-        self._learn_blocks(worker, n_blocks, event.busy_s, event.longest_block_s, n_blocks)
-        if worker is not None and self._sizer.learns:
-            whole_s = now - worker.silent_since
-            sample = Sample(event.rank, n_blocks, event.busy_s, event.squares_s2, whole_s)
-            self._learn_chunk(worker, attempt, sample)
-
-    def _learn_blocks(
-        self, worker: WorkerState | None, n_blocks: int, busy_s: float, longest_s: float, of_chunk: float
-    ) -> None:
-        """Blocks, so many in a chunk, took so long."""
-        block_s = busy_s / n_blocks
-        if longest_s > self._longest_s:
-            self._longest_s = longest_s
-            self._silence.learn(longest_s, self._workers)
-        self.mean_chunk_s += _MEMORY * (of_chunk * block_s - self.mean_chunk_s)
-        mean_s = self._mean_block_s
-        self._mean_block_s = block_s if mean_s is None else mean_s + _MEMORY * (block_s - mean_s)
-        if worker is None:
-            return
-        before_s = worker.block_s
-        if before_s is not None:
-            block_s = before_s + _MEMORY * (block_s - before_s)
-        worker.block_s = block_s
-        if block_s < LEAD_S or worker.length > self._least_length:
-            worker.length = self._length(of_chunk * block_s)
-
-    def whole(self, worker: WorkerState, results: Sequence[Result]) -> list[Attempt] | None:
-        """The attempts that results are of, if that is the ordinary case: the front of the queue, whole."""
-        queue = worker.queue
-        if len(results) > len(queue) or worker.suspect or self._ledger.troubles or self.has_idle:
-            return None
-        attempts = queue[: len(results)]
-        in_force = self._ledger.attempts
-        for attempt, result in zip(attempts, results, strict=True):
-            number, start, stop, *_ = result
-            if (
-                attempt.number != number
-                or attempt.start != start
-                or attempt.stop != stop
-                or attempt.twin is not None
-                or attempt.care
-                or number not in in_force
-            ):
-                return None
-        return attempts
-
-    def advance_whole(
-        self, worker: WorkerState, attempts: Sequence[Attempt], results: Sequence[Result], now: float
-    ) -> None:
-        """These attempts, the front of a rank's queue, are done: learn from all of them at once."""
-        n_blocks, busy_s, longest_s = 0, 0.0, self._longest_s
-        block, learns = self._ledger.block, self._sizer.learns
-        whole_s = (now - worker.silent_since) / len(results)
-        for attempt, (_, start, stop, its_s, its_longest_s, squares_s2) in zip(
-            attempts, results, strict=True
-        ):
-            n_its = -((start - stop) // block)
-            n_blocks += n_its
-            busy_s += its_s
-            if its_longest_s > longest_s:
-                longest_s = its_longest_s
-            if learns:
-                self._learn_chunk(worker, attempt, Sample(worker.rank, n_its, its_s, squares_s2, whole_s))
-        self._learn_blocks(worker, n_blocks, busy_s, longest_s, n_blocks / len(results))
-        del worker.queue[: len(attempts)]
-        if len(worker.queue) < 2:
-            self._with_next.pop(worker.rank, None)
-
-    def _learn_chunk(self, worker: WorkerState, attempt: Attempt, sample: Sample) -> None:
-        """Tell the policy what a chunk took, once all its parts are there."""
-        if worker.part is not None:
-            number, before = worker.part
-            if number == attempt.number:
-                rank, n_blocks, busy_s, squares_s2, whole_s = sample
-                sample = Sample(
-                    rank,
-                    before.n_blocks + n_blocks,
-                    before.busy_s + busy_s,
-                    before.squares_s2 + squares_s2,
-                    before.whole_s + whole_s,
-                )
-            worker.part = None
-        if attempt.start < attempt.stop:
-            worker.part = attempt.number, sample
-        else:
-            self._sizer.learn(sample)
-
-    def _length(self, chunk_s: float) -> int:
-        """How many chunks of so many seconds a rank is to hold."""
-        least = self._least_length
-        if least == 1 or least * chunk_s >= LEAD_S:
-            return least
-        return int(LEAD_S / chunk_s) if LONGEST_QUEUE * chunk_s > LEAD_S else LONGEST_QUEUE

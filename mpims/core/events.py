@@ -139,6 +139,18 @@ class StopRequested:
     grace_s: float
 
 
+@dataclass(slots=True)
+class ItemsAdded:
+    """So many items more, behind those that there are: the input is open."""
+
+    n_items: int
+
+
+@dataclass(slots=True)
+class ItemsClosed:
+    """No item more will be added: the run ends once all are done."""
+
+
 Event: TypeAlias = (
     WorkerJoined
     | ChunkDone
@@ -150,6 +162,8 @@ Event: TypeAlias = (
     | Tick
     | MasterAway
     | StopRequested
+    | ItemsAdded
+    | ItemsClosed
 )
 
 

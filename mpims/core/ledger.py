@@ -49,12 +49,21 @@ class Ledger:
         What was done before: whole blocks.
     first_attempt
         Attempts are numbered from here on: no number is used twice in a run, whoever its master is.
+    is_open
+        Whether items may still be added.
     """
 
     def __init__(
-        self, n_items: int, block: int, *, done: Iterable[Range] = (), first_attempt: int = 1
+        self,
+        n_items: int,
+        block: int,
+        *,
+        done: Iterable[Range] = (),
+        first_attempt: int = 1,
+        is_open: bool = False,
     ) -> None:
         self.n_items = n_items
+        self.is_open = is_open
         self.block = block
         self.done = RangeSet(done)
         self.pending = RangeSet(self.done.missing(0, n_items))
@@ -65,8 +74,13 @@ class Ledger:
 
     @property
     def complete(self) -> bool:
-        """Whether every item is done."""
-        return self.done.size == self.n_items
+        """Whether every item is done, and none is to be added."""
+        return self.done.size == self.n_items and not self.is_open
+
+    def add(self, n_items: int) -> None:
+        """Add items behind the last; what is there is whole blocks."""
+        self.pending.add(self.n_items, self.n_items + n_items)
+        self.n_items += n_items
 
     @property
     def n_pending_blocks(self) -> int:

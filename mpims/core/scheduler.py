@@ -15,11 +15,14 @@ ChunkFailed     the block is tried again, on another rank if there is one, then 
                 at a time; an item that fails alone too often is skipped, or ends the run
 WorkerLost      what the rank held is pending again; Hire if it was the last in service
 WorkerSpoke     the rank is there: its silence begins anew
-Tick            ranks silent past their deadline become suspect; idle ranks get their work
+Tick            ranks silent past their deadline become suspect; idle ranks get their work; Stop
+                if there is no time for another block
 MasterAway      nobody's silence counts for that time
 StopRequested   nothing more is handed out; Drain; Stop once all are drained, or at the
                 end of the grace
 WorkerDrained   the rank holds nothing more
+ItemsAdded      they are pending; ranks that have room get some
+ItemsClosed     from now on there is an end: Finish once all is done
 =============== ====================================================================
 
 A range over which a rank died or became suspect is from then on computed in isolation.
@@ -35,7 +38,7 @@ from typing import Any
 
 from mpims.core.blame import Blame
 from mpims.core.deadlines import FLOOR_S, Deadlines
-from mpims.core.dispatch import QUEUE_LENGTH, Dispatch
+from mpims.core.dispatch import Dispatch
 from mpims.core.events import (
     Action,
     Care,
@@ -48,6 +51,8 @@ from mpims.core.events import (
     Finish,
     GiveUp,
     Hire,
+    ItemsAdded,
+    ItemsClosed,
     MasterAway,
     Range,
     Recall,
@@ -62,6 +67,7 @@ from mpims.core.events import (
     WorkerSpoke,
 )
 from mpims.core.ledger import Ledger
+from mpims.core.measures import QUEUE_LENGTH
 from mpims.core.policies import Sizer
 from mpims.core.silence import Silence
 from mpims.core.troubles import Trouble
@@ -90,8 +96,15 @@ class Scheduler:
         Whether the run goes on without the items given up.
     queue_length
         Attempts a worker holds at the least; with 1 it waits for each, however short they are.
+    longest_queue
+        Attempts it holds at the most, if that is not to be found out.
     take_over
         Whether an idle rank takes over what another is not done with, once nothing is left to hand out.
+    twins
+        Whether it may also compute what another computes, beside it.
+    end_at
+        When the time for computing is over: no block is handed out that is not expected to end before,
+        and when no rank can do another, the run stops. None if there is no such time.
     """
 
     def __init__(
@@ -104,7 +117,10 @@ class Scheduler:
         n_retries: int = 2,
         skip: bool = False,
         queue_length: int = QUEUE_LENGTH,
+        longest_queue: int | None = None,
         take_over: bool = True,
+        twins: bool = True,
+        end_at: float | None = None,
     ) -> None:
         self.ledger = ledger
         self.counters = Counters()
@@ -124,7 +140,11 @@ class Scheduler:
             counters=self.counters,
             queue_length=queue_length,
             take_over=take_over,
+            twins=twins,
+            end_at=end_at,
         )
+        if longest_queue is not None:
+            self._dispatch.measures.longest_queue = longest_queue
         self._queue_length = queue_length
         self._deserted_since: float | None = None  # no rank is in service since then
         self._hired = False
@@ -140,6 +160,8 @@ class Scheduler:
             Tick: self._tick,
             MasterAway: self._master_away,
             StopRequested: self._stop_requested,
+            ItemsAdded: self._items_added,
+            ItemsClosed: self._items_closed,
         }
 
     # ------------------------------------------------------------------ events
@@ -164,7 +186,7 @@ class Scheduler:
     @property
     def slack_s(self) -> float:
         """For how long probably no rank waits for us: each holds a chunk beside the one it computes."""
-        return self._dispatch.mean_chunk_s if len(self.workers) == self._dispatch.n_with_next else 0.0
+        return self._dispatch.measures.chunk_s if len(self.workers) == self._dispatch.n_with_next else 0.0
 
     def explain(self) -> str:
         """Why the chunks were as long as they were, in a phrase, or nothing."""
@@ -201,13 +223,14 @@ class Scheduler:
         ledger, dispatch = self.ledger, self._dispatch
         attempt = ledger.attempts.get(number)
         twin = attempt.twin if attempt is not None else None
+        cut_at = attempt.stop if attempt is not None else stop
         fresh = ledger.commit(number, event.start, stop, event.units)
-        if ledger.done.size == ledger.n_items:
+        if ledger.complete:
             self.ended = True
             return [*self._recording(event, fresh), Finish()]
         worker = self.workers.get(event.rank)
         if attempt is not None and not attempt.care:
-            dispatch.learn(worker, attempt, event, now)
+            dispatch.measures.learn(worker, attempt, event, now)
         if worker is None:
             actions = []
         else:
@@ -218,6 +241,8 @@ class Scheduler:
             actions += dispatch.feed(worker, now)
         if twin is not None:
             actions += dispatch.end_twin(twin, now)
+        if stop > cut_at:
+            actions += dispatch.end_overtaken(cut_at, stop, now)
         if dispatch.has_idle:
             actions += dispatch.feed_idle(now)
         if fresh == ((event.start, stop),):
@@ -238,7 +263,8 @@ class Scheduler:
         if self.ledger.complete:
             self.ended = True
             return [*records, Finish()]
-        dispatch.advance_whole(worker, attempts, results, now)
+        dispatch.measures.learn_whole(worker, attempts, results, now)
+        dispatch.advance_whole(worker, len(attempts))
         worker.n_failed = 0
         worker.silent_since = now
         return [*dispatch.feed(worker, now), *records]
@@ -324,11 +350,25 @@ class Scheduler:
             self._dispatch.release(worker)
         if self._stop_at is not None:
             return []
+        if self._dispatch.is_out_of_time(now):
+            self.ended = True
+            return [Stop()]
         self._note_desertion(now)
         hire_at = self._hire_at()
         if self._n_expected == 0 or (hire_at is not None and hire_at <= now):
             return self._hire()
         return self._dispatch.feed_idle(now)
+
+    def _items_added(self, event: ItemsAdded, now: float) -> list[Action]:
+        self.ledger.add(event.n_items)
+        return self._dispatch.feed_added(now)
+
+    def _items_closed(self, event: ItemsClosed, now: float) -> list[Action]:
+        self.ledger.is_open = False
+        if not self.ledger.complete:
+            return []
+        self.ended = True
+        return [Finish()]
 
     def _master_away(self, event: MasterAway, now: float) -> list[Action]:
         for worker in self.workers.values():

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mpims.drill.plan import Fault, What
-from mpims.report.progress import duration
 from mpims.report.summary import Summary
+from mpims.report.wording import duration
 
 _DID = {What.KILL: "killed", What.HANG: "stopped", What.SLOW: "slowed down", What.CRASH: "all ranks killed"}
 

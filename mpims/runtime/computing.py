@@ -32,11 +32,11 @@ from mpims.runtime.wire import (
 
 PART_BYTES = 4 << 20
 """Results are sent when they have grown to this, so that a chunk of any size fits into memory."""
-BURST_S = 0.1e-3
+BURST_S = 0.2e-3
 """Blocks are computed one after another for so long before messages are looked for."""
 HOLD_BACK_S = 0.5e-3
 """Results wait for those of the next chunks no longer than this ..."""
-HELD_BACK = 32
+HELD_BACK = 48
 """... and so many do not wait."""
 ISOLATED_WAIT_S = 5e-3
 """While a child computes, messages are looked for this often."""
@@ -114,6 +114,7 @@ class Computing:
         self._queue: deque[_Attempt] = deque()
         self._part: Part = new_part(job.output, block, len(items))
         self._heads: list[Result] = []  # of what is in the part and complete
+        self._ended_s: list[float] = []  # when each of them was
         self._part_start: int | None = None  # of what is in the part beside it
         self._busy_s = self._longest_s = self._squares_s2 = 0.0
         self._child: IsolatedBlocks | None = None
@@ -364,6 +365,7 @@ class Computing:
             longest_s = self._longest_s
             fields = (attempt.number, start, attempt.at, self._busy_s, longest_s, self._squares_s2)
             self._heads.append(as_result(fields))
+            self._ended_s.append(self._now)
             self._part.close()
             if longest_s > self.longest_s:
                 self.longest_s = longest_s
@@ -384,10 +386,11 @@ class Computing:
         if not heads:
             return
         self._last_sent = self._last_report = self._now
-        self._heads = []
+        ended_s = self._ended_s
+        self._heads, self._ended_s = [], []
         payload = self._part.take()
         try:
-            head, buffers = encode_results(heads, None if is_empty else payload)
+            head, buffers = encode_results(heads, None if is_empty else payload, ended_s)
         except Exception as error:  # whatever an object of the user's raises when it is pickled
             reason = f"a result cannot be pickled: {describe(error)}"
             first = heads[0]

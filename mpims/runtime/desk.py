@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from mpims.core.events import (
     Action,
@@ -37,6 +37,7 @@ from mpims.errors import MpimsError, RunFailed, Stopped, UsageError
 from mpims.processes import Process
 from mpims.runtime.deliveries import Delivery, deliveries
 from mpims.runtime.parts import ResultError
+from mpims.runtime.tracing import Tracing
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import (
     MOST_CHUNKS,
@@ -57,10 +58,18 @@ from mpims.runtime.wire import (
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.commits import Failure
 from mpims.storage.results import Results
-from mpims.storage.trace import TraceWriter
+from mpims.storage.tracewriter import TraceWriter
 
 LEAST_PLACED_BYTES = 1 << 16
 """Smaller results are received anywhere and copied into their place."""
+
+
+Supply: TypeAlias = Callable[[int, Sequence[Assign]], Sequence[Buffer]]
+
+
+def no_supply(rank: int, chunks: Sequence[Assign]) -> Sequence[Buffer]:
+    """Ranks have the items of a job themselves."""
+    return ()
 
 
 @dataclass(slots=True)
@@ -91,11 +100,13 @@ class Desk:
     identity, job
         The items and the job as the master sees them, to compare.
     trace
-        Where it is written down what each result cost.
+        Where it is written down what was handed out, what each result cost, and what went wrong.
     joined
         Called when a rank has joined.
     hire
         Called when no other rank is left to compute.
+    supply
+        Gives what a rank needs beside their numbers for the chunks that it is to get: buffers.
 
     Attributes
     ----------
@@ -117,6 +128,7 @@ class Desk:
         trace: TraceWriter,
         joined: Callable[[], None],
         hire: Callable[[], None],
+        supply: Supply = no_supply,
     ) -> None:
         self._transport = transport
         self._scheduler = scheduler
@@ -124,13 +136,13 @@ class Desk:
         self._results = results
         self._identity = identity
         self._job = job
-        self._trace = trace
+        self._tracing = Tracing(trace, scheduler)
         self._joined = joined
         self._hire = hire
+        self._supply = supply
         self._skipped: dict[int, list[SkippedItem]] = {}  # attempt -> items given up in its next result
         self._actions: list[Action] = []
         self._deliveries: list[tuple[int, Delivery, Any, Sequence[Buffer] | None]] = []
-        self._served: list[tuple[int, bytes]] = []  # whom, and what they had delivered
         self.record = MasterRecord()
         self.ended = scheduler.ledger.complete
         self.error: MpimsError | None = None
@@ -157,6 +169,7 @@ class Desk:
         elif kind is Kind.SKIPPED:
             attempt, items = decode_object(message.buffers)
             self._skipped[attempt] = items
+            self._tracing.skipped(rank, items, now)
         elif kind is Kind.DRAINED:
             self.tell(WorkerDrained(rank), now)
         elif kind is Kind.LOST:
@@ -165,7 +178,7 @@ class Desk:
     def _on_result(self, message: Message, now: float) -> None:
         heads, array = decode_results(message.head)
         source = message.source
-        self._served.append((source, packed_results(message.head)))
+        self._tracing.result(source, packed_results(message.head), now)
         worker = self.record.workers.get(source)
         if worker is not None:
             worker.busy_s += sum([head.busy_s for head in heads])
@@ -213,6 +226,7 @@ class Desk:
                 )
             )
         else:
+            self._tracing.joined(rank, joined.host, now)
             self.tell(WorkerJoined(rank, joined.holding), now)
             self._joined()
 
@@ -231,6 +245,7 @@ class Desk:
                 failed.detail,
                 failed.is_final,
             )
+            self._tracing.told(event, now)
             items = _items_text(failed.start, failed.stop, failed.attempt, self._where(rank))
             for action in self._scheduler.handle(event, now):
                 if isinstance(action, GiveUp):
@@ -258,6 +273,7 @@ class Desk:
 
     def tell(self, event: Event, now: float) -> None:
         """Tell the scheduler what happened; what follows is done by `settle`."""
+        self._tracing.told(event, now)
         self._actions += self._scheduler.handle(event, now)
 
     # ------------------------------------------------------------------- actions
@@ -266,6 +282,7 @@ class Desk:
         """Do what the scheduler has said since the last time: hand out, then store."""
         actions, delivered = self._actions, self._deliveries
         self._actions, self._deliveries = [], []
+        self._tracing.look()
         try:
             if actions:
                 self._perform(actions)
@@ -277,11 +294,15 @@ class Desk:
 
     def note_service(self, seconds: float) -> None:
         """All that was taken in and settled since the last time took the master so long."""
-        if self._served:
-            each_s = seconds / len(self._served)
-            for source, results in self._served:
-                self._trace.add(source, results, each_s)
-            self._served = []
+        self._tracing.served(seconds)
+
+    def write_trace(self, now: float) -> None:
+        """Write what the trace has to say by now."""
+        self._tracing.flush(now)
+
+    def close_trace(self) -> None:
+        """The run has ended: nothing more goes into the trace."""
+        self._tracing.close(self.error)
 
     def _perform(self, actions: Sequence[Action]) -> None:
         """Do what was said; all chunks for one rank leave in one message."""
@@ -290,7 +311,9 @@ class Desk:
         for action in actions:
             if isinstance(action, Assign):
                 chunks.setdefault(action.rank, []).append(action)
-            elif isinstance(action, Recall):
+                continue
+            self._tracing.said(action)
+            if isinstance(action, Recall):
                 self._hand_out(action.rank, chunks)  # what was said before reaches it before
                 send(action.rank, Kind.RECALL, encode_recall(action.attempt))
             elif isinstance(action, Trim):
@@ -318,7 +341,9 @@ class Desk:
         for i in range(0, len(for_rank), MOST_CHUNKS):
             some = for_rank[i : i + MOST_CHUNKS]
             self._checkpoint.assigned([(chunk.start, chunk.stop) for chunk in some])
-            self._transport.send(rank, Kind.ASSIGN, encode_assign(some))
+            assigns = encode_assign(some)
+            self._transport.send(rank, Kind.ASSIGN, assigns, self._supply(rank, some))
+            self._tracing.sent(rank, assigns)
 
     def _commit(self, source: int, delivery: Delivery, part: Any, buffers: Sequence[Buffer] | None) -> None:
         try:

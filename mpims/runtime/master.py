@@ -18,14 +18,16 @@ from mpims.core.scheduler import Scheduler
 from mpims.errors import MpimsError
 from mpims.processes import is_alive
 from mpims.report.progress import NoProgress
-from mpims.runtime.desk import Desk, MasterRecord
+from mpims.report.status import Sight, take_sight
+from mpims.report.wording import name_rank
+from mpims.runtime.desk import Desk, MasterRecord, Supply, no_supply
 from mpims.runtime.stopping import StopSignals
 from mpims.runtime.transport.joint import JointTransport
-from mpims.runtime.wire import Kind, Message, Start, encode_object
+from mpims.runtime.wire import Failed, Kind, Message, Start, decode_object, encode_object
 from mpims.runtime.worker import Worker
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.results import Results
-from mpims.storage.trace import TraceWriter
+from mpims.storage.tracewriter import TraceWriter
 
 LONGEST_WAIT_S = 1.0
 """The master looks around at least this often."""
@@ -62,13 +64,15 @@ class Master:
     workers
         The ranks that compute; the master's own, if it is one of them, in this process.
     trace
-        Where it is written down what each result cost.
+        Where it is written down what was handed out, what each result cost, and what went wrong.
     hire
         Makes a worker in this process when no other rank is left.
+    supply
+        As for `mpims.runtime.desk.Desk`.
     stop_signals, grace_s
         Tells whether the run is to stop; and how long it then waits for results.
     stopping
-        Called when it is.
+        Called when it is, with the reason and the seconds that it waits.
     joined
         Called when a rank has joined.
     heartbeat
@@ -93,17 +97,17 @@ class Master:
         trace: TraceWriter,
         stop_signals: StopSignals,
         grace_s: float = 10.0,
-        stopping: Callable[[], None] = lambda: None,
+        stopping: Callable[[str, float], None] = lambda reason, grace_s: None,
         joined: Callable[[], None] = lambda: None,
         heartbeat: Callable[[float], None] = lambda now: None,
         stats: Callable[[], Mapping[str, Any]] = dict,
         progress: NoProgress | None = None,
+        supply: Supply = no_supply,
     ) -> None:
         self._transport = transport
         self._scheduler = scheduler
         self._checkpoint = checkpoint
         self._n_items = identity[0]
-        self._trace = trace
         self._workers = workers
         self._hire = hire
         self._own: Worker | None = None
@@ -126,6 +130,7 @@ class Master:
             trace=trace,
             joined=joined,
             hire=self._hire_own,
+            supply=supply,
         )
 
     @property
@@ -149,11 +154,11 @@ class Master:
         """Send the job to the workers, and take in what was computed for the master before."""
         self._began, self._cpu_began = time.monotonic(), time.process_time()
         self._stepped = self._looked = self._noted = self._checked = self._began
-        self._progress.begin(self._n_items, len(self._workers), self._began)
         self._transport.place = self._desk.place
         self._start_buffers = encode_object(start)
         for rank in self._workers:
             self._transport.send(rank, Kind.START, b"", self._start_buffers)
+        self._progress.begin(self._look, self._began)  # while the workers make ready
         if self._transport.rank in self._workers:
             self._own = self._hire(False)
         for message in inheritance:
@@ -185,6 +190,8 @@ class Master:
         n_taken = 0
         while message is not None:
             desk.take(message, now)
+            if message.kind is Kind.FAILED:
+                self._show_failure(message)
             n_taken += 1
             more = n_taken < MESSAGES_PER_STEP and not scheduler.ended and not desk.ended
             message = self._transport.receive(0.0) if more else None
@@ -199,14 +206,32 @@ class Master:
         desk.settle()
         if n_taken:
             desk.note_service(time.monotonic() - began)
-        self._progress.update(self._scheduler.ledger.done.size, len(self._scheduler.workers), now)
+        self._progress.update(now)
+
+    def _look(self) -> Sight:
+        """What is told of the run while it goes on."""
+        return take_sight(
+            self._scheduler,
+            n_workers=len(self._workers),
+            hosts={rank: worker.host for rank, worker in self.record.workers.items()},
+            lost=self._transport.lost,
+            figures=self._stats(),
+        )
+
+    def _show_failure(self, message: Message) -> None:
+        failed: Failed = decode_object(message.buffers)
+        worker = self.record.workers.get(message.source)
+        where = name_rank(message.source, worker.host if worker else None)
+        self._progress.happened(f"items [{failed.start}, {failed.stop}) failed on {where}: {failed.reason}")
 
     def _look_around(self, now: float, is_due: bool) -> None:
         """What is to be done when there is time, or now and then; deadlines are judged if that is due."""
-        if self._stop_signals.requested_at is not None and not self._is_stopping:
+        reason = None if self._is_stopping else self._stop_signals.reason(now)
+        if reason is not None:
             self._is_stopping = True
-            self._stopping()
-            self._desk.tell(StopRequested(self._grace_s), now)
+            grace_s = min(self._grace_s, self._stop_signals.most_grace_s)
+            self._stopping(reason, grace_s)
+            self._desk.tell(StopRequested(grace_s), now)
         if is_due:
             self._desk.tell(Tick(), now)
         if self.ended:
@@ -218,7 +243,7 @@ class Master:
             self._heartbeat(now)
             if now - self._noted > NOTE_INTERVAL_S:
                 self._noted = now
-                self._trace.flush()
+                self._desk.write_trace(now)
                 self._checkpoint.note(self._stats())
             self._checkpoint.poll(now)
         except MpimsError as error:
@@ -235,8 +260,8 @@ class Master:
 
     def stop(self) -> None:
         """Close the record; what still arrives is no longer received into the result."""
-        self._progress.end()
-        self._trace.close()
+        self._progress.end(time.monotonic())
+        self._desk.close_trace()
         self._transport.place = None
         if self._own is not None:
             self._own.close()

@@ -90,8 +90,9 @@ class MasterWatch:
         """End a silent rank, so that everybody knows that it is dead."""
         self._n_fences += 1
         if self._n_fences > MAX_FENCES or not self._transport.survives_deaths:
+            where = f" ({start.master.host})" if start is not None else ""
             raise MasterSilent(
-                f"rank {rank}, the master, has been silent for {patience_s:g} s: the run is ended; "
+                f"rank {rank}{where}, the master, has been silent for {patience_s:g} s: the run is ended; "
                 f"resume with: python -m mpims resume {run_dir} -n {self._transport.size}"
             )
         process = start.master if start is not None else _process_of_rank(rank, Path(run_dir))

@@ -14,7 +14,13 @@ ATTEMPTS_PER_MASTER = 1 << 32
 
 
 def make_scheduler(
-    options: RunOptions, past: Past, *, n_items: int, block: int, n_workers: int
+    options: RunOptions,
+    past: Past,
+    *,
+    n_items: int,
+    block: int,
+    n_workers: int,
+    end_at: float | None = None,
 ) -> Scheduler:
     """Make the scheduler of a run.
 
@@ -28,6 +34,8 @@ def make_scheduler(
         How many items the job has, and how many of them one kernel call computes.
     n_workers
         How many ranks compute.
+    end_at
+        When the time for computing is over, monotonic seconds; None if that is not known.
     """
     sizer = Sizer(
         parse_policy(options.policy).make(-(-n_items // block), max(1, n_workers), block),
@@ -45,4 +53,5 @@ def make_scheduler(
         n_workers,
         n_retries=options.retries,
         skip=options.on_error == "skip",
+        end_at=end_at,
     )

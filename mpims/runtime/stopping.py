@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from types import FrameType
 from typing import Any
 
@@ -31,15 +32,34 @@ def signals_ignored() -> Iterator[None]:
 class StopSignals:
     """Within its ``with``: the first signal is a request, a second one is KeyboardInterrupt.
 
+    Parameters
+    ----------
+    end_at, last_s
+        When the run is to stop without being asked (monotonic seconds), None if never; and how long it may
+        then wait for results.
+
     Attributes
     ----------
     requested_at
-        When the first one came (monotonic seconds); None if none did.
+        When the first signal came (monotonic seconds); None if none did.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, end_at: float | None = None, last_s: float = 0.0) -> None:
+        self.end_at = end_at
+        self._last_s = last_s
         self.requested_at: float | None = None
         self._before: dict[int, Any] = {}
+
+    def reason(self, now: float) -> str | None:
+        """Why the run is to stop; None if it is not."""
+        if self.requested_at is not None:
+            return "asked to stop"
+        return "the time is over" if self.end_at is not None and now >= self.end_at else None
+
+    @property
+    def most_grace_s(self) -> float:
+        """For how long there is time to wait for results."""
+        return inf if self.end_at is None else max(0.0, self.end_at + self._last_s - time.monotonic())
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():

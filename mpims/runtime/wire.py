@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache, partial
+from itertools import repeat
+from math import nan
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -24,7 +26,7 @@ from mpims.processes import Process
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """What a transport carries: contiguous bytes."""
 
-MAX_HEAD_BYTES = 2048
+MAX_HEAD_BYTES = 3072
 """A head is sent with its message's first packet, so that receiving it never waits for the sender."""
 
 _OUT_OF_BAND_BYTES = 1 << 16
@@ -160,7 +162,10 @@ _CARES = [Care(value) for value in range(4)]  # faster than Care(value)
 _ASSIGN = struct.Struct("<qqqB")
 _RECALL = struct.Struct("<q")
 _TRIM = struct.Struct("<qq")
-_RESULT = struct.Struct("<qqqdff")
+ASSIGNMENTS = np.dtype([("attempt", "<i8"), ("start", "<i8"), ("stop", "<i8"), ("care", "u1")])
+"""What `_ASSIGN` is, for whoever has many."""
+_RESULT = struct.Struct("<qqqdffd")
+_RESULT_READ = struct.Struct("<qqqdff8x")  # no event has the clock
 RESULTS = np.dtype(
     [
         ("attempt", "<i8"),
@@ -169,11 +174,12 @@ RESULTS = np.dtype(
         ("busy_s", "<f8"),
         ("longest_block_s", "<f4"),
         ("squares_s2", "<f4"),
+        ("ended_s", "<f8"),  # the worker's clock at the end of its last block
     ]
 )
 """What `_RESULT` is, for whoever has many."""
-MOST_RESULTS = 32
-MOST_CHUNKS = 64
+MOST_RESULTS = 48
+MOST_CHUNKS = 96
 """So many share a message at the most."""
 
 
@@ -213,12 +219,16 @@ def decode_trim(head: bytes) -> tuple[int, int]:
     return attempt, stop
 
 
-def encode_results(heads: Sequence[Result], payload: Any) -> tuple[bytes, list[Buffer]]:
+def encode_results(
+    heads: Sequence[Result], payload: Any, ended_s: Iterable[float] = repeat(nan)
+) -> tuple[bytes, list[Buffer]]:
     """Make head and buffers of a RESULT.
 
-    An array payload is not copied: it must not change any more.
+    `ended_s` is this rank's clock at the end of each; it goes into the trace and nowhere else. An array
+    payload is not copied: it must not change any more.
     """
-    head = bytes((len(heads),)) + b"".join([_RESULT.pack(*one) for one in heads])
+    packed = [_RESULT.pack(*one, its_s) for one, its_s in zip(heads, ended_s, strict=False)]
+    head = bytes((len(heads),)) + b"".join(packed)
     if isinstance(payload, np.ndarray) and not payload.dtype.hasobject:
         array = _encode_form(payload.dtype, payload.shape)
         if len(head) + len(array) <= MAX_HEAD_BYTES:
@@ -229,7 +239,7 @@ def encode_results(heads: Sequence[Result], payload: Any) -> tuple[bytes, list[B
 def decode_results(head: bytes) -> tuple[list[Result], ArrayHead | None]:
     """Read the head of a RESULT: what is delivered, and the form of the payload if it is one array."""
     stop = 1 + head[0] * _RESULT.size
-    heads = [as_result(one) for one in _RESULT.iter_unpack(head[1:stop])]
+    heads = [as_result(one) for one in _RESULT_READ.iter_unpack(head[1:stop])]
     return heads, _decode_form(head[stop:]) if len(head) > stop else None
 
 

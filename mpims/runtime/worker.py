@@ -8,6 +8,8 @@ hold, and when its START comes they join it, with that and with what they sent l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from mpims.core.deadlines import FACTOR, FLOOR_S
@@ -19,6 +21,7 @@ from mpims.runtime.computing import Computing
 from mpims.runtime.items import check_kernel, items_identity, resolve_items
 from mpims.runtime.kept import KeptMessages
 from mpims.runtime.masterwatch import MasterWatch
+from mpims.runtime.printed import Printed
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import (
     Buffer,
@@ -42,6 +45,9 @@ CLOGGED_WAIT_S = 1e-3
 """Then it looks this often whether enough has left."""
 IDLE_WAIT_S = 1.0
 
+OUTPUT = "output"
+"""The folder in the run directory for what the ranks print."""
+
 MakeJob = Callable[[Start], Job]
 """Makes the job of a START message."""
 
@@ -61,6 +67,8 @@ class Worker:
         Compute everything in child processes: this rank is needed alive.
     after
         The run before, whose master is to say what comes next.
+    known_as
+        The rank that people know it by, where the transport has another.
 
     Attributes
     ----------
@@ -80,13 +88,17 @@ class Worker:
         *,
         isolated: bool = False,
         after: Start | None = None,
+        known_as: int | None = None,
     ) -> None:
         self._transport = transport
+        self._known_as = transport.rank if known_as is None else known_as
         self._make_job = make_job
         self._master: int | None = master
         self._isolated = isolated
         self._computing: Computing | None = None
         self._kept = KeptMessages()
+        self._printed: Printed | None = None
+        self._keeping_prints: AbstractContextManager[object] = nullcontext()
         self._watch = MasterWatch(transport)
         self._after = after
         self.start: Start | None = None
@@ -121,7 +133,8 @@ class Worker:
             return
         computing = self._computing
         if computing is not None and computing.has_work and not clogged:
-            computing.compute()
+            with self._keeping_prints:
+                computing.compute()
             self._watch.busy()
         else:
             if self.start is None:  # between two runs the master does not answer
@@ -137,6 +150,8 @@ class Worker:
         """End what is under way."""
         if self._computing is not None:
             self._computing.clear()
+        if self._printed is not None:
+            self._printed.close()
 
     def _unsent_bytes(self) -> int:
         return self._kept.n_bytes if self._master is None else self._transport.unsent_bytes
@@ -232,15 +247,17 @@ class Worker:
         self._kept.clear()
         try:
             self._transport.spins = start.options.wait == "spin"
-            job = self._make_job(start)
-            job._seed = start.options.seed
-            check_kernel(job)
-            self.items = resolve_items(job)
-            self._identity = items_identity(self.items)
-            self.job = job
-            if job._set_up_for != start.run_id:  # a worker that became the master may compute again
-                job.setup()
-                job._set_up_for = start.run_id
+            self._keep_prints(start)
+            with self._keeping_prints:
+                job = self._make_job(start)
+                job._seed = start.options.seed
+                check_kernel(job)
+                self.items = resolve_items(job)
+                self._identity = items_identity(self.items)
+                self.job = job
+                if job._set_up_for != start.run_id:  # a worker that became the master may compute again
+                    job.setup()
+                    job._set_up_for = start.run_id
             self._computing = Computing(
                 job,
                 self.items,
@@ -259,6 +276,21 @@ class Worker:
             self._refuse(f"setup() raised {describe(error)}", user_traceback(error))
         else:
             self._join(())
+
+    def _keep_prints(self, start: Start) -> None:
+        """Send what the job prints from now on where the user wants it."""
+        self._printed, self._keeping_prints = None, nullcontext()
+        if start.options.prints == "file":
+            rank, host = self._known_as, self._transport.host
+            path = Path(start.run_dir) / OUTPUT / f"rank-{rank}.txt"
+            self._printed = self._keeping_prints = Printed(path, f"rank {rank} ({host})", self._at_hand)
+
+    def _at_hand(self) -> str:
+        """What is computed at the moment."""
+        if self._computing is None or self.job is None:
+            return "setup"
+        indices = self.job.indices
+        return f"items [{indices.start}, {indices.stop})"
 
     def _refuse(self, reason: str, detail: str, *, is_usage: bool = False) -> None:
         """Say that this rank cannot compute."""

@@ -34,6 +34,8 @@ _DECIDING = {
     "source_digest": "the source of the job is another",
 }
 """What decides the result, beside the parameters, and how a difference is said."""
+_OF_ONE_PART = ("seed", "run_dir", "resume", "end_time_s")
+"""Options that stand elsewhere, or are not for who resumes the run."""
 
 
 def make_manifest(
@@ -48,6 +50,7 @@ def make_manifest(
     mpi: str,
     fault_tier: str,
     command: Sequence[str],
+    slurm: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything that decides the result, and what it was computed with.
 
@@ -65,6 +68,8 @@ def make_manifest(
         What of ranks that die or hang is survived.
     command
         What the user typed.
+    slurm
+        The job of SLURM in which it runs: number, nodes, how often it was requeued.
     """
     made: dict[str, Any] = {
         "format": FORMAT,
@@ -78,11 +83,12 @@ def make_manifest(
         "block": block,
         "source": getattr(sys.modules.get(type(job).__module__), "__file__", None),
         "source_digest": source_digest or _class_digest(type(job)),
-        "options": {k: v for k, v in asdict(options).items() if k not in ("seed", "run_dir", "resume")},
+        "options": {k: v for k, v in asdict(options).items() if k not in _OF_ONE_PART},
         "fault_tier": fault_tier,
         "n_ranks": n_ranks,
         "host": platform.node(),
         "command": list(command),
+        "slurm": slurm,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": {
             "mpims": __version__,

@@ -14,6 +14,7 @@ from mpims.storage.results import disk_error
 
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
+STATUS = "status.json"
 FAILED = "failed.json"
 JOB = "job.pkl"
 JOURNAL = "journal"

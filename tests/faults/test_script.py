@@ -89,7 +89,7 @@ def test_the_readme_works_as_typed(tmp_path):
     job = re.search(r"```python\n# squares.py\n(.*?)```", readme, re.DOTALL)
     assert job is not None
     (tmp_path / "squares.py").write_text(job[1])
-    commands = re.findall(r"^python -m mpims run [^#\n]*", readme, re.MULTILINE)
+    commands = re.findall(r"^python -m mpims run squares[^#\n]*", readme, re.MULTILINE)
     assert len(commands) == 2
     for command in commands:
         arguments = [*command.split()[1:], "--set", "n=40"]

@@ -261,6 +261,8 @@ def test_a_master_that_cannot_be_ended_ends_the_run(manifest, tmp_path):
 def test_where_no_death_is_survived_silence_ends_the_run(sleeper):
     child, process = sleeper
     watched, _ = watch(survives=False)
-    with pytest.raises(Stopped, match=r"rank 0, the master, has been silent for 0\.04 s: the run is ended"):
+    with pytest.raises(
+        Stopped, match=r"rank 0 \(.+\), the master, has been silent for 0\.04 s: the run is ended"
+    ):
         idle(watched, 0, start_of(process), 10 * PATIENCE_S)
     assert child.poll() is None

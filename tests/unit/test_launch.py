@@ -15,9 +15,18 @@ from pathlib import Path
 import pytest
 
 from mpims.errors import ExitStatus, UsageError
-from mpims.launch import Flavour, Launcher, find_launcher, launch_command
+from mpims.launch import Flavour, Launcher, find_launcher, launch_command, ranks_to_start
+from mpims.slurm.allocation import Allocation
 from mpims.supervise import run_ranks
-from mpims.world import STATUS_FILE, World, find_world, report_resume, report_status
+from mpims.world import (
+    STATUS_FILE,
+    World,
+    alone_error,
+    check_launcher,
+    find_world,
+    report_resume,
+    report_status,
+)
 
 OPEN_MPI = "Open MPI v5.0.11, package: Open MPI user@localhost Distribution"
 MPICH = "MPICH Version:      5.0.2\nMPICH Release date: Fri Sep 25 20:45:26 UTC 2026"
@@ -82,12 +91,13 @@ ANY_STATUS = " --runtime-options error-nonzero-status=false"
         (MPIRUN, 2, True, False, f"--allow-run-as-root --oversubscribe --bind-to none {ULFM}"),
         (MPIRUN, 23, False, False, f"--oversubscribe --bind-to none {ULFM}"),
         (MPIRUN, 24, False, False, f"--bind-to none {ULFM}"),
-        (MPIRUN, 2, False, True, ULFM),
+        (MPIRUN, 2, False, True, f"--bind-to none {ULFM}"),
         (OLD_MPIRUN, 2, False, False, "--oversubscribe --bind-to none"),
-        (OLD_MPIRUN, 2, False, True, ""),
+        (OLD_MPIRUN, 2, False, True, "--bind-to none"),
         (MPIEXEC, 2, True, False, ""),
         (MPIEXEC, 2, True, True, ""),
         (INTEL, 2, True, False, ""),
+        (INTEL, 2, True, True, ""),
     ],
 )
 @pytest.mark.parametrize("tells_status", [False, True])
@@ -102,7 +112,80 @@ def test_the_flags_suit_the_launcher(launcher, n_cores, is_root, in_allocation, 
         tells_status=tells_status,
     )
     flags += ANY_STATUS if tells_status and launcher.ulfm else ""
-    assert command == [launcher.path, "-n", "3", *flags.split(), "prog", "-x"]
+    # MPICH's asks srun for its helpers, which would get the cluster's default PMI.
+    of_slurm = ["env", "SLURM_MPI_TYPE=none"] if launcher is MPIEXEC and in_allocation else []
+    assert command == [*of_slurm, launcher.path, "-n", "3", *flags.split(), "prog", "-x"]
+
+
+# ------------------------------------------------------------------ ranks_to_start
+
+
+BATCH = Allocation("7", ("n1", "n2"), 8)
+
+
+@pytest.mark.parametrize(
+    ("asked", "allocation", "n_ranks"),
+    [
+        (None, None, None),
+        (3, None, 3),
+        (None, BATCH, 8),
+        (3, BATCH, 3),
+        (8, BATCH, 8),
+        (None, Allocation("7", ("n1",), 1), None),
+        (None, Allocation("7", ("n1", "n2"), 8, is_step=True), None),  # a shell of srun --pty, say
+        (2, Allocation("7", ("n1", "n2"), 8, is_step=True), 2),
+    ],
+)
+def test_in_an_allocation_all_its_tasks_become_ranks(asked, allocation, n_ranks):
+    assert ranks_to_start(asked, allocation) == n_ranks
+
+
+def test_an_allocation_smaller_than_asked_is_named():
+    with pytest.raises(UsageError, match="-n 9 in SLURM job 7, which has 8 tasks on 2 nodes: leave -n out"):
+        ranks_to_start(9, BATCH)
+    with pytest.raises(UsageError, match="which has 1 task on 1 node: "):
+        ranks_to_start(2, Allocation("7", ("n1",), 1))
+
+
+# ------------------------------------------------------------------ of two kinds
+
+
+MPICH_LIBRARY = "MPICH Version:      5.0.2\nMPICH configure:    --with-device=ch4:ucx,ofi"
+OPEN_MPI_LIBRARY = "Open MPI v5.0.11, package: Open MPI user@localhost Distribution"
+
+
+@pytest.mark.parametrize(
+    ("environ", "cure"),
+    [
+        ({"PMIX_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4"}, "use the mpirun of MPICH Version: 5.0.2"),
+        ({"PMIX_RANK": "0", "SLURM_STEP_ID": "0"}, "say srun --mpi=pmi2"),
+    ],
+)
+def test_a_launcher_that_would_end_mpich_is_refused(environ, cure):
+    with pytest.raises(UsageError, match=cure):
+        check_launcher(MPICH_LIBRARY, environ)
+
+
+@pytest.mark.parametrize(
+    ("library", "environ"),
+    [
+        (MPICH_LIBRARY, {"PMI_RANK": "0", "SLURM_STEP_ID": "0"}),
+        (MPICH_LIBRARY + " --with-pmix=/usr", {"PMIX_RANK": "0"}),
+        (OPEN_MPI_LIBRARY, {"PMIX_RANK": "0"}),
+        (INTEL_MPI, {"PMIX_RANK": "0"}),
+    ],
+)
+def test_a_launcher_that_may_do_is_tried(library, environ):
+    check_launcher(library, environ)
+
+
+def test_processes_that_are_alone_are_told_what_to_use():
+    by_srun = alone_error(4, OPEN_MPI_LIBRARY, {"SLURM_STEP_ID": "0"})
+    assert "MPI shows each of 4 processes only itself; leave srun out" in by_srun.message
+    assert by_srun.message.endswith("say srun --mpi=pmix")
+    # prted, which srun started, hands SLURM's variables on to the ranks
+    by_mpirun = alone_error(4, MPICH_LIBRARY, {"SLURM_STEP_ID": "0", "OMPI_COMM_WORLD_SIZE": "4"})
+    assert "use the mpirun of MPICH Version: 5.0.2, or none" in by_mpirun.message
 
 
 # ------------------------------------------------------------------ find_launcher
@@ -223,7 +306,7 @@ def test_ranks_that_were_killed_too_early_are_started_again(capfd, tmp_path):
     assert (status, said.count("started again")) == (0, 1)
 
 
-BEGIN = "import os; from mpims.world import report_resume; report_resume('mpims resume x', os.environ)"
+BEGIN = "import os; from mpims.world import report_resume; report_resume('mpims resume x', 'x', os.environ)"
 
 
 @pytest.mark.timeout(20)
@@ -235,14 +318,30 @@ def test_a_run_whose_ranks_have_all_died_can_be_resumed(capfd, shell, found):
 
 
 @pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("summary", "status"),
+    [
+        ('{"status": "done", "n_skipped": 0}', ExitStatus.DONE),
+        ('{"status": "done", "n_skipped": 2}', ExitStatus.SKIPPED),
+        ('{"status": "stopped"}', ExitStatus.STOPPED),
+        ("[", ExitStatus.STOPPED),
+    ],
+)
+def test_a_run_may_be_done_by_a_master_on_another_host(capfd, tmp_path, summary, status):
+    (tmp_path / "summary.json").write_text(summary)
+    begin = BEGIN.replace("'x', os", f"'{tmp_path}', os")
+    assert run(["sh", "-c", f'{sys.executable} -c "{begin}"; exit 1'], capfd)[0] == status
+
+
+@pytest.mark.timeout(20)
 def test_how_a_run_ended_counts_for_more_than_that_it_could_be_resumed(capfd):
     shell = f'{sys.executable} -c "{BEGIN}"; {sys.executable} -c "{TELL.format(3)}"; exit 1'
     assert run(["sh", "-c", shell], capfd) == (3, "")
 
 
 def test_nobody_asks_how_to_resume(tmp_path):
-    report_resume("mpims resume x", {})
-    report_resume("mpims resume x", {STATUS_FILE: str(tmp_path / "of another host" / "status")})
+    report_resume("mpims resume x", "x", {})
+    report_resume("mpims resume x", "x", {STATUS_FILE: str(tmp_path / "of another host" / "status")})
     assert os.listdir(tmp_path) == []
 
 
@@ -296,7 +395,7 @@ for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
     signal.signal(number, record)
 if {has_begun}:
     from mpims.world import report_resume
-    report_resume("mpims resume x", os.environ)
+    report_resume("mpims resume x", "x", os.environ)
 with open("ready.part", "w") as file:
     file.write(str(os.getpid()))
 os.rename("ready.part", "ready")
@@ -510,7 +609,7 @@ def test_every_rank_hears_that_the_run_is_to_stop(launcher, tmp_path):
             sys.exit(report_status(130, os.environ) if world.rank == 0 else 0)
         world = find_world(os.environ)
         signal.signal(STOP_SIGNAL, stop)
-        report_resume("mpims resume x", os.environ)
+        report_resume("mpims resume x", "x", os.environ)
         open(os.path.join({str(tmp_path)!r}, f"ready {{world.rank}}"), "w").close()
         time.sleep(60)
     """

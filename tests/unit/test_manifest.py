@@ -177,5 +177,10 @@ def test_other_versions_are_told():
 
 def test_what_the_manifest_says_of_the_options():
     options = manifest(options=RunOptions(policy="SS", run_dir=Path("x"), seed=4, resume=True))["options"]
-    assert options.keys() == set(RunOptions.__dataclass_fields__) - {"seed", "run_dir", "resume"}
+    assert options.keys() == set(RunOptions.__dataclass_fields__) - {
+        "seed",
+        "run_dir",
+        "resume",
+        "end_time_s",
+    }
     assert options["policy"] == "SS"

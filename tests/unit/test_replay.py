@@ -131,10 +131,13 @@ def test_replay_wants_a_run(ran, cli, tmp_path):
 
 
 def test_a_replay_changes_nothing_of_the_run(ran, cli, tmp_path):
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    def files() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+    before = files()
     cli("replay", "run", 7)
     cli("replay", "run", 13)
-    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    assert files() == before
 
 
 def test_another_format_is_refused(ran, cli, tmp_path):

@@ -135,7 +135,7 @@ def read(folder, name):
 @pytest.fixture(autouse=True)
 def one_by_one(monkeypatch):
     """Chunk by chunk, each result by itself: it is known what is done when a run is disturbed."""
-    monkeypatch.setattr("mpims.core.dispatch.LONGEST_QUEUE", 2)
+    monkeypatch.setattr("mpims.core.measures.LONGEST_QUEUE", 2)
     monkeypatch.setattr("mpims.runtime.computing.BURST_S", 0.0)
     monkeypatch.setattr("mpims.runtime.computing.HOLD_BACK_S", 0.0)
 
@@ -303,7 +303,8 @@ def test_a_run_that_lost_its_lock_ends(tmp_path, monkeypatch):
         def kernel(self, items):
             time.sleep(0.002)
             if items[0] < 2000:
-                heartbeats.add((folder / "lock").stat().st_mtime_ns)
+                with suppress(FileNotFoundError):  # the other rank may be further
+                    heartbeats.add((folder / "lock").stat().st_mtime_ns)
             else:
                 (folder / "lock").unlink(missing_ok=True)
             return super().kernel(items)

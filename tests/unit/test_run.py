@@ -150,7 +150,8 @@ def test_what_a_run_leaves(tmp_path):
 
     outcome = on_threads(Slow, 3, tmp_path / "run", seed=5, policy="GSS")
     files = sorted(p.name for p in outcome.run_dir.iterdir())
-    assert files == ["job.pkl", "journal", "manifest.json", "result.npy", "summary.json", "trace"]
+    expected = "job.pkl journal manifest.json result.npy status.json summary.json trace"
+    assert files == expected.split()
     assert np.array_equal(np.load(tmp_path / "run" / "result.npy"), outcome.value)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary == outcome.summary

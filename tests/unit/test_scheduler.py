@@ -731,6 +731,7 @@ def test_what_was_computed_behind_a_cut_counts():
     assert done(scheduler, 1, 1, 0, 3, now=0.0, block_s=1.0) == [
         Trim(2, 3, 3),
         Assign(1, 4, 3, 4),
+        Recall(2, 3),
         Record(1, ((0, 3),)),
     ]
 
@@ -1235,6 +1236,24 @@ def test_the_fastest_idle_rank_is_asked_first():
     done(scheduler, 2, 2, 4, 5, now=1.0, block_s=300.0)
     taken = done(scheduler, 3, 3, 5, 6, now=1.0, block_s=1.0)
     assert [a.rank for a in taken if isinstance(a, Assign)] == [3]
+
+
+def test_a_rank_that_was_beyond_where_it_was_cut_leaves_the_other_only_the_rest():
+    scheduler = Scheduler(Ledger(20, 1), Sizer(parse_policy("STATIC").make(20, 2)), Deadlines(), 2)
+    for rank in (1, 2):
+        scheduler.handle(WorkerJoined(rank), 0.0)
+    actions = scheduler.handle(ChunkDone(2, 2, 10, 20, 5.0, 0.5), 5.0)
+    (trim,) = [action for action in actions if isinstance(action, Trim)]
+    (half,) = [action for action in actions if isinstance(action, Assign)]
+    assert (trim.rank, trim.attempt, half.rank) == (1, 1, 2)
+    assert (half.start, half.stop) == (trim.stop, 10)
+    reached = trim.stop + 1
+    assert reached < 10
+    actions = scheduler.handle(ChunkDone(1, 1, 0, reached, 5.2, 0.7), 5.2)
+    assert Recall(2, half.attempt) in actions
+    open_parts = sorted((a.start, a.stop) for a in scheduler.ledger.attempts.values())
+    assert min(start for start, _ in open_parts) == reached
+    scheduler.ledger.check()
 
 
 def test_what_is_in_trouble_is_not_split_or_doubled():

@@ -81,6 +81,17 @@ def test_a_wait_with_slack_looks_but_now_and_then():
     assert time.sleeps == pytest.approx([0.0125, 0.0125], rel=0.01)
 
 
+def test_while_a_large_message_is_under_way_mpi_is_called_all_the_time():
+    time, waiting = waiting_after(0.025)
+    waiting.begin()
+    began = time.now
+    while waiting.pause(0.2, 0.05, is_moving=True):
+        if time.now - began < 0.1:
+            assert not time.sleeps
+    assert time.sleeps
+    assert max(time.sleeps) <= 50e-6
+
+
 def test_who_spins_never_sleeps():
     time, waiting = waiting_after(10.0)
     waiting.begin()

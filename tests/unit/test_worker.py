@@ -14,6 +14,7 @@ from mpims.options import RunOptions
 from mpims.processes import this_process
 from mpims.runtime.transport.local import LocalTransport, local_transports
 from mpims.runtime.wire import (
+    MOST_RESULTS,
     End,
     Kind,
     Message,
@@ -178,10 +179,11 @@ def test_results_of_short_chunks_leave_together_before_the_last_is_begun(patient
 
 def test_many_results_do_not_wait(patient):
     worker, _, master = patient
-    chunks = [Assign(1, i + 1, 0, 10) for i in range(64)]
+    chunks = [Assign(1, i + 1, 0, 10) for i in range(2 * MOST_RESULTS)]
     master.send(1, Kind.ASSIGN, encode_assign(chunks))
     drive(worker, 5)
-    assert [len(deliveries(message)[0]) for message in messages(master)] == [32, 31, 1]
+    counts = [len(deliveries(message)[0]) for message in messages(master)]
+    assert counts == [MOST_RESULTS, MOST_RESULTS - 1, 1]
 
 
 def test_results_are_not_kept_back_for_long(started):

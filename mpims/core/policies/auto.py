@@ -126,5 +126,5 @@ def _seconds(seconds: float) -> str:
     """Seconds with two digits and a unit: 38 µs."""
     for unit, scale in (("s", 1.0), ("ms", 1e3)):
         if seconds * scale >= 1:
-            return f"{seconds * scale:.2g} {unit}"
-    return f"{seconds * 1e6:.2g} µs"
+            return f"{float(f'{seconds * scale:.2g}'):g} {unit}"
+    return f"{float(f'{seconds * 1e6:.2g}'):g} µs"

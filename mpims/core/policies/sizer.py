@@ -16,15 +16,22 @@ class Sizer:
         The technique, set up for the run.
     minimum, maximum
         Blocks in a chunk at the least and at the most (None: no upper limit).
+
+    Attributes
+    ----------
+    room
+        Blocks for which there is time, at least 1; None if there is time for all. It goes before the
+        minimum.
     """
 
-    __slots__ = ("_maximum", "_minimum", "learns", "policy")
+    __slots__ = ("_maximum", "_minimum", "learns", "policy", "room")
 
     def __init__(self, policy: Policy, minimum: int = 1, maximum: int | None = None) -> None:
         self.policy = policy
         self.learns = policy.learns
         self._minimum = max(1, minimum)
         self._maximum = maximum
+        self.room: int | None = None
 
     def next_size(self, remaining: int, rank: int) -> int:
         """Blocks in the next chunk, for `rank`, with `remaining` (at least 1) not yet handed out."""
@@ -33,6 +40,8 @@ class Sizer:
             size = self._minimum
         if self._maximum is not None and size > self._maximum:
             size = self._maximum
+        if self.room is not None and size > self.room:
+            size = self.room
         return size if size < remaining else remaining
 
     def explain(self) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from mpims.runtime.wire import Buffer, Kind, Message
+
+if TYPE_CHECKING:
+    from threading import Event
 
 Place: TypeAlias = Callable[[int, Kind, bytes, Sequence[int]], "list[memoryview] | None"]
 """Source, kind, head and buffer sizes of a message -> where its buffers go; None: anywhere."""
@@ -36,6 +39,8 @@ class Transport(ABC):
         Whether `receive` keeps its core while it waits.
     place : callable or None
         Asked for the memory that the buffers of an arriving message are received into.
+    bell : Event or None
+        Set by another thread, it ends a `receive` that waits; that clears it.
     """
 
     rank: int
@@ -46,6 +51,7 @@ class Transport(ABC):
     exit_status: int = 0
     spins: bool = False
     place: Place | None = None
+    bell: Event | None = None
 
     @abstractmethod
     def send(self, dest: int, kind: Kind, head: bytes = b"", buffers: Sequence[Buffer] = ()) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mpims.runtime.transport.base import Place, Transport
 from mpims.runtime.transport.local import local_transports
 from mpims.runtime.wire import Buffer, Kind, Message
+
+if TYPE_CHECKING:
+    from threading import Event
 
 _MASTER, _WORKER = 0, 1
 
@@ -57,6 +61,18 @@ class JointTransport(Transport):
         """Keep the core, or give it away."""
         if self._outer is not None:
             self._outer.spins = spins
+
+    @property
+    def bell(self) -> Event | None:
+        """What ends a wait when another thread sets it."""
+        return self._inner.bell
+
+    @bell.setter
+    def bell(self, bell: Event | None) -> None:
+        """Listen to this one, whoever sends."""
+        self._inner.bell = bell
+        if self._outer is not None:
+            self._outer.bell = bell
 
     def send(self, dest: int, kind: Kind, head: bytes = b"", buffers: Sequence[Buffer] = ()) -> None:
         if dest == self.rank:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import Buffer, Kind, Message
+
+_LOOK_S = 1e-3
+"""Where a bell may end the wait, messages are looked for this often."""
 
 
 class LocalTransport(Transport):
@@ -25,7 +29,7 @@ class LocalTransport(Transport):
 
     def receive(self, timeout_s: float, slack_s: float = 0.0) -> Message | None:
         try:
-            message = self._inboxes[self.rank].get(timeout_s > 0, timeout_s or None)
+            message = self._next(timeout_s)
         except Empty:
             return None
         if not message.buffers:
@@ -35,6 +39,16 @@ class LocalTransport(Transport):
         for target, buffer in zip(memory, message.buffers, strict=True):
             target[:] = buffer
         return message._replace(buffers=list(memory))
+
+    def _next(self, timeout_s: float) -> Message:
+        inbox, bell = self._inboxes[self.rank], self.bell
+        if bell is None:
+            return inbox.get(timeout_s > 0, timeout_s or None)
+        until = time.monotonic() + timeout_s
+        while inbox.empty() and time.monotonic() < until and not bell.wait(_LOOK_S):
+            pass
+        bell.clear()
+        return inbox.get_nowait()
 
     @property
     def unsent_bytes(self) -> int:

@@ -21,24 +21,23 @@ from collections import deque
 from collections.abc import Sequence
 from functools import cache
 from os import _exit as leave_at_once
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mpi4py
 
-mpi4py.rc.thread_level = "funneled"
-
-# The import initialises MPI, which waits for all ranks, and for ever for one that died meanwhile.
-_START_LIMIT_S = 600
-faulthandler.dump_traceback_later(_START_LIMIT_S, exit=True)
+mpi4py.rc.initialize = False  # an import that ends the process could not say why
+mpi4py.rc.finalize = True
 from mpi4py import MPI  # noqa: E402
-
-faulthandler.cancel_dump_traceback_later()
 
 from mpims.errors import InternalError  # noqa: E402
 from mpims.runtime.transport.base import Transport  # noqa: E402
 from mpims.runtime.transport.waiting import Waiting  # noqa: E402
 from mpims.runtime.wire import Buffer, Kind, Message  # noqa: E402
 
+if TYPE_CHECKING:
+    from threading import Event
+
+_START_LIMIT_S = 600
 _BODY_TAG = 100
 _SLICE_BYTES = 1 << 30
 _MAX_FRAME_BYTES = 3500  # Open MPI's shared memory sends up to 4096 bytes with the first packet
@@ -76,6 +75,16 @@ class MpiTransport(Transport):
         self._arriving: dict[int, deque[tuple[Message, list[MPI.Request]]]] = {}
         self._ready: deque[Message] = deque()
         self.lost: set[int] = set()
+
+    @property
+    def bell(self) -> Event | None:
+        """What ends a wait when another thread sets it."""
+        return self._waiting.bell
+
+    @bell.setter
+    def bell(self, bell: Event | None) -> None:
+        """Listen to this one."""
+        self._waiting.bell = bell
 
     # ------------------------------------------------------------------ sending
 
@@ -134,7 +143,12 @@ class MpiTransport(Transport):
         message = self._look()
         if message is None and timeout_s > 0:
             self._waiting.begin()
-            while message is None and self._waiting.pause(timeout_s, slack_s, spins=self.spins):
+            while message is None and self._waiting.pause(
+                timeout_s,
+                slack_s,
+                spins=self.spins,
+                is_moving=bool(self._arriving) or self._unsent_bytes > _MAX_FRAME_BYTES,
+            ):
                 message = self._look()
         if message is not None:
             self._waiting.arrived()
@@ -247,7 +261,7 @@ class MpiTransport(Transport):
         self._arriving.pop(rank, None)
 
     def library(self) -> str:
-        return MPI.Get_library_version().split("\n")[0].split(",")[0].rstrip("\x00")
+        return library_version().split("\n")[0].split(",")[0]
 
 
 _DEATHS = frozenset(
@@ -267,7 +281,7 @@ def _world() -> list[MpiTransport]:
     return []
 
 
-def world_transport(*, share: bool) -> MpiTransport:
+def world_transport(*, share: bool, threads: bool = False) -> MpiTransport:
     """The transport over all ranks of this program, made once.
 
     Parameters
@@ -276,7 +290,33 @@ def world_transport(*, share: bool) -> MpiTransport:
         Take a duplicate of COMM_WORLD, so that no message of the program's own is mistaken for one of
         ours. Every rank must do so, and none may die meanwhile: what all do together cannot be
         survived. Without it COMM_WORLD itself is used.
+    threads
+        Whether another thread than this one is to use it, where this is what initialises MPI.
     """
     if not _world():
+        _initialise(MPI.THREAD_MULTIPLE if threads else MPI.THREAD_FUNNELED)
         _world().append(MpiTransport(MPI.COMM_WORLD.Dup() if share else MPI.COMM_WORLD))
     return _world()[0]
+
+
+def _initialise(level: int) -> None:
+    """Find the other ranks, unless the program has done so.
+
+    That waits for all of them, and for ever for one that died meanwhile.
+    """
+    if not MPI.Is_initialized():
+        faulthandler.dump_traceback_later(_START_LIMIT_S, exit=True)
+        MPI.Init_thread(level)
+        faulthandler.cancel_dump_traceback_later()
+
+
+def library_version() -> str:
+    """What the MPI library calls itself, in several lines; MPI need not be initialised."""
+    return MPI.Get_library_version().rstrip("\x00")
+
+
+def thread_level() -> str:
+    """What MPI allows threads to do: single, funneled, serialized or multiple."""
+    names = ("single", "funneled", "serialized", "multiple")
+    levels = {getattr(MPI, f"THREAD_{name.upper()}"): name for name in names}
+    return levels[MPI.Query_thread()]

@@ -11,6 +11,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threading import Event
 
 FAST_GAP_S = 2e-3
 """Messages that come more often than this are worth a long spin."""
@@ -22,6 +26,8 @@ GAP_FRACTION = 1 / 20
 """A sleep is at most this part of the mean gap, or of the time waited already if that is longer."""
 SLACK_FRACTION = 1 / 4
 """Where nobody waits for an answer, it is this part of the time for which that is so."""
+MOVING_SPIN_S = 0.1
+"""A large message moves only while MPI is called: so long it is done all the time, then often."""
 _MEMORY = 0.2
 _LONGEST_GAP_S = 1.0
 
@@ -42,7 +48,8 @@ class Waiting:
         give_way: Callable[[], None] = os.sched_yield,
     ) -> None:
         self._clock = clock
-        self._sleep = sleep
+        self._sleep = self._sleep_deaf = sleep
+        self._bell: Event | None = None
         self._give_way = give_way
         self._mean_gap_s = FAST_GAP_S / 2
         self._last = clock()
@@ -56,20 +63,44 @@ class Waiting:
         self._last = now
         self._mean_gap_s += _MEMORY * (gap - self._mean_gap_s)
 
+    @property
+    def bell(self) -> Event | None:
+        """What ends a wait when another thread sets it."""
+        return self._bell
+
+    @bell.setter
+    def bell(self, bell: Event | None) -> None:
+        """Listen to this one; None: to none."""
+        self._bell = bell
+        self._sleep = self._sleep_deaf if bell is None else bell.wait  # type: ignore[assignment]
+
     def begin(self) -> None:
         """A new wait begins."""
         self._began = self._clock()
         self._sleep_s = FIRST_SLEEP_S
 
-    def pause(self, timeout_s: float, slack_s: float = 0.0, *, spins: bool = False) -> bool:
-        """Let some time pass between two looks; False once `timeout_s` is over.
+    def pause(
+        self, timeout_s: float, slack_s: float = 0.0, *, spins: bool = False, is_moving: bool = False
+    ) -> bool:
+        """Let some time pass between two looks; False once `timeout_s` is over, or the bell was rung.
 
-        For `slack_s` seconds nobody waits for an answer. With `spins` the core is never given away.
+        For `slack_s` seconds nobody waits for an answer. With `spins` the core is never given away;
+        `is_moving` says that a large message is under way.
         """
+        bell = self._bell
+        if bell is not None and bell.is_set():
+            bell.clear()
+            return False
         waited = self._clock() - self._began
         if waited >= timeout_s:
             return False
         if spins:
+            return True
+        if is_moving:
+            if waited < MOVING_SPIN_S:
+                self._give_way()
+            else:
+                self._sleep(min(FIRST_SLEEP_S, timeout_s - waited))
             return True
         is_fast = self._mean_gap_s < FAST_GAP_S
         if slack_s * SLACK_FRACTION > FAST_GAP_S and not is_fast:

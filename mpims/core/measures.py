@@ -1,0 +1,135 @@
+"""What was measured: how long blocks and chunks take, in general and on each rank, and what follows.
+
+Three learn of it: the deadlines (the longest block), the policy (each whole chunk), and how many chunks a
+rank is to hold: two, but more where chunks are shorter than a hand-out takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mpims.core.events import ChunkDone, Result
+from mpims.core.ledger import Attempt
+from mpims.core.policies import Sample, Sizer
+from mpims.core.silence import Silence
+from mpims.core.workers import WorkerState
+
+QUEUE_LENGTH = 2
+"""Attempts a worker holds by default: the one it computes and the next ..."""
+LEAD_S = 1e-3
+"""... and where chunks are short so many that they take this long ..."""
+LONGEST_QUEUE = 256
+"""... but not more than these."""
+_MEMORY = 0.3
+"""What a new measurement counts in a mean."""
+
+
+class Measures:
+    """The times of blocks and chunks.
+
+    Parameters
+    ----------
+    block
+        Items in a block.
+    sizer, silence, workers
+        The policy, who watches the ranks, and the ranks.
+    queue_length
+        Attempts a worker holds at the least; with 1 it waits for each, however short they are.
+
+    Attributes
+    ----------
+    block_s
+        How long a block takes of late; None before any is measured.
+    chunk_s
+        How long a chunk takes of late.
+    longest_queue
+        Attempts a worker holds at the most, however short they are.
+    """
+
+    def __init__(
+        self, block: int, sizer: Sizer, silence: Silence, workers: dict[int, WorkerState], queue_length: int
+    ) -> None:
+        self._block = block
+        self._sizer = sizer
+        self._silence = silence
+        self._workers = workers
+        self._least_length = queue_length
+        self.longest_queue = LONGEST_QUEUE
+        self._longest_s = -1.0
+        self.block_s: float | None = None
+        self.chunk_s = 0.0
+
+    def learn(self, worker: WorkerState | None, attempt: Attempt, event: ChunkDone, now: float) -> None:
+        """A result is there."""
+        n_blocks = -((event.start - event.stop) // self._block)
+        self._learn_blocks(worker, n_blocks, event.busy_s, event.longest_block_s, n_blocks)
+        if worker is not None and self._sizer.learns:
+            whole_s = now - worker.silent_since
+            sample = Sample(event.rank, n_blocks, event.busy_s, event.squares_s2, whole_s)
+            self._learn_chunk(worker, attempt, sample)
+
+    def learn_whole(
+        self, worker: WorkerState, attempts: Sequence[Attempt], results: Sequence[Result], now: float
+    ) -> None:
+        """The results of whole chunks are there."""
+        n_blocks, busy_s, longest_s = 0, 0.0, self._longest_s
+        block, learns = self._block, self._sizer.learns
+        whole_s = (now - worker.silent_since) / len(results)
+        for attempt, (_, start, stop, its_s, its_longest_s, squares_s2) in zip(
+            attempts, results, strict=True
+        ):
+            n_its = -((start - stop) // block)
+            n_blocks += n_its
+            busy_s += its_s
+            if its_longest_s > longest_s:
+                longest_s = its_longest_s
+            if learns:
+                self._learn_chunk(worker, attempt, Sample(worker.rank, n_its, its_s, squares_s2, whole_s))
+        self._learn_blocks(worker, n_blocks, busy_s, longest_s, n_blocks / len(results))
+
+    def _learn_blocks(
+        self, worker: WorkerState | None, n_blocks: int, busy_s: float, longest_s: float, of_chunk: float
+    ) -> None:
+        """Blocks, so many in a chunk, took so long."""
+        block_s = busy_s / n_blocks
+        if longest_s > self._longest_s:
+            self._longest_s = longest_s
+            self._silence.learn(longest_s, self._workers)
+        self.chunk_s += _MEMORY * (of_chunk * block_s - self.chunk_s)
+        mean_s = self.block_s
+        self.block_s = block_s if mean_s is None else mean_s + _MEMORY * (block_s - mean_s)
+        if worker is None:
+            return
+        before_s = worker.block_s
+        if before_s is not None:
+            block_s = before_s + _MEMORY * (block_s - before_s)
+        worker.block_s = block_s
+        if block_s < LEAD_S or worker.length > self._least_length:
+            worker.length = self._length(of_chunk * block_s)
+
+    def _learn_chunk(self, worker: WorkerState, attempt: Attempt, sample: Sample) -> None:
+        """Tell the policy what a chunk took, once all its parts are there."""
+        if worker.part is not None:
+            number, before = worker.part
+            if number == attempt.number:
+                rank, n_blocks, busy_s, squares_s2, whole_s = sample
+                sample = Sample(
+                    rank,
+                    before.n_blocks + n_blocks,
+                    before.busy_s + busy_s,
+                    before.squares_s2 + squares_s2,
+                    before.whole_s + whole_s,
+                )
+            worker.part = None
+        if attempt.start < attempt.stop:
+            worker.part = attempt.number, sample
+        else:
+            self._sizer.learn(sample)
+
+    def _length(self, chunk_s: float) -> int:
+        """How many chunks of so many seconds a rank is to hold."""
+        least = self._least_length
+        if least == 1 or least * chunk_s >= LEAD_S:
+            return least
+        longest = self.longest_queue
+        return int(LEAD_S / chunk_s) if longest * chunk_s > LEAD_S else longest
