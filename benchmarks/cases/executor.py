@@ -34,7 +34,8 @@ def make(settings: Settings) -> Case:
         ),
         runs=runs,
         views=[
-            _view("calls/s", ("round trips", "singly", "map"), "{:,.0f}"),
+            _view("calls/s", ("round trips", "map"), "{:,.0f}"),
+            _view("calls/s, one a message", ("singly",), "{:,.0f}"),
             _view("GB/s", ("GB/s",), "{:.2f}"),
         ],
         targets=_targets,
