@@ -189,7 +189,7 @@ class CallsPart(Part):
         self._n_closed = 0
         self.n_bytes = 0
 
-    def add(self, start: int, stop: int, results: Batch) -> None:
+    def add(self, start: int, stop: int, results: Batch, is_ours: bool = False) -> None:
         self._batch.extend(results)
 
     def add_items(self, start: int, stop: int, results: dict[int, Any]) -> None:

@@ -13,7 +13,6 @@ import time
 from math import inf
 from typing import Any
 
-from mpims.core.events import Result
 from mpims.errors import ExitStatus, MpimsError, describe, user_traceback
 from mpims.executor.calls import Calls, CallsPart
 from mpims.executor.cargo import decode, encode, unpack
@@ -34,7 +33,7 @@ from mpims.runtime.wire import (
     decode_recall,
     decode_trim,
     encode_object,
-    encode_results,
+    encode_packed,
 )
 from mpims.runtime.worker import CLOGGED_WAIT_S
 from mpims.session import connect
@@ -111,13 +110,12 @@ class TaskComputing(Computing):
         self.send_results()
 
     def send_results(self, *, is_empty: bool = False) -> None:
-        heads: list[Result] = self._heads
+        heads = self._heads
         if not heads:
             return
         self._last_sent = self._last_report = self._now
-        ended_s = self._ended_s
-        self._heads, self._ended_s = [], []
-        head, _ = encode_results(heads, None, ended_s)
+        self._heads = []
+        head, _ = encode_packed(heads, None)
         self._send(Kind.RESULT, head, encode(self._part.take()))
 
     def _new_part(self) -> None:

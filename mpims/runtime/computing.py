@@ -10,9 +10,10 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
-from mpims.core.events import Care, Held, Range, Result
+from mpims.core.events import Care, Held, Range
 from mpims.errors import ExitStatus, describe, user_traceback
 from mpims.job import Job
 from mpims.options import RunOptions
@@ -25,9 +26,10 @@ from mpims.runtime.wire import (
     Buffer,
     Failed,
     Kind,
-    as_result,
     encode_object,
-    encode_results,
+    encode_packed,
+    pack_result,
+    unpack_result,
 )
 
 PART_BYTES = 4 << 20
@@ -49,6 +51,15 @@ if TYPE_CHECKING:
     from mpims.runtime.isolation import IsolatedBlocks
 
 Send = Callable[[Kind, bytes, Sequence[Buffer]], None]
+
+
+def _references() -> int:
+    """What `getrefcount` gives for a local variable's value that nothing else refers to."""
+    value = object()
+    return getrefcount(value)
+
+
+_ALONE = _references()
 
 
 class _Attempt:
@@ -113,8 +124,7 @@ class Computing:
         self._counts = isinstance(items, range) and items == range(len(items))
         self._queue: deque[_Attempt] = deque()
         self._part: Part = new_part(job.output, block, len(items))
-        self._heads: list[Result] = []  # of what is in the part and complete
-        self._ended_s: list[float] = []  # when each of them was
+        self._heads: list[bytes] = []  # of what is in the part and complete, packed
         self._part_start: int | None = None  # of what is in the part beside it
         self._busy_s = self._longest_s = self._squares_s2 = 0.0
         self._child: IsolatedBlocks | None = None
@@ -184,13 +194,49 @@ class Computing:
         if self._isolated or attempt.care:
             self._compute_with_care(attempt)
             return
-        began = self._now = time.perf_counter()
-        last_sent = self._last_sent
-        while self._now - began <= self.burst_s:
-            self._compute_block(attempt, attempt.at, min(attempt.at + self._block, attempt.stop))
-            if not self._queue or self._queue[0].care or self._last_sent != last_sent:
+        self._compute_plain()
+
+    def _compute_plain(self) -> None:
+        """Compute ordinary blocks until results have left, or it is time to look for messages.
+
+        All in one function, for where items take no time this is what they cost.
+        """
+        job, items, block, clock = self._job, self._items, self._block, time.perf_counter
+        queue, heads, last_sent = self._queue, self._heads, self._last_sent
+        now = clock()
+        until, hold_until = now + self.burst_s, last_sent + self.hold_back_s
+        while now <= until and queue and not queue[0].care and self._last_sent == last_sent:
+            attempt = queue[0]
+            start, stop = attempt.at, attempt.stop
+            if stop - start > block:
+                stop = start + block
+            began = clock()
+            try:
+                job.indices = indices = range(start, stop)
+                results = job.kernel(indices if self._counts else take_items(items, start, stop))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # whatever the user's code raises
+                self._kernel_raised(attempt, (start, stop), error)
                 return
-            attempt = self._queue[0]
+            self._now = now = clock()
+            busy_s = now - began
+            is_ours = getrefcount(results) == _ALONE
+            if (
+                stop < attempt.stop
+                or self._part_start is not None
+                or not self._part.add_alike(stop - start, results, is_ours)
+            ):
+                self._block_done(attempt, start, stop, results, busy_s, is_ours)
+                continue
+            # A chunk of one block, with results like those before it: what `_block_done` does, in short.
+            queue.popleft()
+            heads.append(pack_result(attempt.number, start, stop, busy_s, busy_s, busy_s * busy_s, now))
+            if busy_s > self.longest_s:
+                self.longest_s = busy_s
+            if len(queue) <= 1 or now >= hold_until or len(heads) >= HELD_BACK:
+                self.send_results()
+                return
 
     def _compute_with_care(self, attempt: _Attempt) -> None:
         if attempt.care & Care.ITEMWISE and attempt.itemwise is None:
@@ -203,18 +249,19 @@ class Computing:
     def _compute_block(self, attempt: _Attempt, start: int, stop: int) -> None:
         began = time.perf_counter()
         try:
-            job = self._job
-            job.indices = indices = range(start, stop)
-            results = job.kernel(indices if self._counts else take_items(self._items, start, stop))
+            results = self._kernel(start, stop)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever the user's code raises
-            if os.getpid() != self._pid:
-                os._exit(ExitStatus.FAILED)  # a child that the user's code forked: not for it to reply
-            self._block_failed(attempt, (start, stop), describe(error), user_traceback(error))
+            self._kernel_raised(attempt, (start, stop), error)
             return
         self._now = now = time.perf_counter()
         self._block_done(attempt, start, stop, results, now - began)
+
+    def _kernel_raised(self, attempt: _Attempt, computed: Range, error: BaseException) -> None:
+        if os.getpid() != self._pid:
+            os._exit(ExitStatus.FAILED)  # a child that the user's code forked: not for it to reply
+        self._block_failed(attempt, computed, describe(error), user_traceback(error))
 
     def _kernel(self, start: int, stop: int) -> Any:
         job = self._job
@@ -262,13 +309,15 @@ class Computing:
 
     # ------------------------------------------------------------------ outcomes
 
-    def _block_done(self, attempt: _Attempt, start: int, stop: int, results: Any, busy_s: float) -> None:
+    def _block_done(
+        self, attempt: _Attempt, start: int, stop: int, results: Any, busy_s: float, is_ours: bool = False
+    ) -> None:
         try:
             check_results(results, stop - start)
             if attempt.itemwise is None:
                 if self._part_start is None:
                     self._part_start = start
-                self._part.add(start, stop, results)
+                self._part.add(start, stop, results, is_ours)
             elif isinstance(self._job.output, Gather):
                 self._job.output.pack(results)  # what fits no array is the item's fault
         except ResultError as error:
@@ -363,9 +412,11 @@ class Computing:
         start = self._part_start
         if start is not None:
             longest_s = self._longest_s
-            fields = (attempt.number, start, attempt.at, self._busy_s, longest_s, self._squares_s2)
-            self._heads.append(as_result(fields))
-            self._ended_s.append(self._now)
+            self._heads.append(
+                pack_result(
+                    attempt.number, start, attempt.at, self._busy_s, longest_s, self._squares_s2, self._now
+                )
+            )
             self._part.close()
             if longest_s > self.longest_s:
                 self.longest_s = longest_s
@@ -386,14 +437,13 @@ class Computing:
         if not heads:
             return
         self._last_sent = self._last_report = self._now
-        ended_s = self._ended_s
-        self._heads, self._ended_s = [], []
+        self._heads = []
         payload = self._part.take()
         try:
-            head, buffers = encode_results(heads, None if is_empty else payload, ended_s)
+            head, buffers = encode_packed(heads, None if is_empty else payload)
         except Exception as error:  # whatever an object of the user's raises when it is pickled
             reason = f"a result cannot be pickled: {describe(error)}"
-            first = heads[0]
+            first = unpack_result(heads[0])
             self._fail(first.attempt, first.start, first.stop, reason, "", is_final=True)
             self._queue.clear()
             return

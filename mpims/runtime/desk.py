@@ -147,6 +147,11 @@ class Desk:
         self.ended = scheduler.ledger.complete
         self.error: MpimsError | None = None
 
+    @property
+    def is_full(self) -> bool:
+        """Whether what is to be handed out fills a message: it should not wait for more."""
+        return len(self._actions) >= MOST_CHUNKS
+
     def fail(self, error: MpimsError) -> None:
         """End the run with an error; the first one counts."""
         self.error = self.error or error

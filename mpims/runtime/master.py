@@ -193,7 +193,7 @@ class Master:
             if message.kind is Kind.FAILED:
                 self._show_failure(message)
             n_taken += 1
-            more = n_taken < MESSAGES_PER_STEP and not scheduler.ended and not desk.ended
+            more = n_taken < MESSAGES_PER_STEP and not (scheduler.ended or desk.ended or desk.is_full)
             message = self._transport.receive(0.0) if more else None
             now = time.monotonic()
         self._stepped = now

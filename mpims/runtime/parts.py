@@ -26,8 +26,18 @@ class Part(Protocol):
 
     n_bytes: int
 
-    def add(self, start: int, stop: int, results: Any) -> None:
-        """Take in the results of items ``[start, stop)``, one block."""
+    def add(self, start: int, stop: int, results: Any, is_ours: bool = False) -> None:
+        """Take in the results of items ``[start, stop)``, one block.
+
+        `is_ours` says that nobody else refers to them, so that nobody can change them.
+        """
+
+    def add_alike(self, n_items: int, results: Any, is_ours: bool) -> bool:
+        """Take in the results of one block that is an attempt, and close it, if they are like those before.
+
+        False: they are not, or nobody can tell so soon; they were not taken in.
+        """
+        return False
 
     def add_items(self, start: int, stop: int, results: dict[int, Any]) -> None:
         """Take in a block of which each item was computed alone; some may be missing, not all."""
@@ -50,11 +60,26 @@ class GatherPart:
         self._n_closed = 0  # how many of them belong to attempts that are complete
         self._form: tuple[np.dtype[Any], tuple[int, ...]] | None = None
         self._is_list = False
+        self._alike: tuple[Any, ...] = ()  # dtype and shape of the last block
         self.n_bytes = 0
 
-    def add(self, start: int, stop: int, results: Any) -> None:
+    def add_alike(self, n_items: int, results: Any, is_ours: bool) -> bool:
+        if type(results) is not np.ndarray or self._alike != (results.dtype, results.shape):
+            return False
+        if len(results) != n_items:
+            return False
+        # Memory that is not the array's own may be the kernel's, which may use it again for the next block.
+        is_kept = is_ours and results.flags.owndata
+        self._arrays.append(results if is_kept else self._buffers.copy(results))
+        self.n_bytes += results.nbytes
+        self._n_closed += 1
+        return True
+
+    def add(self, start: int, stop: int, results: Any, is_ours: bool = False) -> None:
         if type(results) is np.ndarray and (results.dtype, results.shape[1:]) == self._form:
-            self._arrays.append(self._buffers.copy(results))  # in short what follows
+            is_kept = is_ours and results.flags.owndata  # in short what follows
+            self._arrays.append(results if is_kept else self._buffers.copy(results))
+            self._alike = results.dtype, results.shape
             self.n_bytes += results.nbytes
             return
         packed = self._output.pack(results)
@@ -74,7 +99,9 @@ class GatherPart:
             )
         self._form = form
         # The kernel may use its array again for the next block.
-        is_kernels = packed is results or packed.base is not None
+        is_kernels = not (is_ours and packed.flags.owndata) and (
+            packed is results or packed.base is not None
+        )
         self._arrays.append(self._buffers.copy(packed) if is_kernels else packed)
         self.n_bytes += packed.nbytes
 
@@ -122,7 +149,10 @@ class ReducePart:
         self._closed: list[tuple[list[tuple[int, int]], list[Any]]] = []
         self.n_bytes = 0
 
-    def add(self, start: int, stop: int, results: Any) -> None:
+    def add_alike(self, n_items: int, results: Any, is_ours: bool) -> bool:
+        return False
+
+    def add(self, start: int, stop: int, results: Any, is_ours: bool = False) -> None:
         self._forest.add(Node(0, start // self._block), self._output.fold(results))
 
     def add_items(self, start: int, stop: int, results: dict[int, Any]) -> None:

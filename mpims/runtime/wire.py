@@ -178,6 +178,8 @@ RESULTS = np.dtype(
     ]
 )
 """What `_RESULT` is, for whoever has many."""
+pack_result = _RESULT.pack
+"""Makes bytes of a `Result`'s fields and the worker's clock at its end."""
 MOST_RESULTS = 48
 MOST_CHUNKS = 96
 """So many share a message at the most."""
@@ -227,13 +229,23 @@ def encode_results(
     `ended_s` is this rank's clock at the end of each; it goes into the trace and nowhere else. An array
     payload is not copied: it must not change any more.
     """
-    packed = [_RESULT.pack(*one, its_s) for one, its_s in zip(heads, ended_s, strict=False)]
-    head = bytes((len(heads),)) + b"".join(packed)
+    packed = [pack_result(*one, its_s) for one, its_s in zip(heads, ended_s, strict=False)]
+    return encode_packed(packed, payload)
+
+
+def encode_packed(results: Sequence[bytes], payload: Any) -> tuple[bytes, list[Buffer]]:
+    """Do the same where each result, with its clock, is packed by `pack_result`."""
+    head = bytes((len(results),)) + b"".join(results)
     if isinstance(payload, np.ndarray) and not payload.dtype.hasobject:
         array = _encode_form(payload.dtype, payload.shape)
         if len(head) + len(array) <= MAX_HEAD_BYTES:
             return head + array, [as_bytes(payload)]
     return head, encode_object(payload)
+
+
+def unpack_result(packed: bytes) -> Result:
+    """What `pack_result` was given, but for the clock."""
+    return as_result(_RESULT_READ.unpack(packed))
 
 
 def decode_results(head: bytes) -> tuple[list[Result], ArrayHead | None]:

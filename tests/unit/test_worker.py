@@ -146,6 +146,99 @@ def doubled(start, stop):
     return list(range(2 * start, 2 * stop, 2))
 
 
+# ------------------------------------------------------------------ whose memory a result is
+
+
+class Given(Doubles):
+    """A job whose results are what `make` gives."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def kernel(self, items):
+        return self.make(np.asarray(items, dtype=np.float64))
+
+
+def sent_of(make, n_items=3):
+    """What arrives of a job in single items, all delivered at the end."""
+    worker, (master, _) = begin(Given(make))
+    worker._computing.burst_s = worker._computing.hold_back_s = 100.0
+    for i in range(n_items):
+        assign(master, i + 1, i, i + 1)
+    drive(worker)
+    return np.concatenate(
+        [decode_payload(decode_results(m.head)[1], m.buffers) for m in messages(master)]
+    ).tolist()
+
+
+def test_an_array_that_the_kernel_uses_again_is_copied():
+    own = np.zeros(1)
+
+    def make(items):
+        own[:] = items
+        return own
+
+    assert sent_of(make) == [0.0, 1.0, 2.0]
+
+
+def test_a_view_of_an_array_that_the_kernel_uses_again_is_copied():
+    own = np.zeros((2, 1))
+
+    def make(items):
+        own[0] = items
+        return own[0]
+
+    assert sent_of(make) == [0.0, 1.0, 2.0]
+
+
+def test_an_array_that_the_kernel_keeps_is_copied():
+    kept = []
+
+    def make(items):
+        kept.append(items.copy())
+        for array in kept[:-1]:
+            array[:] = -1.0
+        return kept[-1]
+
+    assert sent_of(make) == [0.0, 1.0, 2.0]
+
+
+def test_an_array_in_memory_of_others_is_copied():
+    memory = bytearray(8)
+
+    def make(items):
+        array = np.ndarray((1,), np.float64, memory)
+        array[:] = items
+        return array
+
+    assert sent_of(make) == [0.0, 1.0, 2.0]
+
+
+def test_an_array_that_nobody_else_has_is_sent_as_it_is():
+    addresses = []
+
+    def make(items):
+        array = np.full((1, 1000), items[0])
+        addresses.append(array.ctypes.data)
+        return array
+
+    worker, (master, _) = begin(Given(make))
+    for i in range(3):
+        assign(master, i + 1, i, i + 1)
+        drive(worker)
+    sent = [np.frombuffer(kept.buffers[0]) for kept in worker._kept]
+    assert [array[0] for array in sent] == [0.0, 1.0, 2.0]
+    assert [array.ctypes.data for array in sent] == addresses
+
+
+def test_an_array_in_fortran_order_arrives_as_it_is():
+    assert (
+        sent_of(lambda items: np.asfortranarray(np.arange(6.0).reshape(1, 2, 3)))
+        == [np.arange(6.0).reshape(2, 3).tolist()] * 3
+    )
+
+
 # ------------------------------------------------------------------ chunks in batches
 
 
