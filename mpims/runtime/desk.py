@@ -60,8 +60,8 @@ from mpims.storage.commits import Failure
 from mpims.storage.results import Results
 from mpims.storage.tracewriter import TraceWriter
 
-LEAST_PLACED_BYTES = 1 << 16
-"""Smaller results are received anywhere and copied into their place."""
+LARGE_BYTES = 1 << 16
+"""A result of this size is passed on before the next message is looked at."""
 
 
 Supply: TypeAlias = Callable[[int, Sequence[Assign]], Sequence[Buffer]]
@@ -208,7 +208,7 @@ class Desk:
                 self._deliveries.append((source, delivery, part, buffers))
         except MpimsError as error:
             self.fail(error)
-        if memoryview(message.buffers[-1]).nbytes >= LEAST_PLACED_BYTES:
+        if memoryview(message.buffers[-1]).nbytes >= LARGE_BYTES:
             self.settle()  # the next one may take a while to come in
 
     def _on_joined(self, rank: int, joined: Joined, now: float) -> None:
@@ -261,21 +261,6 @@ class Desk:
         worker = self.record.workers.get(rank)
         return f"rank {rank} ({worker.host})" if worker else f"rank {rank}"
 
-    def place(self, source: int, kind: Kind, head: bytes, sizes: Sequence[int]) -> list[memoryview] | None:
-        """Receive the results of items that are still needed straight into their place."""
-        if kind is not Kind.RESULT or self.ended or sizes[0] < LEAST_PLACED_BYTES:
-            return None
-        heads, array = decode_results(head)
-        result = heads[0]
-        if len(heads) > 1 or self._scheduler.ledger.done.intersects(result.start, result.stop):
-            return None
-        try:
-            place = self._results.place(result, array)
-        except MpimsError as error:
-            self.fail(error)
-            return None
-        return None if place is None else [place]
-
     def tell(self, event: Event, now: float) -> None:
         """Tell the scheduler what happened; what follows is done by `settle`."""
         self._tracing.told(event, now)
@@ -296,6 +281,14 @@ class Desk:
             self._checkpoint.say()
         except MpimsError as error:
             self.fail(error)
+
+    def finish(self) -> None:
+        """Wait until what was taken in is in its place, and say so, unless something has failed."""
+        if self.error is None:
+            try:
+                self._checkpoint.finish()
+            except MpimsError as error:
+                self.fail(error)
 
     def note_service(self, seconds: float) -> None:
         """All that was taken in and settled since the last time took the master so long."""

@@ -35,6 +35,8 @@ AWAY_S = 2.0
 """A step that takes so much longer than it may says that the master itself was suspended."""
 TICK_LATENESS_S = 0.05
 """Messages that are waiting are read before a deadline is judged, but for no longer than this."""
+WRITING_WAIT_S = 0.01
+"""While results are written to their place, whether they are there is looked at this often."""
 MESSAGES_PER_STEP = 16
 """So many messages are taken in before anything else is looked at."""
 LOOK_INTERVAL_S = 0.1
@@ -154,7 +156,6 @@ class Master:
         """Send the job to the workers, and take in what was computed for the master before."""
         self._began, self._cpu_began = time.monotonic(), time.process_time()
         self._stepped = self._looked = self._noted = self._checked = self._began
-        self._transport.place = self._desk.place
         self._start_buffers = encode_object(start)
         for rank in self._workers:
             self._transport.send(rank, Kind.START, b"", self._start_buffers)
@@ -173,10 +174,13 @@ class Master:
             timeout_s = LONGEST_WAIT_S
             if deadline is not None:
                 timeout_s = max(0.0, min(timeout_s, deadline - time.monotonic()))
+            if self._checkpoint.is_behind:
+                timeout_s = min(timeout_s, WRITING_WAIT_S)
             if self._own is not None:
                 self._own.step(0.0)
                 timeout_s = 0.0 if self._own.has_work else min(timeout_s, 0.01)
             self.step(timeout_s)
+        self._desk.finish()
 
     def step(self, timeout_s: float) -> None:
         """Take in what has come, waiting for it at most that long, and do what follows."""
@@ -259,10 +263,9 @@ class Master:
                 self._desk.tell(WorkerLost(rank), now)
 
     def stop(self) -> None:
-        """Close the record; what still arrives is no longer received into the result."""
+        """Close the record."""
         self._progress.end(time.monotonic())
         self._desk.close_trace()
-        self._transport.place = None
         if self._own is not None:
             self._own.close()
         self.record.wall_s = time.monotonic() - self._began

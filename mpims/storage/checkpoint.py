@@ -8,6 +8,7 @@ resumed reduction combines the same operands along the same tree.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ class Checkpoint:
         self._noted: dict[str, Any] = {}
         self._assigned: list[bytes] = []  # what is under way, and the journal does not know
         self._unsaid: list[Range] = []  # what is in its place, and the journal does not know
+        # What is being written to its place, and how many must be written before it is there.
+        self._behind: deque[tuple[int, Sequence[Range]]] = deque()
         self.past = Past()
         self.failures: dict[int, Failure] = self.past.failures
         self.done = self.past.done
@@ -124,7 +127,10 @@ class Checkpoint:
         if payload is None or self._results.keeps(payload):
             self._results.commit(head, payload, ranges)
             if failures:
+                self._results.finish()
                 self._append_done(ranges, (), failures)
+            elif self._results.n_given:
+                self._behind.append((self._results.n_given, ranges))
             else:
                 self._unsaid += ranges
             return
@@ -143,8 +149,17 @@ class Checkpoint:
         """Items are under way; `say` says so."""
         self._assigned += [RANGE.pack(*span) for span in ranges]
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is being written to its place; `say` says so when it is there."""
+        return bool(self._behind)
+
     def say(self) -> None:
         """Say what is under way and what is done."""
+        if self._behind:
+            n_written = self._results.n_written
+            while self._behind and self._behind[0][0] <= n_written:
+                self._unsaid += self._behind.popleft()[1]
         records: list[tuple[RecordKind, Sequence[Buffer]]] = []
         if self._assigned:
             records.append((RecordKind.ASSIGNED, [b"".join(self._assigned)]))
@@ -154,6 +169,11 @@ class Checkpoint:
             self._unsaid = []
         if records:
             self._writing(lambda: self._journal.append_all(records))
+
+    def finish(self) -> None:
+        """Wait until all that is done is in its place, and say so."""
+        self._results.finish()
+        self.say()
 
     def note(self, stats: Mapping[str, Any]) -> None:
         """Note figures for a master to come."""
@@ -166,7 +186,7 @@ class Checkpoint:
 
     def close(self, how: str) -> None:
         """Say how the run ended, and force everything to disk."""
-        self.say()
+        self.finish()
         self._append(RecordKind.CLOSED, [how.encode()])
         self._writing(self._journal.close)
 

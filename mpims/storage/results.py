@@ -1,4 +1,4 @@
-"""From delivered parts to the job's result: in place in a memory map, or up the fixed tree.
+"""From delivered parts to the job's result: in its place in a file, or up the fixed tree.
 
 A result is written to a file whose name ends in ``.part`` and gets its own name when it is whole, so
 that nothing half-written looks whole.
@@ -21,14 +21,20 @@ from mpims.core.tree import ABSENT, Forest, Node, node_items
 from mpims.errors import MpimsError, RunFailed, Stopped, UsageError, describe
 from mpims.outputs import Gather, Output, Reduce
 from mpims.runtime.parts import DIFFERENT, ResultError, form_text
-from mpims.runtime.wire import ArrayHead, as_bytes
+from mpims.runtime.wire import as_bytes
+from mpims.storage.arrayfile import ArrayFile
 
 
 class Results(Protocol):
     """Where the master puts what the workers deliver."""
 
-    def place(self, head: Result, array: ArrayHead | None) -> memoryview | None:
-        """The memory that an arriving array belongs into; None if it has no fixed place."""
+    @property
+    def n_given(self) -> int:
+        """How many commits were left to be written in the background."""
+
+    @property
+    def n_written(self) -> int:
+        """How many of them, the first ones, are in their place; raises `Stopped` if one cannot be."""
 
     def units(self, payload: Any, heads: Sequence[Result]) -> Sequence[tuple[Range, ...] | None]:
         """For each result in a payload the ranges that can only be taken whole; None: it can be cut."""
@@ -37,7 +43,13 @@ class Results(Protocol):
         """Of a payload that holds all these results, those from `first` to `last`, exclusive, as one."""
 
     def commit(self, head: Result, payload: Any, ranges: Sequence[Range]) -> None:
-        """Put those ranges of a payload into the result; with no payload, they have none."""
+        """Put those ranges of a payload into the result, or see to it; with no payload, they have none.
+
+        They are in their place once `n_written` has reached what `n_given` is afterwards.
+        """
+
+    def finish(self) -> None:
+        """Wait until everything is in its place."""
 
     def keeps(self, payload: Any) -> bool:
         """Whether a committed payload is in a file already, and need not be in the journal."""
@@ -59,7 +71,7 @@ class Results(Protocol):
 
 
 class GatherResults:
-    """Item results by position: a memory-mapped array, or a list.
+    """Item results by position: a file of an array, or a list.
 
     Parameters
     ----------
@@ -74,26 +86,19 @@ class GatherResults:
     def __init__(self, output: Gather, n_items: int, folder: Path) -> None:
         self._n_items = n_items
         self._folder = folder
-        self._array: npt.NDArray[Any] | None = None
-        self._bytes = memoryview(b"")  # of the array, if it has any
-        self._item_bytes = 0
-        self._placed: set[tuple[int, int]] = set()  # attempt and start of what was received in place
+        self._form: tuple[np.dtype[Any], tuple[int, ...]] | None = None  # of an item, in an array
+        self._file: ArrayFile | None = None  # of the array, if it has any bytes
         self._list: list[Any] | None = None
-        self._descriptor: int | None = None  # of the array's file
+        self.n_given = 0
 
-    def place(self, head: Result, array: ArrayHead | None) -> memoryview | None:
-        if array is None:
-            return None
-        dtype, (n, *shape) = array
-        if self._array is None and self._list is None:
-            self._array = self._create(dtype, (self._n_items, *shape))
-        whole = self._array
-        if whole is None or whole.dtype != dtype or whole.shape[1:] != tuple(shape):
-            return None
-        if n != head.stop - head.start or not self._item_bytes:
-            return None
-        self._placed.add((head.attempt, head.start))
-        return self._bytes[head.start * self._item_bytes : head.stop * self._item_bytes]
+    @property
+    def n_written(self) -> int:
+        if self._file is None:
+            return self.n_given
+        try:
+            return self._file.n_written
+        except OSError as error:
+            raise disk_error(error, self._file.path) from None
 
     def units(self, payload: Any, heads: Sequence[Result]) -> Sequence[tuple[Range, ...] | None]:
         return (None,) * len(heads)
@@ -105,9 +110,11 @@ class GatherResults:
         return payload[at : at + heads[last - 1].stop - heads[first].start]
 
     def keeps(self, payload: Any) -> bool:
-        if isinstance(payload, np.ndarray) and self._array is None and self._list is None:
-            self._array = self._create(payload.dtype, (self._n_items, *payload.shape[1:]))
-        return isinstance(payload, np.ndarray) and self._item_bytes > 0
+        if not isinstance(payload, np.ndarray):
+            return False
+        if self._form is None and self._list is None:
+            self._begin_array(payload)
+        return self._file is not None
 
     def snapshot(self) -> Any:
         return None
@@ -118,98 +125,93 @@ class GatherResults:
         if isinstance(payload, list):
             self._commit_list(head, payload, ranges)
             return
-        if self._array is None and self._list is None:
-            self._array = self._create(payload.dtype, (self._n_items, *payload.shape[1:]))
-        array = self._array
-        if array is None:
+        if self._form is None and self._list is None:
+            self._begin_array(payload)
+        if (payload.dtype, payload.shape[1:]) != self._form:
+            there = f"{form_text(*self._form)}; {DIFFERENT}" if self._form is not None else "Python objects"
             raise ResultError(
-                f"kernel returned {form_text(payload.dtype, payload.shape[1:])}, elsewhere Python objects"
+                f"kernel returned {form_text(payload.dtype, payload.shape[1:])}, elsewhere {there}"
             )
-        if payload.dtype != array.dtype or payload.shape[1:] != array.shape[1:]:
-            raise ResultError(
-                f"kernel returned {form_text(payload.dtype, payload.shape[1:])}, "
-                f"elsewhere {form_text(array.dtype, array.shape[1:])}; {DIFFERENT}"
-            )
-        if (head.attempt, head.start) in self._placed:
-            self._placed.remove((head.attempt, head.start))
+        file = self._file
+        if file is None:  # of nothing there is nothing to write
             return
-        for start, stop in ranges:
-            array[start:stop] = payload[start - head.start : stop - head.start]
+        try:
+            for start, stop in ranges:
+                file.write(start, as_bytes(payload[start - head.start : stop - head.start]))
+        except OSError as error:
+            raise disk_error(error, file.path) from None
+        self.n_given = file.n_given
 
     def _commit_list(self, head: Result, payload: list[Any], ranges: Sequence[Range]) -> None:
-        if self._array is not None:
-            form = form_text(self._array.dtype, self._array.shape[1:])
-            raise ResultError(f"kernel returned Python objects, elsewhere {form}")
+        if self._form is not None:
+            raise ResultError(f"kernel returned Python objects, elsewhere {form_text(*self._form)}")
         if self._list is None:
             self._list = [None] * self._n_items
         for start, stop in ranges:
             self._list[start:stop] = payload[start - head.start : stop - head.start]
 
-    def _create(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-        """Make the file in its full size: a disk that fills up later would kill the process."""
-        n_bytes = prod(shape) * dtype.itemsize
-        if not n_bytes:
-            return np.empty(shape, dtype)
-        path = self._folder / "result.npy.part"
-        try:
-            array = np.lib.format.open_memmap(path, "w+", dtype, shape)
-            with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            path.unlink(missing_ok=True)
-            raise disk_error(error, path, n_bytes) from None
-        return self._mapped(array, path)
-
-    def _mapped(self, array: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
-        plain = np.asarray(array)  # slicing a memmap is slow
-        self._bytes, self._item_bytes = as_bytes(plain), plain.nbytes // self._n_items
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        return plain
+    def _begin_array(self, payload: npt.NDArray[Any]) -> None:
+        shape = (self._n_items, *payload.shape[1:])
+        n_bytes = prod(shape) * payload.dtype.itemsize
+        if n_bytes:
+            path = self._folder / "result.npy.part"
+            try:
+                self._file = ArrayFile.create(path, payload.dtype, shape)
+            except OSError as error:
+                raise disk_error(error, path, n_bytes) from None
+        self._form = payload.dtype, payload.shape[1:]
 
     def reopen(self) -> bool:
         path = self._folder / "result.npy.part"
         try:
             if not path.exists():  # the run was whole, and died before it could say so
                 path.with_name("result.npy").rename(path)
-            n_bytes = path.stat().st_size
-            array = np.lib.format.open_memmap(path, "r+")
+            file = ArrayFile.reopen(path)
         except (OSError, ValueError):
             return False
-        if array.shape[:1] != (self._n_items,) or not array.nbytes:
+        if file is None or file.shape[:1] != (self._n_items,):
             return False
-        if n_bytes < array.offset + array.nbytes:  # NumPy fills up what is missing
-            return False
-        self._array = self._mapped(array, path)
+        self._file, self._form = file, (file.dtype, file.shape[1:])
         return True
 
+    def finish(self) -> None:
+        if self._file is not None:
+            try:
+                self._file.finish()
+            except OSError as error:
+                raise disk_error(error, self._file.path) from None
+
     def sync(self) -> None:
-        if self._descriptor is not None:
-            os.fsync(self._descriptor)  # writes what was changed through the map, too
+        if self._file is not None:
+            self._file.sync()
 
     def close(self, skipped: Sequence[int] = ()) -> tuple[Any, Path]:
-        if self._array is None:
+        if self._form is None:
             values = self._list if self._list is not None else [None] * self._n_items
             return values, write_object(self._folder, values)
-        if len(skipped):
-            self._array[np.asarray(skipped)] = fill_value(self._array.dtype)
         path = self._folder / "result.npy"
-        if self._descriptor is not None:
-            self._array, self._bytes = None, memoryview(b"")  # unmaps the file
+        dtype, shape = self._form
+        file = self._file
+        if file is None:
+            write_array(path, np.empty((self._n_items, *shape), dtype))
+        else:
             try:
-                self.sync()
-                path.with_name("result.npy.part").rename(path)
+                if len(skipped):
+                    nothing = as_bytes(np.full((1, *shape), fill_value(dtype), dtype))
+                    for item in skipped:
+                        file.write(item, nothing)
+                file.finish()
+                file.sync()
+                file.path.rename(path)
             except OSError as error:
                 raise disk_error(error, path) from None
             self.release()
-        else:
-            write_array(path, self._array)
         return np.load(path, mmap_mode="r"), path
 
     def release(self) -> None:
-        self._array, self._bytes = None, memoryview(b"")
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def fill_value(dtype: np.dtype[Any]) -> Any:
@@ -239,8 +241,7 @@ class ReduceResults:
         self._folder = folder
         self._forest: Forest[Any] = Forest(-(-n_items // block), output.function)
 
-    def place(self, head: Result, array: ArrayHead | None) -> memoryview | None:
-        return None
+    n_given = n_written = 0  # a value is there as soon as it is combined
 
     def units(self, payload: Any, heads: Sequence[Result]) -> Sequence[tuple[Range, ...] | None]:
         if payload is None:
@@ -266,6 +267,9 @@ class ReduceResults:
 
     def reopen(self) -> bool:
         return False
+
+    def finish(self) -> None:
+        """Do nothing: everything is there."""
 
     def sync(self) -> None:
         """Do nothing: the journal has it all."""

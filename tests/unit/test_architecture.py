@@ -72,6 +72,7 @@ CATCH_ALL = {
     ("mpims/runtime/forkedchild.py", "run_child"): "the top of a forked child",
     ("mpims/runtime/forkedchild.py", "_compute_block"): "the user's kernel is called, its results pickled",
     ("mpims/runtime/worker.py", "Worker._begin"): "the user's setup() is called",
+    ("mpims/runtime/computing.py", "Computing._compute_plain"): "the user's kernel is called",
     ("mpims/runtime/computing.py", "Computing._compute_block"): "the user's kernel is called",
     ("mpims/runtime/computing.py", "Computing._block_done"): "the user's results are packed or reduced",
     ("mpims/runtime/computing.py", "Computing._end_itemwise"): "the user's results are packed or reduced",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,14 @@ from mpims.core.ranges import RangeSet
 from mpims.digest import digest
 from mpims.errors import MpimsError, RunFailed, Stopped, UsageError
 from mpims.outputs import Gather, Output, Reduce
+from mpims.processes import boot_id
 from mpims.runtime.parts import ResultError, new_part
 from mpims.runtime.wire import decode_payload, decode_results, encode_object, encode_results
 from mpims.storage import checkpoint as checkpoint_file
+from mpims.storage.arrayfile import LARGE_BYTES
 from mpims.storage.checkpoint import JOURNAL, Checkpoint
-from mpims.storage.commits import Failure, parse_ranges
-from mpims.storage.records import RecordKind
+from mpims.storage.commits import Failure, parse_commit, parse_ranges
+from mpims.storage.records import RESULT_KINDS, RecordKind
 from mpims.storage.replay import read_journal
 from mpims.storage.results import GatherResults, Results, new_results
 
@@ -122,10 +125,6 @@ class Play:
         head = Result(self.attempt, start, stop)
         head_bytes, buffers = encode_results([head], self.payload(start, stop))
         array = decode_results(head_bytes)[1]
-        place = None if self.done.intersects(start, stop) else self.results.place(head, array)
-        if place is not None:
-            place[:] = buffers[0]
-            buffers = [place]
         payload = decode_payload(array, buffers)
         (units,) = self.results.units(payload, [head])
         if units is None:
@@ -174,14 +173,12 @@ class Play:
     def drop(self) -> None:
         """Leave everything as it is, as a process does that dies."""
         self.checkpoint.abandon()
-        descriptor = getattr(self.results, "_descriptor", None)
-        if descriptor is not None:
-            os.close(descriptor)
+        self.results.release()
 
     def spoil(self) -> Play:
         """Put something else where nothing is said to be."""
         path = self.folder / PART
-        if path.exists() and isinstance(self.results, GatherResults) and self.results._array is not None:
+        if path.exists() and isinstance(self.results, GatherResults):
             array = np.lib.format.open_memmap(path, "r+")
             for start, stop in self.done.missing(0, self.n_items):
                 array[start:stop] = 77.0
@@ -529,3 +526,58 @@ def test_figures_of_the_last_master_are_kept(tmp_path):
     play.drop()
     assert play.resume().checkpoint.past.stats == {"wall_s": 2.5, "busy_s": {"1": 0.5}}
     assert play.checkpoint.epoch == 1
+
+
+# ------------------------------------------------------- results that take a while to be written
+
+
+def test_the_journal_waits_for_what_is_written_in_the_background(tmp_path, monkeypatch):
+    """What a record speaks of is in its place before: a crash in between must cost only computing."""
+    may_write, write = Event(), os.pwrite
+
+    def held(descriptor, buffer, at):
+        assert may_write.wait(20)
+        return write(descriptor, buffer, at)
+
+    results = new_results(mpims.Gather(), 3, 1, tmp_path)
+    checkpoint = Checkpoint.create(tmp_path, "run-1", results, durability_s=None)
+    monkeypatch.setattr(os, "pwrite", held)
+    large = np.ones((1, LARGE_BYTES // 8))
+    for item in range(2):
+        checkpoint.commit(Result(item + 1, item, item + 1), large, None, ((item, item + 1),))
+    checkpoint.say()
+    assert checkpoint.is_behind
+    assert _done_in(tmp_path) == []
+    may_write.set()
+    results.finish()
+    checkpoint.say()
+    assert not checkpoint.is_behind
+    assert _done_in(tmp_path) == [(0, 2)]
+    monkeypatch.setattr(os, "pwrite", write)
+    failure = Failure(2, 3, 1, "node1", "ValueError: 2", "")
+    checkpoint.commit(Result(3, 2, 3), large, None, ((2, 3),), [failure])
+    assert _done_in(tmp_path) == [(0, 3)]
+    checkpoint.abandon()
+    results.release()
+
+
+def test_a_run_that_is_stopped_says_what_was_still_to_be_written(tmp_path):
+    results = new_results(mpims.Gather(), 20, 1, tmp_path)
+    checkpoint = Checkpoint.create(tmp_path, "run-1", results, durability_s=1.0)
+    large = np.ones((1, LARGE_BYTES // 8))
+    for item in range(20):
+        checkpoint.commit(Result(item + 1, item, item + 1), large, None, ((item, item + 1),))
+    checkpoint.close("stopped")
+    results.release()
+    assert _done_in(tmp_path) == [(0, 20)]
+
+
+def _done_in(folder):
+    """The items that the journal says are done."""
+    replay = read_journal(folder / JOURNAL, boot_id())
+    done = RangeSet()
+    for record in replay.records:
+        if record.kind in RESULT_KINDS:
+            for start, stop in parse_commit(record.kind, record.payload).ranges:
+                done.add(start, stop)
+    return list(done)

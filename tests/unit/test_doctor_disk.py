@@ -147,7 +147,6 @@ def test_ranks_answer_are_measured_and_go_on_as_workers():
     assert link.is_local
     assert 0 < link.trip_s < 1
     assert link.bytes_s > 0
-    assert transports[0].place is None
     assert ended == {1: None, 2: 0}
     assert judge_answers(3, answers, set()) == []
 

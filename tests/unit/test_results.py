@@ -1,6 +1,9 @@
-"""From delivered parts to the result: in place or copied, in any order, twice, cut."""
+"""From delivered parts to the result: in any order, twice, cut, small and large."""
 
 from __future__ import annotations
+
+import errno
+import os
 
 import numpy as np
 import pytest
@@ -10,50 +13,91 @@ from mpims.core.events import Result
 from mpims.errors import RunFailed, Stopped
 from mpims.runtime.parts import ResultError
 from mpims.runtime.wire import decode_payload, decode_results, encode_results
+from mpims.storage.arrayfile import LARGE_BYTES
 from mpims.storage.results import GatherResults, ReduceResults, write_array, write_object
 
 
-def deliver(results, attempt, start, stop, payload, ranges=None, in_place=True):
-    """What the master does with a RESULT: find its place, receive, commit."""
+def deliver(results, attempt, start, stop, payload, ranges=None):
+    """What the master does with a RESULT: receive and commit."""
     head = Result(attempt, start, stop)
     head_bytes, buffers = encode_results([head], payload)
     array = decode_results(head_bytes)[1]
-    place = results.place(head, array) if in_place else None
-    if place is not None:
-        place[:] = buffers[0]
-        buffers = [place]
     results.commit(head, decode_payload(array, buffers), ranges or ((start, stop),))
-    return place
 
 
-def test_parts_in_any_order_make_the_whole(tmp_path):
-    expected = np.random.default_rng(0).normal(size=(20, 3))
+@pytest.mark.parametrize("width", [3, LARGE_BYTES // 8, LARGE_BYTES // 3])
+def test_parts_in_any_order_make_the_whole(tmp_path, width):
+    expected = np.random.default_rng(0).normal(size=(20, width))
     results = GatherResults(mpims.Gather(), 20, tmp_path)
     for i, (start, stop) in enumerate([(15, 20), (0, 4), (9, 15), (4, 9)]):
-        place = deliver(results, i, start, stop, expected[start:stop].copy(), in_place=i % 2 == 0)
-        assert (place is not None) == (i % 2 == 0)
+        deliver(results, i, start, stop, expected[start:stop].copy())
     value, path = results.close()
     assert np.array_equal(value, expected)
     assert path.name == "result.npy"
     assert [p.name for p in tmp_path.iterdir()] == ["result.npy"]
 
 
-def test_only_the_committed_ranges_of_a_copied_part_are_taken(tmp_path):
+def test_only_the_committed_ranges_of_a_part_are_taken(tmp_path):
     results = GatherResults(mpims.Gather(), 10, tmp_path)
     deliver(results, 1, 0, 10, np.zeros(10))
-    deliver(results, 2, 2, 8, np.ones(6), ranges=((3, 4), (6, 8)), in_place=False)
+    deliver(results, 2, 2, 8, np.ones(6), ranges=((3, 4), (6, 8)))
     value, _ = results.close()
     assert value.tolist() == [0, 0, 0, 1, 0, 0, 1, 1, 0, 0]
 
 
-def test_a_part_in_place_does_not_hide_a_copied_one(tmp_path):
-    """One part is placed and never committed (its rank died); another one's copy must be taken."""
+def test_what_is_large_is_there_when_it_says_so(tmp_path):
+    """Large pieces are written in the background, in order; `n_written` counts those that are there."""
+    width = LARGE_BYTES // 8
+    results = GatherResults(mpims.Gather(), 50, tmp_path)
+    for item in range(50):
+        deliver(results, item + 1, item, item + 1, np.full((1, width), item + 1.0))
+        assert results.n_given == item + 1
+        n_written = results.n_written
+        there = np.load(tmp_path / "result.npy.part", mmap_mode="r")
+        assert (there[:n_written, -1] == np.arange(1.0, n_written + 1)).all()
+    results.finish()
+    assert results.n_written == results.n_given == 50
+    assert results.close()[0][:, 0].tolist() == np.arange(1.0, 51.0).tolist()
+    assert results.n_written == results.n_given == 50
+
+
+def test_a_disk_that_fails_in_the_background_stops_the_run(tmp_path, monkeypatch):
+    def refuse(descriptor, buffer, at):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    results = GatherResults(mpims.Gather(), 100, tmp_path)
+    large = np.zeros((1, LARGE_BYTES // 8))
+    deliver(results, 1, 0, 1, large)
+    results.finish()
+    monkeypatch.setattr(os, "pwrite", refuse)
+    refused = pytest.raises(Stopped, match=r"cannot write .*result\.npy\.part.*: No space left")
+    with refused:
+        for item in range(1, 100):  # it waits for the ones before, at the latest when there are many
+            deliver(results, item + 1, item, item + 1, large)
+    with refused:
+        _ = results.n_written
+    with refused:
+        results.finish()
+    with pytest.raises(Stopped, match="No space left"):
+        results.close()
+    results.release()
+
+
+def test_a_file_system_may_take_a_part_of_a_piece(tmp_path, monkeypatch):
+    whole = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, buffer, at: whole(file, buffer[:1000], at))
+    expected = np.random.default_rng(0).normal(size=(3, LARGE_BYTES // 8))
+    results = GatherResults(mpims.Gather(), 3, tmp_path)
+    deliver(results, 1, 0, 2, expected[:2].copy())
+    deliver(results, 2, 2, 3, expected[2:].copy())
+    assert np.array_equal(results.close()[0], expected)
+
+
+@pytest.mark.parametrize("n", [1, LARGE_BYTES // 8])
+def test_items_that_were_skipped_get_the_fill_value(tmp_path, n):
     results = GatherResults(mpims.Gather(), 4, tmp_path)
-    head, _ = encode_results([Result(1, 0, 2)], np.array([7.0, 7.0]))
-    (result,), array = decode_results(head)
-    assert results.place(result, array) is not None
-    deliver(results, 2, 0, 4, np.arange(4.0), in_place=False)
-    assert results.close()[0].tolist() == [0, 1, 2, 3]
+    deliver(results, 1, 0, 4, np.ones((4, n)))
+    assert np.isnan(results.close([1, 3])[0]).all(axis=1).tolist() == [False, True, False, True]
 
 
 def test_structured_and_small_dtypes(tmp_path):

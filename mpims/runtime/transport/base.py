@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from mpims.runtime.buffers import LEAST_BYTES, Buffers
 from mpims.runtime.wire import Buffer, Kind, Message
 
 if TYPE_CHECKING:
     from threading import Event
 
-Place: TypeAlias = Callable[[int, Kind, bytes, Sequence[int]], "list[memoryview] | None"]
-"""Source, kind, head and buffer sizes of a message -> where its buffers go; None: anywhere."""
+_BYTE = np.dtype(np.uint8)
 
 
 class Transport(ABC):
@@ -37,8 +39,6 @@ class Transport(ABC):
         The status that this process is to end with.
     spins : bool
         Whether `receive` keeps its core while it waits.
-    place : callable or None
-        Asked for the memory that the buffers of an arriving message are received into.
     bell : Event or None
         Set by another thread, it ends a `receive` that waits; that clears it.
     """
@@ -50,8 +50,10 @@ class Transport(ABC):
     survives_deaths: bool = False
     exit_status: int = 0
     spins: bool = False
-    place: Place | None = None
     bell: Event | None = None
+
+    def __init__(self) -> None:
+        self._receiving = Buffers()
 
     @abstractmethod
     def send(self, dest: int, kind: Kind, head: bytes = b"", buffers: Sequence[Buffer] = ()) -> None:
@@ -82,7 +84,11 @@ class Transport(ABC):
     def library(self) -> str:
         """What carries the messages, in one line."""
 
-    def _memory(self, source: int, kind: Kind, head: bytes, sizes: Sequence[int]) -> list[memoryview]:
-        """Memory for the buffers of an arriving message."""
-        placed = self.place(source, kind, head, sizes) if self.place is not None else None
-        return placed if placed is not None else [memoryview(bytearray(size)) for size in sizes]
+    def _memory(self, sizes: Sequence[int]) -> list[memoryview]:
+        """Memory for the buffers of an arriving message, used again once nobody has what was in it."""
+        return [
+            self._receiving.empty((size,), _BYTE).data
+            if size >= LEAST_BYTES
+            else memoryview(bytearray(size))
+            for size in sizes
+        ]

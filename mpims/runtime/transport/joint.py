@@ -6,7 +6,7 @@ import platform
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mpims.runtime.transport.base import Place, Transport
+from mpims.runtime.transport.base import Transport
 from mpims.runtime.transport.local import local_transports
 from mpims.runtime.wire import Buffer, Kind, Message
 
@@ -31,6 +31,7 @@ class JointTransport(Transport):
     """
 
     def __init__(self, outer: Transport | None) -> None:
+        super().__init__()
         self._outer = outer
         self._inner, self.worker_end = local_transports(2)
         self.rank = outer.rank if outer is not None else 0
@@ -38,18 +39,6 @@ class JointTransport(Transport):
         self.host = outer.host if outer is not None else platform.node()
         self.lost = outer.lost if outer is not None else set()
         self.survives_deaths = outer is not None and outer.survives_deaths
-
-    @property
-    def place(self) -> Place | None:
-        """Where the buffers of arriving messages go."""
-        return self._inner.place
-
-    @place.setter
-    def place(self, place: Place | None) -> None:
-        """Ask this one from now on, whoever sends."""
-        self._inner.place = place
-        if self._outer is not None:
-            self._outer.place = place
 
     @property
     def spins(self) -> bool:

@@ -18,6 +18,7 @@ class LocalTransport(Transport):
     """One rank's end. What is sent is copied on arrival, as between processes."""
 
     def __init__(self, rank: int, inboxes: list[SimpleQueue[Message]]) -> None:
+        super().__init__()
         self.rank = rank
         self.size = len(inboxes)
         self.host = platform.node()
@@ -35,7 +36,7 @@ class LocalTransport(Transport):
         if not message.buffers:
             return message
         sizes = [memoryview(buffer).nbytes for buffer in message.buffers]
-        memory = self._memory(message.source, message.kind, message.head, sizes)
+        memory = self._memory(sizes)
         for target, buffer in zip(memory, message.buffers, strict=True):
             target[:] = buffer
         return message._replace(buffers=list(memory))

@@ -58,6 +58,7 @@ class MpiTransport(Transport):
     """
 
     def __init__(self, comm: MPI.Intracomm) -> None:
+        super().__init__()
         self._comm = comm
         self._comm.Set_errhandler(MPI.ERRORS_RETURN)
         self.rank = self._comm.rank
@@ -187,7 +188,7 @@ class MpiTransport(Transport):
         kind = Kind(tag)
         if not n_buffers:
             return self._in_order(Message(kind, source, head, []), [])
-        memory = self._memory(source, kind, head, sizes)
+        memory = self._memory(sizes)
         requests = []
         if head_field & _INLINE:
             for target, size in zip(memory, sizes, strict=True):
