@@ -216,14 +216,6 @@ class Ledger:
         """
         done = self.done
         attempt = self.attempts.get(number)
-        if attempt is not None and attempt.start == start and not self.troubles:
-            # The ordinary case, in short: it is not pending, and nobody else has it.
-            whole = units is None or units == ((start, stop),)
-            if whole and attempt.twin is None and stop <= attempt.stop and done.add_new(start, stop):
-                attempt.start = stop
-                if stop == attempt.stop:
-                    del self.attempts[number]
-                return units or ((start, stop),)
         gap = (0, 0)
         if attempt is not None:
             gap = self._move_on(attempt, start, stop)
@@ -243,6 +235,29 @@ class Ledger:
             self._return_uncovered(start, stop)
         self._return_uncovered(*gap)
         return fresh
+
+    def commit_next(
+        self, attempt: Attempt, start: int, stop: int, units: tuple[Range, ...] | None
+    ) -> tuple[Range, ...] | None:
+        """Enter the next part of an attempt in force as `commit` does, in short, for the ordinary case.
+
+        None, and nothing is entered, if it is not ordinary: it is not the next part, or anything is in
+        trouble, or anybody else has its items or had them first.
+        """
+        if (
+            attempt.start != start
+            or attempt.stop < stop
+            or attempt.twin is not None
+            or attempt.care is not PLAIN
+            or self.troubles
+            or (units is not None and units != ((start, stop),))
+            or not self.done.add_new(start, stop)
+        ):
+            return None
+        attempt.start = stop
+        if stop == attempt.stop:
+            del self.attempts[attempt.number]
+        return ((start, stop),)
 
     def commit_whole(self, attempts: Sequence[Attempt]) -> list[Range] | None:
         """Enter the results of attempts in force that are delivered whole and have no twins.

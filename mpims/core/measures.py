@@ -51,6 +51,7 @@ class Measures:
     ) -> None:
         self._block = block
         self._sizer = sizer
+        self._learns = sizer.learns
         self._silence = silence
         self._workers = workers
         self._least_length = queue_length
@@ -63,7 +64,7 @@ class Measures:
         """A result is there."""
         n_blocks = -((event.start - event.stop) // self._block)
         self._learn_blocks(worker, n_blocks, event.busy_s, event.longest_block_s, n_blocks)
-        if worker is not None and self._sizer.learns:
+        if self._learns and worker is not None:
             whole_s = now - worker.silent_since
             sample = Sample(event.rank, n_blocks, event.busy_s, event.squares_s2, whole_s)
             self._learn_chunk(worker, attempt, sample)
@@ -73,7 +74,7 @@ class Measures:
     ) -> None:
         """The results of whole chunks are there."""
         n_blocks, busy_s, longest_s = 0, 0.0, self._longest_s
-        block, learns = self._block, self._sizer.learns
+        block, learns = self._block, self._learns
         whole_s = (now - worker.silent_since) / len(results)
         for attempt, (_, start, stop, its_s, its_longest_s, squares_s2) in zip(
             attempts, results, strict=True
