@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from mpims.core.blame import Blame
-from mpims.core.events import Action, Assign, Recall, Result, Trim
+from mpims.core.events import PLAIN, Action, Assign, Recall, Result, Trim, as_assign
 from mpims.core.ledger import Attempt, Ledger
 from mpims.core.measures import Measures
 from mpims.core.policies import Sizer
@@ -144,7 +144,7 @@ class Dispatch:
             attempts = ledger.assign_many(rank, length - len(queue), self._sizer.next_size)
             queue += attempts
             self._counters.n_chunks += len(attempts)
-            actions += [Assign(rank, a.number, a.start, a.stop) for a in attempts]
+            actions += [as_assign((rank, a.number, a.start, a.stop, PLAIN)) for a in attempts]
         while len(queue) < length and pending.size:
             n_blocks = self._sizer.next_size(-(-pending.size // ledger.block), rank)
             attempt = ledger.assign(rank, n_blocks, suits)
@@ -171,24 +171,23 @@ class Dispatch:
 
         As `advance` and `feed` do it, in short; no rank is idle, nothing in trouble.
         """
-        queue, ledger = worker.queue, self._ledger
+        rank, queue = worker.rank, worker.queue
+        ledger = self._ledger
         if attempt.start == attempt.stop:
             del queue[0]
             if len(queue) == 1:
-                self._with_next.pop(worker.rank, None)
-        n_wanted = worker.length - len(queue)
-        pending = ledger.pending
-        if n_wanted != 1 or not pending.size or self.closed or self._walltime is not None:
+                self._with_next.pop(rank, None)
+        n_wanted, n_pending = worker.length - len(queue), ledger.pending.size
+        if n_wanted != 1 or not n_pending or self.closed or self._walltime:
             return self.feed(worker, now) if n_wanted > 0 or not worker.is_listed else []
-        rank = worker.rank
-        following = ledger.assign(rank, self._sizer.next_size(-(-pending.size // ledger.block), rank))
+        following = ledger.assign_next(rank, self._sizer.next_size(-(-n_pending // ledger.block), rank))
         queue.append(following)
         self._counters.n_chunks += 1
         if len(queue) == 2:
             self._with_next[rank] = None
-        if not (worker.is_listed and worker.has_check):
+        if not worker.is_listed or not worker.has_check:
             self.note_work(worker)
-        return [Assign(rank, following.number, following.start, following.stop)]
+        return [as_assign((rank, following.number, following.start, following.stop, PLAIN))]
 
     def feed_idle(self, now: float) -> list[Action]:
         """Feed the ranks without work, if there is a prospect."""

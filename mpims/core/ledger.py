@@ -97,11 +97,7 @@ class Ledger:
         None if all that is pending is in trouble that does not suit.
         """
         if not self.troubles:
-            start, stop = self.pending.take_first(n_blocks * self.block)
-            number = self._next_number
-            self._next_number = number + 1
-            attempt = self.attempts[number] = Attempt(number, rank, start, stop)
-            return attempt
+            return self.assign_next(rank, n_blocks)
         for start, stop in self.pending:
             while start < stop:
                 trouble = self.troubles.at(start)
@@ -113,6 +109,14 @@ class Ledger:
                     return self._attempt(rank, start, end, trouble.care if trouble else PLAIN)
                 start = end
         return None
+
+    def assign_next(self, rank: int, n_blocks: int) -> Attempt:
+        """Hand the first pending items, at most `n_blocks` blocks, to a rank; nothing is in trouble."""
+        start, stop = self.pending.take_first(n_blocks * self.block)
+        number = self._next_number
+        self._next_number = number + 1
+        attempt = self.attempts[number] = Attempt(number, rank, start, stop)
+        return attempt
 
     def assign_many(self, rank: int, n_most: int, next_size: Callable[[int, int], int]) -> list[Attempt]:
         """Hand the front of the first pending range to a rank, in so many chunks at the most.

@@ -11,7 +11,7 @@ from mpims.core.events import Range
 class RangeSet:
     """Integers as sorted disjoint ranges ``[start, stop)``; neighbours that touch are one range.
 
-    Starts and stops are in one list, in turn: with an odd number of bounds at or below it, an integer is in.
+    Starts and stops are in one list, in turn: an integer with an odd number of them at or below it is in.
 
     Examples
     --------

@@ -65,6 +65,7 @@ from mpims.core.events import (
     WorkerJoined,
     WorkerLost,
     WorkerSpoke,
+    as_record,
 )
 from mpims.core.ledger import Ledger
 from mpims.core.measures import QUEUE_LENGTH
@@ -220,7 +221,7 @@ class Scheduler:
 
     def _chunk_done(self, event: ChunkDone, now: float) -> list[Action]:
         """In short in the ordinary case; a hand-out is to cost microseconds."""
-        rank, number, start, stop = event.rank, event.attempt, event.start, event.stop
+        rank, number, start, stop, busy_s, longest_s, units, squares_s2 = event
         ledger, dispatch = self.ledger, self._dispatch
         attempt, worker = ledger.attempts.get(number), self.workers.get(rank)
         if (
@@ -233,17 +234,20 @@ class Scheduler:
             or worker.queue[0] is not attempt
         ):
             return self._any_chunk_done(event, now)
-        fresh = ledger.commit_next(attempt, start, stop, event.units)
+        fresh = ledger.commit_next(attempt, start, stop, units)
         if fresh is None:
             return self._any_chunk_done(event, now)
         if ledger.done.size == ledger.n_items and ledger.complete:
             self.ended = True
             return [Record(number, fresh), Finish()]
-        dispatch.measures.learn(worker, attempt, event, now)
+        measures, n_blocks = dispatch.measures, -((start - stop) // ledger.block)
+        measures.learn_blocks(worker, n_blocks, busy_s, longest_s, n_blocks)
+        if measures.learns:
+            measures.learn_part(worker, attempt, n_blocks, busy_s, squares_s2, now - worker.silent_since)
         worker.n_failed = 0
         worker.silent_since = now
         actions = dispatch.follow(worker, attempt, now)
-        actions.append(Record(number, fresh))
+        actions.append(as_record((number, fresh)))
         return actions
 
     def _any_chunk_done(self, event: ChunkDone, now: float) -> list[Action]:
