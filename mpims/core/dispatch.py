@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from mpims.core.blame import Blame
-from mpims.core.events import Action, Assign, Recall, Result, Trim
+from mpims.core.events import PLAIN, Action, Assign, Recall, Result, Trim, as_assign
 from mpims.core.ledger import Attempt, Ledger
 from mpims.core.measures import Measures
 from mpims.core.policies import Sizer
@@ -52,6 +52,8 @@ class Dispatch:
     ----------
     measures
         How long blocks and chunks take.
+    idle
+        Ranks without work.
     tail_at
         With idle ranks, when to look again at the attempts under way.
     closed
@@ -84,7 +86,7 @@ class Dispatch:
         self._walltime = Walltime(end_at, ledger.block, sizer) if end_at is not None else None
         # Ranks that hold a chunk they have not begun. A dict finds its first key slowly once many are gone.
         self._with_next: OrderedDict[int, None] = OrderedDict()
-        self._idle: dict[int, None] = {}  # ranks without work
+        self.idle: dict[int, None] = {}
         self._busy: deque[WorkerState] = deque()  # ranks to take over from, and some that had work
         self.tail_at: float | None = None
         self.closed = False
@@ -114,7 +116,7 @@ class Dispatch:
     @property
     def has_idle(self) -> bool:
         """Whether any rank is without work, or was."""
-        return bool(self._idle) or self.tail_at is not None
+        return bool(self.idle) or self.tail_at is not None
 
     def explain(self) -> str:
         """Why the chunks were as long as they were, in a phrase, or nothing."""
@@ -129,7 +131,7 @@ class Dispatch:
             return actions
         rank, queue = worker.rank, worker.queue
         if worker.n_failed and self._blame.is_dubious(worker):
-            self._idle.setdefault(rank)
+            self.idle.setdefault(rank)
             return actions
         if length is None:
             length = worker.length
@@ -142,7 +144,7 @@ class Dispatch:
             attempts = ledger.assign_many(rank, length - len(queue), self._sizer.next_size)
             queue += attempts
             self._counters.n_chunks += len(attempts)
-            actions += [Assign(rank, a.number, a.start, a.stop) for a in attempts]
+            actions += [as_assign((rank, a.number, a.start, a.stop, PLAIN)) for a in attempts]
         while len(queue) < length and pending.size:
             n_blocks = self._sizer.next_size(-(-pending.size // ledger.block), rank)
             attempt = ledger.assign(rank, n_blocks, suits)
@@ -156,25 +158,48 @@ class Dispatch:
         if not queue and self._takes_over and has_time:
             actions += self._take_over(worker, now)
         if not queue:
-            self._idle[rank] = None
+            self.idle[rank] = None
             return actions
-        if rank in self._idle:
+        if rank in self.idle:
             worker.silent_since = now
         if not (worker.is_listed and worker.has_check and rank in self._with_next):
             self.note_work(worker)
         return actions
 
+    def follow(self, worker: WorkerState, attempt: Attempt, now: float) -> list[Action]:
+        """Feed a rank that has delivered of the first attempt in its queue, in the ordinary case.
+
+        As `advance` and `feed` do it, in short; no rank is idle, nothing in trouble.
+        """
+        rank, queue = worker.rank, worker.queue
+        ledger = self._ledger
+        if attempt.start == attempt.stop:
+            del queue[0]
+            if len(queue) == 1:
+                self._with_next.pop(rank, None)
+        n_wanted, n_pending = worker.length - len(queue), ledger.pending.size
+        if n_wanted != 1 or not n_pending or self.closed or self._walltime:
+            return self.feed(worker, now) if n_wanted > 0 or not worker.is_listed else []
+        following = ledger.assign_next(rank, self._sizer.next_size(-(-n_pending // ledger.block), rank))
+        queue.append(following)
+        self._counters.n_chunks += 1
+        if len(queue) == 2:
+            self._with_next[rank] = None
+        if not worker.is_listed or not worker.has_check:
+            self.note_work(worker)
+        return [as_assign((rank, following.number, following.start, following.stop, PLAIN))]
+
     def feed_idle(self, now: float) -> list[Action]:
         """Feed the ranks without work, if there is a prospect."""
         actions: list[Action] = []
         pending = self._ledger.pending
-        if not pending.size and self.tail_at is not None and self._idle and now < self.tail_at:
+        if not pending.size and self.tail_at is not None and self.idle and now < self.tail_at:
             return actions
         self.tail_at = None
         if not (pending.size or self._may_take_over):
             return actions
         # The fastest first: who gains nothing from taking over lets no slower one gain.
-        for rank in sorted(self._idle, key=lambda r: self._workers[r].block_s or 0.0):
+        for rank in sorted(self.idle, key=lambda r: self._workers[r].block_s or 0.0):
             actions += self.feed(self._workers[rank], now, 1)
             if not pending.size and (self.tail_at is not None or not self._may_take_over):
                 break
@@ -185,7 +210,7 @@ class Dispatch:
         actions: list[Action] = []
         pending = self._ledger.pending
         # Who has just become idle is still awake, and has all at hand.
-        for rank in list(islice(reversed(self._idle), pending.size)):
+        for rank in list(islice(reversed(self.idle), pending.size)):
             actions += self.feed(self._workers[rank], now, 1)
         if pending.size and len(self._with_next) < len(self._workers):
             for worker in self._workers.values():
@@ -195,7 +220,7 @@ class Dispatch:
 
     def note_work(self, worker: WorkerState) -> None:
         """A rank has work."""
-        self._idle.pop(worker.rank, None)
+        self.idle.pop(worker.rank, None)
         if len(worker.queue) > 1:
             self._with_next[worker.rank] = None
         self._list(worker)
@@ -283,7 +308,7 @@ class Dispatch:
     def forget(self, worker: WorkerState) -> None:
         """A rank is gone."""
         self.drop_all(worker)
-        self._idle.pop(worker.rank, None)
+        self.idle.pop(worker.rank, None)
 
     # ------------------------------------------------------------------ the tail
 

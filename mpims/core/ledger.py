@@ -97,11 +97,7 @@ class Ledger:
         None if all that is pending is in trouble that does not suit.
         """
         if not self.troubles:
-            start, stop = self.pending.take_first(n_blocks * self.block)
-            number = self._next_number
-            self._next_number = number + 1
-            attempt = self.attempts[number] = Attempt(number, rank, start, stop)
-            return attempt
+            return self.assign_next(rank, n_blocks)
         for start, stop in self.pending:
             while start < stop:
                 trouble = self.troubles.at(start)
@@ -113,6 +109,14 @@ class Ledger:
                     return self._attempt(rank, start, end, trouble.care if trouble else PLAIN)
                 start = end
         return None
+
+    def assign_next(self, rank: int, n_blocks: int) -> Attempt:
+        """Hand the first pending items, at most `n_blocks` blocks, to a rank; nothing is in trouble."""
+        start, stop = self.pending.take_first(n_blocks * self.block)
+        number = self._next_number
+        self._next_number = number + 1
+        attempt = self.attempts[number] = Attempt(number, rank, start, stop)
+        return attempt
 
     def assign_many(self, rank: int, n_most: int, next_size: Callable[[int, int], int]) -> list[Attempt]:
         """Hand the front of the first pending range to a rank, in so many chunks at the most.
@@ -216,14 +220,6 @@ class Ledger:
         """
         done = self.done
         attempt = self.attempts.get(number)
-        if attempt is not None and attempt.start == start and not self.troubles:
-            # The ordinary case, in short: it is not pending, and nobody else has it.
-            whole = units is None or units == ((start, stop),)
-            if whole and attempt.twin is None and stop <= attempt.stop and done.add_new(start, stop):
-                attempt.start = stop
-                if stop == attempt.stop:
-                    del self.attempts[number]
-                return units or ((start, stop),)
         gap = (0, 0)
         if attempt is not None:
             gap = self._move_on(attempt, start, stop)
@@ -243,6 +239,29 @@ class Ledger:
             self._return_uncovered(start, stop)
         self._return_uncovered(*gap)
         return fresh
+
+    def commit_next(
+        self, attempt: Attempt, start: int, stop: int, units: tuple[Range, ...] | None
+    ) -> tuple[Range, ...] | None:
+        """Enter the next part of an attempt in force as `commit` does, in short, for the ordinary case.
+
+        None, and nothing is entered, if it is not ordinary: it is not the next part, or anything is in
+        trouble, or anybody else has its items or had them first.
+        """
+        if (
+            attempt.start != start
+            or attempt.stop < stop
+            or attempt.twin is not None
+            or attempt.care is not PLAIN
+            or self.troubles
+            or (units is not None and units != ((start, stop),))
+            or not self.done.add_new(start, stop)
+        ):
+            return None
+        attempt.start = stop
+        if stop == attempt.stop:
+            del self.attempts[attempt.number]
+        return ((start, stop),)
 
     def commit_whole(self, attempts: Sequence[Attempt]) -> list[Range] | None:
         """Enter the results of attempts in force that are delivered whole and have no twins.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from mpims.core.events import ChunkDone, Result
 from mpims.core.ledger import Attempt
-from mpims.core.policies import Sample, Sizer
+from mpims.core.policies import Sizer, as_sample
 from mpims.core.silence import Silence
 from mpims.core.workers import WorkerState
 
@@ -40,6 +40,8 @@ class Measures:
     ----------
     block_s
         How long a block takes of late; None before any is measured.
+    learns
+        Whether the policy does.
     chunk_s
         How long a chunk takes of late.
     longest_queue
@@ -51,6 +53,7 @@ class Measures:
     ) -> None:
         self._block = block
         self._sizer = sizer
+        self.learns = sizer.learns
         self._silence = silence
         self._workers = workers
         self._least_length = queue_length
@@ -62,18 +65,17 @@ class Measures:
     def learn(self, worker: WorkerState | None, attempt: Attempt, event: ChunkDone, now: float) -> None:
         """A result is there."""
         n_blocks = -((event.start - event.stop) // self._block)
-        self._learn_blocks(worker, n_blocks, event.busy_s, event.longest_block_s, n_blocks)
-        if worker is not None and self._sizer.learns:
+        self.learn_blocks(worker, n_blocks, event.busy_s, event.longest_block_s, n_blocks)
+        if self.learns and worker is not None:
             whole_s = now - worker.silent_since
-            sample = Sample(event.rank, n_blocks, event.busy_s, event.squares_s2, whole_s)
-            self._learn_chunk(worker, attempt, sample)
+            self.learn_part(worker, attempt, n_blocks, event.busy_s, event.squares_s2, whole_s)
 
     def learn_whole(
         self, worker: WorkerState, attempts: Sequence[Attempt], results: Sequence[Result], now: float
     ) -> None:
         """The results of whole chunks are there."""
         n_blocks, busy_s, longest_s = 0, 0.0, self._longest_s
-        block, learns = self._block, self._sizer.learns
+        block, learns = self._block, self.learns
         whole_s = (now - worker.silent_since) / len(results)
         for attempt, (_, start, stop, its_s, its_longest_s, squares_s2) in zip(
             attempts, results, strict=True
@@ -84,10 +86,10 @@ class Measures:
             if its_longest_s > longest_s:
                 longest_s = its_longest_s
             if learns:
-                self._learn_chunk(worker, attempt, Sample(worker.rank, n_its, its_s, squares_s2, whole_s))
-        self._learn_blocks(worker, n_blocks, busy_s, longest_s, n_blocks / len(results))
+                self.learn_part(worker, attempt, n_its, its_s, squares_s2, whole_s)
+        self.learn_blocks(worker, n_blocks, busy_s, longest_s, n_blocks / len(results))
 
-    def _learn_blocks(
+    def learn_blocks(
         self, worker: WorkerState | None, n_blocks: int, busy_s: float, longest_s: float, of_chunk: float
     ) -> None:
         """Blocks, so many in a chunk, took so long."""
@@ -107,24 +109,28 @@ class Measures:
         if block_s < LEAD_S or worker.length > self._least_length:
             worker.length = self._length(of_chunk * block_s)
 
-    def _learn_chunk(self, worker: WorkerState, attempt: Attempt, sample: Sample) -> None:
+    def learn_part(
+        self,
+        worker: WorkerState,
+        attempt: Attempt,
+        n_blocks: int,
+        busy_s: float,
+        squares_s2: float,
+        whole_s: float,
+    ) -> None:
         """Tell the policy what a chunk took, once all its parts are there."""
-        if worker.part is not None:
-            number, before = worker.part
-            if number == attempt.number:
-                rank, n_blocks, busy_s, squares_s2, whole_s = sample
-                sample = Sample(
-                    rank,
-                    before.n_blocks + n_blocks,
-                    before.busy_s + busy_s,
-                    before.squares_s2 + squares_s2,
-                    before.whole_s + whole_s,
-                )
+        part = worker.part
+        if part is not None:
+            if part[0] == attempt.number:
+                n_blocks += part[1]
+                busy_s += part[2]
+                squares_s2 += part[3]
+                whole_s += part[4]
             worker.part = None
         if attempt.start < attempt.stop:
-            worker.part = attempt.number, sample
+            worker.part = attempt.number, n_blocks, busy_s, squares_s2, whole_s
         else:
-            self._sizer.learn(sample)
+            self._sizer.learn(as_sample((worker.rank, n_blocks, busy_s, squares_s2, whole_s)))
 
     def _length(self, chunk_s: float) -> int:
         """How many chunks of so many seconds a rank is to hold."""

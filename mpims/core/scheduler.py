@@ -65,6 +65,7 @@ from mpims.core.events import (
     WorkerJoined,
     WorkerLost,
     WorkerSpoke,
+    as_record,
 )
 from mpims.core.ledger import Ledger
 from mpims.core.measures import QUEUE_LENGTH
@@ -219,6 +220,37 @@ class Scheduler:
         return actions
 
     def _chunk_done(self, event: ChunkDone, now: float) -> list[Action]:
+        """In short in the ordinary case; a hand-out is to cost microseconds."""
+        rank, number, start, stop, busy_s, longest_s, units, squares_s2 = event
+        ledger, dispatch = self.ledger, self._dispatch
+        attempt, worker = ledger.attempts.get(number), self.workers.get(rank)
+        if (
+            attempt is None
+            or worker is None
+            or worker.suspect
+            or dispatch.idle
+            or dispatch.tail_at is not None
+            or not worker.queue
+            or worker.queue[0] is not attempt
+        ):
+            return self._any_chunk_done(event, now)
+        fresh = ledger.commit_next(attempt, start, stop, units)
+        if fresh is None:
+            return self._any_chunk_done(event, now)
+        if ledger.done.size == ledger.n_items and ledger.complete:
+            self.ended = True
+            return [Record(number, fresh), Finish()]
+        measures, n_blocks = dispatch.measures, -((start - stop) // ledger.block)
+        measures.learn_blocks(worker, n_blocks, busy_s, longest_s, n_blocks)
+        if measures.learns:
+            measures.learn_part(worker, attempt, n_blocks, busy_s, squares_s2, now - worker.silent_since)
+        worker.n_failed = 0
+        worker.silent_since = now
+        actions = dispatch.follow(worker, attempt, now)
+        actions.append(as_record((number, fresh)))
+        return actions
+
+    def _any_chunk_done(self, event: ChunkDone, now: float) -> list[Action]:
         number, stop = event.attempt, event.stop
         ledger, dispatch = self.ledger, self._dispatch
         attempt = ledger.attempts.get(number)
@@ -245,11 +277,7 @@ class Scheduler:
             actions += dispatch.end_overtaken(cut_at, stop, now)
         if dispatch.has_idle:
             actions += dispatch.feed_idle(now)
-        if fresh == ((event.start, stop),):
-            actions.append(Record(number, fresh))
-        else:
-            actions += self._recording(event, fresh)
-        return actions
+        return actions + self._recording(event, fresh)
 
     def _chunks_done(self, event: ChunksDone, now: float) -> list[Action]:
         """In the ordinary case all at once; a hand-out of short chunks is to cost microseconds."""
@@ -275,7 +303,7 @@ class Scheduler:
             if not self.ended:
                 number, start, stop, busy_s, longest_s, squares_s2 = result
                 done = ChunkDone(event.rank, number, start, stop, busy_s, longest_s, units, squares_s2)
-                actions += self._chunk_done(done, now)
+                actions += self._any_chunk_done(done, now)
         return actions
 
     def _chunk_failed(self, event: ChunkFailed, now: float) -> list[Action]:

@@ -9,7 +9,6 @@ failure too. A block that has failed more often than it may is computed one item
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Iterator
 from operator import attrgetter
 
 from mpims.core.events import PLAIN, Care, Range
@@ -41,27 +40,18 @@ class Trouble:
         return Trouble(start, stop, self.care, self.n_failures, self.failed_on)
 
 
-class Troubles:
+class Troubles(list[Trouble]):
     """Disjoint ranges of trouble in the order of their items."""
-
-    def __init__(self) -> None:
-        self._all: list[Trouble] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._all)
-
-    def __iter__(self) -> Iterator[Trouble]:
-        return iter(self._all)
 
     def at(self, item: int) -> Trouble | None:
         """The trouble that an item is in."""
-        i = bisect_right(self._all, item, key=_start) - 1
-        return self._all[i] if i >= 0 and item < self._all[i].stop else None
+        i = bisect_right(self, item, key=_start) - 1
+        return self[i] if i >= 0 and item < self[i].stop else None
 
     def next_after(self, item: int) -> int | None:
         """Where the first trouble behind an item begins."""
-        i = bisect_right(self._all, item, key=_start)
-        return self._all[i].start if i < len(self._all) else None
+        i = bisect_right(self, item, key=_start)
+        return self[i].start if i < len(self) else None
 
     def strike(self, start: int, stop: int) -> None:
         """A rank died or fell silent within these items."""
@@ -70,7 +60,7 @@ class Troubles:
         for trouble in inside:
             self._add(at, trouble.start, Care.ISOLATED)
             trouble.care |= Care.ISOLATED
-            insort(self._all, trouble, key=_start)
+            insort(self, trouble, key=_start)
             at = trouble.stop
         self._add(at, stop, Care.ISOLATED)
 
@@ -84,7 +74,7 @@ class Troubles:
             block.failed_on |= trouble.failed_on
         block.n_failures += 1
         block.failed_on |= {rank}
-        insort(self._all, block, key=_start)
+        insort(self, block, key=_start)
         return block
 
     def settle(self, ranges: tuple[Range, ...]) -> None:
@@ -94,22 +84,22 @@ class Troubles:
 
     def _add(self, start: int, stop: int, care: Care) -> None:
         if start < stop:
-            insort(self._all, Trouble(start, stop, care), key=_start)
+            insort(self, Trouble(start, stop, care), key=_start)
 
     def _cut_out(self, start: int, stop: int) -> list[Trouble]:
         """Take out what lies in ``[start, stop)``; troubles that reach beyond are cut in two."""
-        first = bisect_right(self._all, start, key=_start) - 1
-        if first < 0 or self._all[first].stop <= start:
+        first = bisect_right(self, start, key=_start) - 1
+        if first < 0 or self[first].stop <= start:
             first += 1
         last = first
         kept, inside = [], []
-        while last < len(self._all) and self._all[last].start < stop:
-            trouble = self._all[last]
+        while last < len(self) and self[last].start < stop:
+            trouble = self[last]
             inside.append(trouble.part(max(start, trouble.start), min(stop, trouble.stop)))
             if trouble.start < start:
                 kept.append(trouble.part(trouble.start, start))
             if stop < trouble.stop:
                 kept.append(trouble.part(stop, trouble.stop))
             last += 1
-        self._all[first:last] = kept
+        self[first:last] = kept
         return inside

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from mpims.core.ledger import Attempt
-from mpims.core.policies import Sample
 
 
 class WorkerState:
@@ -28,7 +27,8 @@ class WorkerState:
         self.length = length  # attempts that the queue is to hold
         self.silent_since = now
         self.suspect = False
-        self.part: tuple[int, Sample] | None = None  # an attempt, and what is done of it
+        # An attempt, and of what is done of it: blocks, seconds in the kernel, their squares, all seconds.
+        self.part: tuple[int, int, float, float, float] | None = None
         self.has_check = False  # its silence will be looked at; see `mpims.core.silence`
         self.is_listed = False  # among the ranks with work; see `mpims.core.dispatch`
         self.block_s: float | None = None  # mean time of a block here

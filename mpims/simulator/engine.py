@@ -20,7 +20,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from math import inf
 from typing import NamedTuple, TypeAlias
 
@@ -28,7 +28,6 @@ from mpims.core.events import (
     Action,
     Assign,
     Care,
-    ChunkDone,
     Event,
     Hire,
     Recall,
@@ -37,6 +36,7 @@ from mpims.core.events import (
     Trim,
     WorkerJoined,
     WorkerLost,
+    as_chunk_done,
 )
 from mpims.core.scheduler import Scheduler
 from mpims.drill.plan import Moment
@@ -200,7 +200,7 @@ class Engine:
         scheduler, heap, running, waiting = self._scheduler, self._heap, self._running, self._waiting
         prefix, squares, pace, due = self._prefix, self._squares, self._pace, self._due
         latency_s, service_s = self._machine.latency_s, self._machine.service_s
-        overhead_s = self._machine.overhead_s
+        overhead_s, report_s = self._machine.overhead_s, self._machine.report_s
         handle, begin, note_size = scheduler.handle, self._begin, self._sizes.add
         recorder = self._recorder
         n_messages, served_s = 0, 0.0
@@ -212,45 +212,59 @@ class Engine:
                 continue
             if not heap:
                 break
-            time, rank = heappop(heap)
-            if rank < 0:
-                self._happen(self._rare.pop(rank), time)
-                deadline = self._next_deadline()
-                continue
-            part = running[rank]
-            if part is None or part[0] != time:  # it was trimmed or recalled, or the rank is dead
+            time, rank = heap[0]
+            part = running[rank] if rank >= 0 else None
+            if (
+                part is None or part[0] != time
+            ):  # of a rank: it was trimmed or recalled, or the rank is dead
+                heappop(heap)
+                if rank < 0:
+                    self._happen(self._rare.pop(rank), time)
+                    deadline = self._next_deadline()
                 continue
             _, number, start, stop, last, _, care = part
+            factor = pace[rank]
             queue = waiting[rank]
-            running[rank] = None
             if stop < last:
-                begin(rank, number, stop, last, time, care)
+                heapreplace(heap, (begin(rank, number, stop, last, time, care), rank))
             elif queue:
                 following, a, b, there_at, care = queue.pop(0)
-                begin(rank, following, a, b, (there_at if there_at > time else time) + overhead_s, care)
+                origin = (there_at if there_at > time else time) + overhead_s
+                end = origin + (prefix[b] - prefix[a]) * factor
+                if end - origin > report_s:
+                    end = begin(rank, following, a, b, origin, care)
+                else:
+                    running[rank] = (end, following, a, b, b, origin, care)
+                heapreplace(heap, (end, rank))
+            else:
+                running[rank] = None
+                heappop(heap)
             if number:
                 now = time + latency_s
                 if self._free_at > now:
                     now = self._wait(now)
-                factor = pace[rank]
                 busy_s = (prefix[stop] - prefix[start]) * factor
                 squares_s2 = (squares[stop] - squares[start]) * factor * factor if squares else 0.0
-                event = ChunkDone(
-                    rank, number, start, stop, busy_s, busy_s / (stop - start), None, squares_s2
+                event = as_chunk_done(
+                    (rank, number, start, stop, busy_s, busy_s / (stop - start), None, squares_s2)
                 )
                 free_at = now
                 actions = handle(event, now)
                 for action in actions:
+                    if type(action) is Record:
+                        continue
                     if type(action) is Assign and action.rank == rank:
-                        start, stop = action.start, action.stop
+                        _, number, start, stop, care = action
                         note_size(stop - start)
                         free_at += service_s
                         there_at = free_at + latency_s
                         if running[rank] is None:
-                            begin(rank, action.attempt, start, stop, there_at + overhead_s, action.care)
+                            heappush(
+                                heap, (begin(rank, number, start, stop, there_at + overhead_s, care), rank)
+                            )
                         else:
-                            queue.append((action.attempt, start, stop, there_at, action.care))
-                    elif type(action) is not Record:
+                            queue.append((number, start, stop, there_at, care))
+                    else:
                         free_at = self._perform(action, time, free_at)
                 if free_at == now:
                     free_at += service_s
@@ -327,8 +341,8 @@ class Engine:
 
     # ----------------------------------------------------------------- the workers
 
-    def _begin(self, rank: int, number: int, start: int, stop: int, origin: float, care: int) -> None:
-        """A rank computes from `origin` on, and delivers at the end, or before if that is far off."""
+    def _begin(self, rank: int, number: int, start: int, stop: int, origin: float, care: int) -> float:
+        """A rank computes from `origin` on; give when it delivers: at the end, or before if that is far."""
         prefix, pace = self._prefix, self._pace[rank]
         part_stop = stop
         end = origin + (prefix[stop] - prefix[start]) * pace
@@ -337,14 +351,14 @@ class Engine:
             part_stop = bisect_left(prefix, prefix[start] + report_s / pace, start + 1, stop)
             end = origin + (prefix[part_stop] - prefix[start]) * pace
         self._running[rank] = (end, number, start, part_stop, stop, origin, care)
-        heappush(self._heap, (end, rank))
+        return end
 
     def _go_on(self, rank: int, time: float) -> None:
         """An idle rank begins what it holds."""
         if self._running[rank] is None and self._waiting[rank]:
             number, start, stop, there_at, care = self._waiting[rank].pop(0)
             origin = max(there_at, time) + self._machine.overhead_s
-            self._begin(rank, number, start, stop, origin, care)
+            heappush(self._heap, (self._begin(rank, number, start, stop, origin, care), rank))
 
     def _obey(self, action: Recall | Trim, time: float) -> None:
         """A rank is told to drop an attempt or to end it early, which it does between two blocks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from math import ceil
 from typing import ClassVar, NamedTuple
 
@@ -36,6 +37,10 @@ class Sample(NamedTuple):
     busy_s: float
     squares_s2: float
     whole_s: float
+
+
+as_sample = partial(tuple.__new__, Sample)
+"""Makes one of a tuple of all its fields."""
 
 
 class Policy(ABC):
