@@ -32,6 +32,7 @@ from mpims.executor.supplies import Supplies
 from mpims.executor.unkept import PassedOn, Unkept, Untraced
 from mpims.options import RunOptions
 from mpims.processes import Process, this_process
+from mpims.report.wording import name_rank
 from mpims.runtime.buffers import LEAST_BYTES, Buffers
 from mpims.runtime.ending import end_workers
 from mpims.runtime.master import LONGEST_WAIT_S, Master
@@ -222,7 +223,8 @@ class TaskMaster(Master):
 
 def _lost(failure: Failure) -> WorkerLost:
     times = f" (tried {failure.n_tries + 1} times)"
-    return WorkerLost(f"the task ended its rank: {failure.reason} on rank {failure.rank}{times}")
+    where = name_rank(failure.rank, failure.host)
+    return WorkerLost(f"the task ended its rank: {failure.reason} on {where}{times}")
 
 
 def _hire_nobody(isolated: bool) -> Worker:
