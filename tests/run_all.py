@@ -1,7 +1,8 @@
-"""Run every check: format, lint, types, serial tests, then the MPI tests on 1, 2, 3 and 5 ranks.
+"""Run every check: format, lint, types, serial tests, then the MPI tests on 1, 2, 3 and 5 ranks, and SLURM.
 
-Each step's own output is shown; the exit status is the launcher's, because under mpirun the last
-line is only one rank's. Ends with a line that counts the steps.
+What waits for walltimes goes on beside the others from the start, and is told of at the end. Each step's
+own output is shown; the exit status is the launcher's, because under mpirun the last line is only one
+rank's. Ends with a line that counts the steps.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mpims.launch import find_launcher, launch_command
@@ -18,14 +20,17 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 CHAOS = "tests/faults/test_chaos.py"
 SLURM = "tests/slurm"
+WALLTIME = "tests/slurm/test_walltime.py"
 ELSEWHERE = [f"--ignore={path}" for path in ("tests/mpi", CHAOS, SLURM)]
 SERIAL = [PYTHON, "-m", "pytest", "-q", "--durations=5", *ELSEWHERE]
 ON_RANKS = [PYTHON, "-m", "pytest", "-q", "--only-mpi", "tests/mpi", "-p", "no:cacheprovider"]
 RANK_COUNTS = (1, 2, 3, 5)
-STEP_LIMIT_S = 500
+STEP_LIMIT_S = 600
+
+Step = tuple[str, list[str]]
 
 
-def lint_steps() -> list[tuple[str, list[str]]]:
+def lint_steps() -> list[Step]:
     """What reads the code without running it."""
     tool = [PYTHON, "-m", "ruff"]
     return [
@@ -35,7 +40,7 @@ def lint_steps() -> list[tuple[str, list[str]]]:
     ]
 
 
-def test_steps() -> list[tuple[str, list[str]]]:
+def test_steps() -> list[Step]:
     """The tests, serial first."""
     launcher = find_launcher()
     steps = [("serial tests", SERIAL), ("chaos", [PYTHON, "-m", "pytest", "-q", CHAOS])]
@@ -49,28 +54,45 @@ def test_steps() -> list[tuple[str, list[str]]]:
             in_allocation=False,
         )
         steps.append((f"tests on {n_ranks} ranks", command))
-    steps.append(("slurm (skipped where it cannot be installed)", [PYTHON, "-m", "pytest", "-q", SLURM]))
+    command = [PYTHON, "-m", "pytest", "-q", SLURM, f"--ignore={WALLTIME}"]
+    steps.append(("slurm (skipped where it cannot be installed)", command))
     return steps
+
+
+def step_beside() -> Step:
+    """What takes minutes but hardly any processor: it waits for walltimes to run out."""
+    return ("walltimes on slurm (beside the others)", [PYTHON, "-m", "pytest", "-q", WALLTIME])
+
+
+def run(step: Step, output: int | None = None) -> tuple[str, str]:
+    """Run a step; give its verdict, and what it printed if that was not to be shown at once."""
+    _, command = step
+    began = time.monotonic()
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=output, stderr=output, text=True, timeout=STEP_LIMIT_S, check=False
+        )
+        verdict, printed = "FAILED" if done.returncode else "ok", (done.stdout or "") + (done.stderr or "")
+    except subprocess.TimeoutExpired:
+        verdict, printed = f"FAILED, not over after {STEP_LIMIT_S} s,", ""
+    return f"{verdict} in {time.monotonic() - began:.1f} s", printed
 
 
 def main() -> int:
     """Run the steps; 1 if any failed."""
-    steps = lint_steps() if "--lint" in sys.argv else [*lint_steps(), *test_steps()]
-    failed = []
-    for name, command in steps:
-        began = time.monotonic()
-        print(f"== {name}", flush=True)
-        try:
-            status = subprocess.run(command, cwd=ROOT, timeout=STEP_LIMIT_S, check=False).returncode
-        except subprocess.TimeoutExpired:
-            status = -1
-            print(f"{name}: not over after {STEP_LIMIT_S} s", flush=True)
-        print(
-            f"== {name}: {'ok' if status == 0 else 'FAILED'} in {time.monotonic() - began:.1f} s\n",
-            flush=True,
-        )
-        if status:
-            failed.append(name)
+    is_lint = "--lint" in sys.argv
+    steps = lint_steps() if is_lint else [*lint_steps(), *test_steps(), step_beside()]
+    verdicts = []
+    with ThreadPoolExecutor() as threads:
+        beside = None if is_lint else threads.submit(run, steps[-1], subprocess.PIPE)
+        for step in steps:
+            print(f"== {step[0]}", flush=True)
+            verdict, printed = beside.result() if beside and step is steps[-1] else run(step)
+            print(f"{printed}== {step[0]}: {verdict}\n", flush=True)
+            verdicts.append(verdict)
+    failed = [
+        step[0] for step, verdict in zip(steps, verdicts, strict=True) if verdict.startswith("FAILED")
+    ]
     if failed:
         print("failed: " + ", ".join(failed))
     print(f"{len(steps) - len(failed)} passed, {len(failed)} failed")

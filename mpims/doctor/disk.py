@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 from mpims.doctor.finding import Finding, Verdict
 from mpims.doctor.units import size_text, time_text
+from mpims.report.wording import name_rank
 
 THEME = "run directory"
 _CHOOSE = "choose another file system with --run-dir"
@@ -232,11 +233,13 @@ def look_at(path: str, limit_s: float = _SEEN_S) -> Sight:
     return Sight.UNLOCKED
 
 
-def judge_sharing(sights: Mapping[str, Sight]) -> list[Finding]:
+def judge_sharing(here: str, sights: Mapping[str, Sight]) -> list[Finding]:
     """Whether hosts share the run directory, and the locks that keep two runs out of one.
 
     Parameters
     ----------
+    here
+        The host of rank 0.
     sights
         By host, what a rank of it sees, if there is one beside rank 0.
     """
@@ -245,22 +248,25 @@ def judge_sharing(sights: Mapping[str, Sight]) -> list[Finding]:
     blind = sorted(host for host, sight in sights.items() if sight is Sight.ABSENT)
     if blind:
         hosts = f"{', '.join(blind[:8])}{' ...' if len(blind) > 8 else ''}"
-        value = f"no rank on {hosts} sees what rank 0 writes to the run directory"
+        value = f"no rank on {hosts} sees what {name_rank(0, here)} writes to the run directory"
         cure = "choose a folder that all nodes share with --run-dir: one of a node's own goes with the node"
         return [Finding("ranks", "shared", value, Verdict.BAD, cure, {"blind": blind})]
     hosts = "1 host" if len(sights) == 1 else f"{len(sights)} hosts"
-    return [Finding("ranks", "shared", f"ranks on {hosts} see the run directory"), _judge_locks(sights)]
+    return [
+        Finding("ranks", "shared", f"ranks on {hosts} see the run directory"),
+        _judge_locks(here, sights),
+    ]
 
 
-def _judge_locks(sights: Mapping[str, Sight]) -> Finding:
+def _judge_locks(here: str, sights: Mapping[str, Sight]) -> Finding:
     for sight, value in (
-        (Sight.UNLOCKED, "a lock that rank 0 holds in the run directory does not count on {host}"),
-        (Sight.LOCKLESS, "the file system of the run directory has none on {host}"),
+        (Sight.UNLOCKED, f"a lock that {name_rank(0, here)} holds in the run directory does not count"),
+        (Sight.LOCKLESS, "the file system of the run directory has none"),
     ):
         host = next((host for host in sights if sights[host] is sight), None)
         if host is not None:
             cure = (
                 "start no two runs in one run directory: only their heartbeat, every 10 s, tells them apart"
             )
-            return Finding("ranks", "locks", value.format(host=host), Verdict.DOUBTFUL, cure)
+            return Finding("ranks", "locks", f"{value} on {host}", Verdict.DOUBTFUL, cure)
     return Finding("ranks", "locks", "those in the run directory count for all ranks")

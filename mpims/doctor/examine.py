@@ -72,7 +72,8 @@ def rank_findings(transport: Transport, folder: Path, n_allocated: int = 0) -> I
         try:
             answers = gather_answers(transport, stack.enter_context(held_token(scratch)) if scratch else "")
             yield from judge_answers(transport.size, answers, transport.lost)
-            yield from judge_sharing({a.seat.host: a.sight for a in answers.values() if a.sight})
+            sights = {a.seat.host: a.sight for a in answers.values() if a.sight}
+            yield from judge_sharing(transport.host, sights)
             yield from judge_seats(
                 [this_seat(), *(answer.seat for answer in answers.values())], n_allocated
             )

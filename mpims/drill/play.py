@@ -14,6 +14,7 @@ from mpims.drill.plan import Fault, What
 from mpims.drill.report import Ending, Injection
 from mpims.drill.watched import POLL_S, WatchedRun
 from mpims.processes import Process, send_signal
+from mpims.report.wording import name_rank
 from mpims.storage.rundir import MANIFEST, read_json
 
 LONGEST_S = 7 * 86400.0
@@ -137,7 +138,7 @@ class _Injector:
 
     def _inject(self, fault: Fault, run: WatchedRun, share: float) -> None:
         at_s = time.monotonic() - self._began
-        rank = fault.rank
+        rank, process = fault.rank, run.ranks()[fault.rank]  # a crash is not of this one alone
         hit = True
         if fault.what is What.CRASH:
             run.kill()
@@ -145,11 +146,11 @@ class _Injector:
             hit = run.signal(rank, signal.SIGKILL)
         elif fault.what is What.HANG:
             hit = run.signal(rank, signal.SIGSTOP)
-            self._slow = [slow for slow in self._slow if slow.process != run.ranks()[rank]]
+            self._slow = [slow for slow in self._slow if slow.process != process]
             if fault.hang_s is not None:
-                self._to_continue.append((time.monotonic() + fault.hang_s, run.ranks()[rank]))
-        missed = "" if hit else f"too late: rank {rank} was gone at {share:.0%}"
-        self._done[id(fault)] = Injection(fault, at_s if hit else None, share, missed)
+                self._to_continue.append((time.monotonic() + fault.hang_s, process))
+        missed = "" if hit else f"too late: {name_rank(rank, process.host)} was gone at {share:.0%}"
+        self._done[id(fault)] = Injection(fault, at_s if hit else None, share, missed, process.host)
 
     def _go_on(self, now: float) -> None:
         """Do what is due for ranks that hang for a while, or are slow."""

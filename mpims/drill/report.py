@@ -9,7 +9,7 @@ from typing import Any
 
 from mpims.drill.plan import Fault, What
 from mpims.report.summary import Summary
-from mpims.report.wording import duration
+from mpims.report.wording import duration, name_rank
 
 _DID = {What.KILL: "killed", What.HANG: "stopped", What.SLOW: "slowed down", What.CRASH: "all ranks killed"}
 
@@ -28,12 +28,15 @@ class Injection:
         How much was done by then.
     missed
         Why it was not injected.
+    host
+        Where the rank was.
     """
 
     fault: Fault
     at_s: float | None = None
     share: float = 0.0
     missed: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +118,14 @@ def injection_line(injection: Injection) -> str:
     Examples
     --------
     >>> from mpims.drill.plan import parse_kill
-    >>> injection_line(Injection(parse_kill("2@40%"), 1.234, 0.425))
-    '  1.23 s       42% done  rank 2 killed'
+    >>> injection_line(Injection(parse_kill("2@40%"), 1.234, 0.425, host="node02"))
+    '  1.23 s       42% done  rank 2 (node02) killed'
     """
     fault = injection.fault
     if injection.at_s is None:
         return f"  {fault.option}: {injection.missed}"
     what = _DID[fault.what]
-    text = what if fault.what is What.CRASH else f"rank {fault.rank} {what}"
+    text = what if fault.what is What.CRASH else f"{name_rank(fault.rank, injection.host)} {what}"
     if fault.what is What.SLOW:
         text += f" {fault.factor:g} times"
     if fault.hang_s is not None:
@@ -147,6 +150,7 @@ def outcome_dict(outcome: Outcome) -> dict[str, Any]:
         "faults": [
             {
                 "option": injection.fault.option,
+                "host": injection.host,
                 "at_s": injection.at_s,
                 "share_done": injection.share,
                 "missed": injection.missed,

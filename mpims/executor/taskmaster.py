@@ -30,6 +30,7 @@ from mpims.executor.supplies import Supplies
 from mpims.executor.unkept import PassedOn, Unkept, Untraced
 from mpims.options import RunOptions
 from mpims.processes import Process, this_process
+from mpims.report.wording import name_rank
 from mpims.runtime.ending import end_workers
 from mpims.runtime.master import LONGEST_WAIT_S, Master
 from mpims.runtime.stopping import StopSignals
@@ -205,7 +206,8 @@ class TaskMaster(Master):
 
 def _lost(failure: Failure) -> WorkerLost:
     times = f" (tried {failure.n_tries + 1} times)"
-    return WorkerLost(f"the task ended its rank: {failure.reason} on rank {failure.rank}{times}")
+    where = name_rank(failure.rank, failure.host)
+    return WorkerLost(f"the task ended its rank: {failure.reason} on {where}{times}")
 
 
 def _hire_nobody(isolated: bool) -> Worker:

@@ -138,7 +138,6 @@ class TaskWorker:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._where = f"rank {transport.rank} of host {transport.host}"
         self._calls: Calls | None = None
         self._computing: TaskComputing | None = None
         self.is_dismissed = False
@@ -236,6 +235,7 @@ class TaskWorker:
 
     def _begin(self, start: Start) -> None:
         """Make ready for an executor; what goes wrong is the master's to tell."""
+        self._transport.hosts[0] = start.master.host
         self.has_ended = False
         if start.source != TASKS:
             self._refuse("this rank serves an executor (mpims script), not jobs: use `mpims run`", "", True)
@@ -251,7 +251,7 @@ class TaskWorker:
         except BaseException as error:  # whatever the user's initializer raises
             self._refuse(f"the initializer raised {describe(error)}", user_traceback(error))
             return
-        self._calls = Calls(self._where)
+        self._calls = Calls(self._transport.where(self._transport.rank))
         self._computing = TaskComputing(
             self._calls, start.options, self._send, lambda: self._send(Kind.PING)
         )
@@ -288,7 +288,8 @@ def serve_tasks(transport: Transport, *, once: bool = False) -> int:
     finally:
         serving.is_worker = not once
     if worker.master_is_lost and os.environ.get("MPIMS_STATUS_FILE") is None:
-        print("mpims: rank 0, the program, has died: the ranks that served it end", file=sys.stderr)
+        program = transport.where(0)
+        print(f"mpims: {program}, the program, has died: the ranks that served it end", file=sys.stderr)
     return status
 
 

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from mpims.pages.history import Happening, History
 from mpims.pages.outcomes import Outcome
 from mpims.pages.words import items_text, time_text
+from mpims.report.wording import name_ranks
 from mpims.storage.trace import Cause, What
 
 MOST_INCIDENTS = 200
 """So many are told; a run with more has one reason for most of them."""
+
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +113,9 @@ def _reissued(
     what = f"what was left of {chunks} ({n_items:,} items)"
     if not len(first):
         return f"{what} had yet to be computed again when the record ended"
-    ranks = sorted({int(rank) for rank in first["rank"]})
-    whom = history.where(ranks[0]) if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks[:5]))}"
-    more = " and others" if len(ranks) > 5 else ""
+    whom = name_ranks({int(rank): history.hosts.get(int(rank), "") for rank in first["rank"]}, _MOST_NAMED)
     after_s = float(first["sent_s"].min()) - happening.t
-    return f"{what} went to {whom}{more}, the first {time_text(after_s)} later"
+    return f"{what} went to {whom}, the first {time_text(after_s)} later"
 
 
 def _retried(happening: Happening, history: History, attempts: NDArray[np.void]) -> str:

@@ -158,9 +158,10 @@ class Verdict:
         )
         if self.master_load > BUSY_MASTER:
             return why, f"{self._larger_chunks(5)} would leave it idle for most of the time."
+        master = self._history.where(self._history.of(What.BEGAN)[-1].rank)
         return why, (
-            f"{self._larger_chunks(2)} would hide the way to the master and back; and rank 0 must have "
-            "a core at once when it needs one."
+            f"{self._larger_chunks(2)} would hide the way to the master and back; and the master, "
+            f"{master}, must have a core at once when it needs one."
         )
 
     def _about_communication(self) -> tuple[str, str]:

@@ -213,15 +213,16 @@ class Desk:
 
     def _on_joined(self, rank: int, joined: Joined, now: float) -> None:
         self.record.workers[rank] = WorkerRecord(joined.host, joined.process)
-        where = self._where(rank)
+        self._transport.hosts[rank] = joined.host
+        where, here = self._transport.where(rank), self._transport.where(self._transport.rank)
         if joined.job != self._job:
             self.fail(
-                UsageError(f"the job differs between ranks: {joined.job} on {where}, {self._job} here")
+                UsageError(f"the job differs between ranks: {joined.job} on {where}, {self._job} on {here}")
             )
         elif (joined.n_items, joined.items_digest) != self._identity:
             n_here = self._identity[0]
             difference = (
-                f"{joined.n_items} items on {where}, {n_here} on rank 0"
+                f"{joined.n_items} items on {where}, {n_here} on {here}"
                 if joined.n_items != n_here
                 else f"{n_here} items on {where} too, but not the same or in another order"
             )
@@ -239,7 +240,7 @@ class Desk:
         if failed.is_usage:
             self.fail(UsageError(failed.reason, failed.detail))
         elif failed.attempt == 0:
-            self.fail(RunFailed(f"{failed.reason} (on {self._where(rank)})", failed.detail))
+            self.fail(RunFailed(f"{failed.reason} (on {self._transport.where(rank)})", failed.detail))
         else:
             event = ChunkFailed(
                 rank,
@@ -251,15 +252,11 @@ class Desk:
                 failed.is_final,
             )
             self._tracing.told(event, now)
-            items = _items_text(failed.start, failed.stop, failed.attempt, self._where(rank))
+            items = _items_text(failed.start, failed.stop, failed.attempt, self._transport.where(rank))
             for action in self._scheduler.handle(event, now):
                 if isinstance(action, GiveUp):
                     action = GiveUp(f"{items} failed: {action.reason}", action.detail)
                 self._actions.append(action)
-
-    def _where(self, rank: int) -> str:
-        worker = self.record.workers.get(rank)
-        return f"rank {rank} ({worker.host})" if worker else f"rank {rank}"
 
     def tell(self, event: Event, now: float) -> None:
         """Tell the scheduler what happened; what follows is done by `settle`."""
@@ -349,7 +346,7 @@ class Desk:
             self._checkpoint.commit(delivery.head, part, buffers, delivery.ranges, failures)
         except ResultError as error:
             head = delivery.head
-            items = _items_text(head.start, head.stop, head.attempt, self._where(source))
+            items = _items_text(head.start, head.stop, head.attempt, self._transport.where(source))
             self.fail(RunFailed(f"{items} failed: {error}"))
 
     def _failures(self, rank: int, delivery: Delivery) -> list[Failure]:

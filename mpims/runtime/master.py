@@ -19,7 +19,6 @@ from mpims.errors import MpimsError
 from mpims.processes import is_alive
 from mpims.report.progress import NoProgress
 from mpims.report.status import Sight, take_sight
-from mpims.report.wording import name_rank
 from mpims.runtime.desk import Desk, MasterRecord, Supply, no_supply
 from mpims.runtime.stopping import StopSignals
 from mpims.runtime.transport.joint import JointTransport
@@ -224,8 +223,7 @@ class Master:
 
     def _show_failure(self, message: Message) -> None:
         failed: Failed = decode_object(message.buffers)
-        worker = self.record.workers.get(message.source)
-        where = name_rank(message.source, worker.host if worker else None)
+        where = self._transport.where(message.source)
         self._progress.happened(f"items [{failed.start}, {failed.stop}) failed on {where}: {failed.reason}")
 
     def _look_around(self, now: float, is_due: bool) -> None:

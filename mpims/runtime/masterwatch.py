@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mpims.errors import Stopped
 from mpims.processes import Process, is_halted, send_signal
+from mpims.report.wording import name_rank
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import Kind, Start
 
@@ -89,16 +90,16 @@ class MasterWatch:
     def _fence(self, rank: int, start: Start | None, run_dir: str, patience_s: float) -> None:
         """End a silent rank, so that everybody knows that it is dead."""
         self._n_fences += 1
+        process = start.master if start is not None else _process_of_rank(rank, Path(run_dir))
+        silent = name_rank(rank, process.host if process is not None else None)
         if self._n_fences > MAX_FENCES or not self._transport.survives_deaths:
-            where = f" ({start.master.host})" if start is not None else ""
             raise MasterSilent(
-                f"rank {rank}{where}, the master, has been silent for {patience_s:g} s: the run is ended; "
+                f"{silent}, the master, has been silent for {patience_s:g} s: the run is ended; "
                 f"resume with: python -m mpims resume {run_dir} -n {self._transport.size}"
             )
-        process = start.master if start is not None else _process_of_rank(rank, Path(run_dir))
         if process is not None and send_signal(process, signal.SIGKILL):
             print(
-                f"mpims: rank {rank} ({process.host}), the master, has been silent for {patience_s:g} s: "
+                f"mpims: {silent}, the master, has been silent for {patience_s:g} s: "
                 "it is killed, and another takes over",
                 file=sys.stderr,
                 flush=True,

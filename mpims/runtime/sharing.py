@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from mpims.errors import UsageError
+from mpims.report.wording import name_rank
 from mpims.runtime.wire import Start
 
 _MANIFEST = "manifest.json"  # as in storage.rundir, which brings more than a worker runs
@@ -28,8 +29,8 @@ def check_shared(start: Start, rank: int, host: str) -> None:
     while start.master.host != host and not _holds_run(Path(start.run_dir), start.run_id):
         if time.monotonic() > until:
             raise UsageError(
-                f"run directory {start.run_dir} of rank 0 ({start.master.host}) is not the same on "
-                f"rank {rank} ({host}): put it on a file system that all nodes share, with --run-dir"
+                f"run directory {start.run_dir} of the master ({start.master.host}) is not the same on "
+                f"{name_rank(rank, host)}: put it on a file system that all nodes share, with --run-dir"
             )
         time.sleep(_POLL_S)
 

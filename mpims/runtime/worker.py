@@ -17,6 +17,7 @@ from mpims.core.events import Held
 from mpims.errors import UsageError, describe, user_traceback
 from mpims.job import Job, block_of
 from mpims.processes import send_signal, this_process
+from mpims.report.wording import name_rank
 from mpims.runtime.computing import Computing
 from mpims.runtime.items import check_kernel, items_identity, resolve_items
 from mpims.runtime.kept import KeptMessages
@@ -233,6 +234,7 @@ class Worker:
         self._watch.heard()
 
     def _on_start(self, source: int, start: Start) -> None:
+        self._transport.hosts[source] = start.master.host
         if self.start is None or self.start.run_id != start.run_id or self.job is None:
             self._master, self.start = source, start
             self._begin(start)
@@ -283,7 +285,7 @@ class Worker:
         if start.options.prints == "file":
             rank, host = self._known_as, self._transport.host
             path = Path(start.run_dir) / OUTPUT / f"rank-{rank}.txt"
-            self._printed = self._keeping_prints = Printed(path, f"rank {rank} ({host})", self._at_hand)
+            self._printed = self._keeping_prints = Printed(path, name_rank(rank, host), self._at_hand)
 
     def _at_hand(self) -> str:
         """What is computed at the moment."""

@@ -159,6 +159,7 @@ with POOL as pool:
     good = [pool.submit(slow, i) for i in range(30)]
     error = bad.exception(20)
     assert type(error) is mpims.WorkerLost and "SIGKILL" in str(error), error
+    assert f" ({os.uname().nodename}) (tried " in str(error), error
     assert [future.result(10) for future in good] == [i * i for i in range(30)]
     left = pool.submit(os._exit, 3).exception(20)
     assert type(left) is mpims.WorkerLost, left

@@ -239,7 +239,10 @@ def test_items_that_differ_between_ranks(mpims_cli, write_job):
         items="90 + int(os.environ.get('OMPI_COMM_WORLD_RANK') or os.environ.get('PMI_RANK') or 0)",
     )
     done = mpims_cli("run", "x.py", "-n", "2")
-    assert "items() differs between ranks: 91 items on rank 1" in one_line(done)
+    here = os.uname().nodename
+    assert f"items() differs between ranks: 91 items on rank 1 ({here}), 90 on rank 0 ({here})" in one_line(
+        done
+    )
     assert done.returncode == 2
 
 

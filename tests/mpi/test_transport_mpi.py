@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from mpims.errors import InternalError
 from mpims.runtime.wire import Kind
 from tests.transport_contract import next_message, receive_all, send_all
 
@@ -46,6 +47,21 @@ def test_sending_never_blocks(transport):
             assert len(next_message(transport).buffers[0]) == 1_000_000
         assert next_message(transport).kind is Kind.GOODBYE
         transport.send(0, Kind.GOODBYE)
+
+
+@pytest.mark.mpi(min_size=2)
+def test_what_is_no_frame_is_told_with_its_sender_and_host(transport):
+    from mpi4py import MPI
+
+    if transport.rank == 0:
+        transport.hosts[1] = "node02"
+        with pytest.raises(InternalError, match=r"a message of 5000 bytes .* from rank 1 \(node02\) is no"):
+            next_message(transport)
+        transport._comm.Recv([bytearray(5000), MPI.BYTE], 1, Kind.RESULT)
+        transport.send(1, Kind.GOODBYE)
+    elif transport.rank == 1:
+        transport._comm.Send([bytes(5000), MPI.BYTE], 0, Kind.RESULT)
+        assert next_message(transport).kind is Kind.GOODBYE
 
 
 @pytest.mark.mpi(min_size=3)

@@ -58,12 +58,14 @@ class Cluster:
         told = self.call("scontrol", "-o", "show", "job", job).stdout
         return dict(field.partition("=")[::2] for field in told.split())
 
-    def wait(self, what: str, holds: Callable[[], Any], limit_s: float = 60.0) -> None:
+    def wait(
+        self, what: str, holds: Callable[[], Any], limit_s: float = 60.0, look_s: float = POLL_S
+    ) -> None:
         """Wait until something holds."""
         until = time.monotonic() + limit_s
         while not holds():
             assert time.monotonic() < until, f"{what}: not within {limit_s} s\n{self.told()}"
-            time.sleep(POLL_S)
+            time.sleep(look_s)
 
     def wait_state(self, job: str, *states: str, limit_s: float = 60.0) -> dict[str, str]:
         """Wait until a job is in one of these states; give what SLURM knows of it."""

@@ -1,4 +1,4 @@
-"""A job whose items take a while, but no processor, and each leave a line where they are computed."""
+"""A job whose items take a while, but no processor, and each say where they were computed."""
 
 import time
 
@@ -11,7 +11,6 @@ class Slowly(mpims.Job):
     n: int = 100
     pause_s: float = 0.0
     shift: float = 0.0
-    log: str = ""  # a file that gets a line for each item
 
     block = 1
 
@@ -20,7 +19,5 @@ class Slowly(mpims.Job):
 
     def task(self, item):
         time.sleep(self.pause_s)
-        if self.log:
-            with open(self.log, "a") as file:
-                file.write(f"{item}\n")
+        print(f"computed {item}")
         return self.shift + self.rng(item).normal(size=1000).sum()

@@ -5,60 +5,26 @@ Whether a run came to its end is read from its run directory: a launcher that lo
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-import mpims
-from mpims.runtime.computing import LONGEST_REPORT_INTERVAL_S
 from mpims.supervise import find_marked
-from tests.conftest import ROOT
 from tests.slurm.conftest import Cluster
-from tests.slurm.slowly import Slowly
+from tests.slurm.runs import (
+    SCRIPTS,
+    SLOWLY,
+    check_result,
+    computed,
+    in_flight,
+    manifest_of,
+    settings,
+    summary_of,
+)
 
 pytestmark = pytest.mark.timeout(500)  # the first test may have to install SLURM
-
-SCRIPTS = ROOT / "slurm"
-SLOWLY = ROOT / "tests" / "slurm" / "slowly.py"
-
-
-def summary_of(folder: Path) -> dict[str, Any]:
-    """The summary of a run; nothing while there is none."""
-    path = folder / "summary.json"
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def manifest_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "manifest.json").read_text())
-
-
-def computed(log: Path) -> Counter[str]:
-    """How often each item was computed."""
-    return Counter(log.read_text().split()) if log.exists() else Counter()
-
-
-def check_result(folder: Path, tmp_path: Path, **parameters: Any) -> None:
-    """The run is done, and its result has the bits of one that was never disturbed."""
-    assert summary_of(folder)["status"] == "done"
-    undisturbed = mpims.run(Slowly(**parameters), run_dir=tmp_path / "undisturbed", quiet=True)
-    found = np.load(folder / "result.npy")
-    assert found.dtype == undisturbed.value.dtype
-    assert found.tobytes() == undisturbed.value.tobytes()
-
-
-def in_flight(pause_s: float) -> int:
-    """How many items a worker may have computed without having told of them, and have at hand."""
-    return int(LONGEST_REPORT_INTERVAL_S / pause_s) + 2
-
-
-def settings(**parameters: Any) -> list[str]:
-    return [text for name, value in parameters.items() for text in ("--set", f"{name}={value}")]
 
 
 def test_a_run_on_several_nodes(cluster, tmp_path):
@@ -73,50 +39,27 @@ def test_a_run_on_several_nodes(cluster, tmp_path):
         assert {rank["host"] for rank in ranks.values()} == set(slurm["nodes"])
 
 
-def test_a_run_longer_than_its_walltime_goes_on_by_itself(cluster, tmp_path):
-    """Three parts; each walltime is cut short by the signal that SLURM sends before it."""
-    n, log = 120, tmp_path / "log"
-    parameters = settings(n=n, pause_s=0.2, log=log)
-    job = cluster.submit("--time=2", "--signal=B:USR1@30", SCRIPTS / "resume.sbatch", SLOWLY, *parameters)
-    for part in (1, 2):
-        cluster.wait(f"part {part} is under way", lambda part=part: len(computed(log)) > part * n // 3)
-        cluster.call("scancel", "--batch", "--signal=USR1", job)
-        cluster.wait_state(job, "PENDING", limit_s=30)
-        cluster.control("hurry")
-    assert cluster.wait_end(job)["JobState"] == "COMPLETED", cluster.told()
-    folder = tmp_path / "runs" / f"slurm-{job}"
-    check_result(folder, tmp_path, n=n)
-    parts = [part["slurm"]["n_restarts"] for part in manifest_of(folder)["resumed"]]
-    assert parts == [1, 2]
-    # What is in flight is taken in within --grace. At the end idle ranks take over what others hold, who
-    # may have begun it.
-    taken_over = sum(summary_of(folder)[name] for name in ("n_twins", "n_split", "n_recalled"))
-    assert computed(log).total() - n <= taken_over
-
-
 def test_a_run_that_was_cancelled_is_resumed_elsewhere(cluster, tmp_path):
-    n, log = 100, tmp_path / "log"
-    parameters = settings(n=n, pause_s=0.2, log=log)
-    job = cluster.submit(SCRIPTS / "run.sbatch", SLOWLY, *parameters)
-    cluster.wait("it is under way", lambda: len(computed(log)) > n // 2)
+    n = 100
+    job = cluster.submit(SCRIPTS / "run.sbatch", SLOWLY, *settings(n=n, pause_s=0.2))
+    folder = tmp_path / "runs" / f"slurm-{job}"
+    cluster.wait("it is under way", lambda: len(computed(folder)) > n // 2)
     cluster.call("scancel", job)
     assert cluster.wait_end(job)["JobState"] == "CANCELLED"
-    folder = tmp_path / "runs" / f"slurm-{job}"
     assert summary_of(folder).get("status") != "done"
     job = cluster.submit("--nodes=1", "--ntasks-per-node=3", "--wrap", f"python -m mpims resume {folder}")
     assert cluster.wait_end(job)["JobState"] == "COMPLETED", cluster.told()
     check_result(folder, tmp_path, n=n)
-    assert computed(log).total() - n <= 3 * in_flight(0.2)
+    assert computed(folder).total() - n <= 3 * in_flight(0.2)
 
 
 def test_a_killed_rank_and_a_lost_node(cluster, tmp_path):
-    n, log = 300, tmp_path / "log"
-    parameters = settings(n=n, pause_s=0.25, log=log)
-    job = cluster.submit(SCRIPTS / "faulttolerant.sbatch", SLOWLY, *parameters)
+    n = 300
+    job = cluster.submit(SCRIPTS / "faulttolerant.sbatch", SLOWLY, *settings(n=n, pause_s=0.25))
     folder = tmp_path / "runs" / f"slurm-{job}"
-    cluster.wait("it is under way", lambda: len(computed(log)) > n // 6)
-    kill_rank(job, 1)
-    cluster.wait("it goes on without rank 1", lambda: len(computed(log)) > n // 3)
+    cluster.wait("it is under way", lambda: len(computed(folder)) > n // 6)
+    kill_rank(cluster, job, 1)
+    cluster.wait("it goes on without rank 1", lambda: len(computed(folder)) > n // 3)
     assert not (folder / "summary.json").exists()
     lost = manifest_of(folder)["slurm"]["nodes"][-1]
     cluster.control("crash", lost)
@@ -131,13 +74,15 @@ def test_a_killed_rank_and_a_lost_node(cluster, tmp_path):
     (resumed,) = manifest_of(folder)["resumed"]
     assert lost not in resumed["slurm"]["nodes"]
     assert resumed["n_ranks"] == 4
-    assert computed(log).total() - n <= (1 + 4) * in_flight(0.25)
+    assert computed(folder).total() - n <= (1 + 4) * in_flight(0.25)
 
 
-def kill_rank(job: str, rank: int) -> None:
+def kill_rank(cluster: Cluster, job: str, rank: int) -> None:
     """Kill a rank on whatever node it is, as the machine sees it."""
-    of_job = set(find_marked(f"SLURM_JOB_ID={job}".encode()))
-    (process,) = of_job & set(find_marked(f"OMPI_COMM_WORLD_RANK={rank}".encode()))
+    # Another cluster's jobs have the same numbers.
+    marks = {"SLURM_CONF": cluster.environ["SLURM_CONF"], "SLURM_JOB_ID": job, "OMPI_COMM_WORLD_RANK": rank}
+    found = [set(find_marked(f"{name}={value}".encode())) for name, value in marks.items()]
+    (process,) = set.intersection(*found)
     os.kill(process, signal.SIGKILL)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -114,6 +115,23 @@ CATCH_ALL = {
     ("mpims/executor/local.py", "LocalLink.__init__"): "it ends the ranks, and raises again",
 }
 """Where everything may be caught, and whose code it is that may raise anything there."""
+
+NAMELESS = {
+    ("mpims/report/wording.py", "name_rank"): "it is what names them",
+    ("mpims/core/policies/auto.py", "Auto.explain"): "whoever shows it adds the hosts: `with_hosts`",
+    ("mpims/pages/perfetto.py", "_names"): "it stands below its host",
+    ("mpims/pages/history.py", "_align"): "in place of a host that is not known",
+    ("mpims/pages/verdict.py", "Verdict._about_communication"): "a time, and no rank",
+    ("mpims/cli/doctor.py", "doctor_command"): "it died before it had said where it is",
+    ("mpims/drill/plan.py", "check_plan"): "there is no such rank",
+    ("mpims/cli/simulate.py", "parse_fail"): "ranks of a simulation",
+    ("mpims/cli/drill.py", ""): "the help: rank 0 of any run",
+    ("mpims/cli/main.py", ""): "the same",
+    ("mpims/cli/script.py", "add_parser"): "the same",
+    ("mpims/doctor/cores.py", "judge_cores"): "rank 0 of any run",
+    ("mpims/slurm/script.py", "_header"): "the same",
+}
+"""Where a text names a rank and not its host, and why."""
 
 
 @cache
@@ -350,3 +368,44 @@ def undocumented_definition(
 @pytest.mark.parametrize("name", NAMES)
 def test_everything_public_says_what_it_is(name):
     assert list(undocumented(name)) == []
+
+
+# -------------------------------------------------------------------- ranks by name
+
+
+def names_a_rank(node: ast.AST) -> bool:
+    """Whether a text says which rank, by a number or by what is put in."""
+    if isinstance(node, ast.JoinedStr):
+        pairs = zip(node.values, node.values[1:], strict=False)
+        return any(
+            isinstance(text, ast.Constant)
+            and re.search(r"\b[Rr]anks? $", str(text.value)) is not None
+            and isinstance(put_in, ast.FormattedValue)
+            for text, put_in in pairs
+        )
+    text = node.value if isinstance(node, ast.Constant) else None
+    return isinstance(text, str) and re.search(r"\brank \d", text) is not None
+
+
+def docstrings(tree: ast.Module) -> set[ast.AST]:
+    """The texts that stand as statements."""
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+
+
+def nameless() -> set[tuple[str, str]]:
+    """Where ranks are named by hand, by file and function."""
+    return {
+        (name, function)
+        for name in NAMES
+        for function, node in functions(tree_of(name))
+        if names_a_rank(node) and node not in docstrings(tree_of(name))
+    }
+
+
+def test_what_names_a_rank_names_its_host():
+    places = sorted(nameless() - NAMELESS.keys())
+    assert places == [], "say it by name_rank or where(), or give the place and its reason in NAMELESS"
+
+
+def test_no_permission_to_leave_out_a_host_is_left_over():
+    assert NAMELESS.keys() - nameless() == set()

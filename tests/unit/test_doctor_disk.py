@@ -110,17 +110,34 @@ def test_a_file_that_is_not_there_is_waited_for_and_missed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("sights", "verdicts"),
+    ("sights", "verdicts", "value"),
     [
-        ({}, []),
-        ({"n1": Sight.LOCKED}, [GOOD, GOOD]),
-        ({"n1": Sight.LOCKED, "n2": Sight.ABSENT}, [BAD]),
-        ({"n1": Sight.LOCKED, "n2": Sight.UNLOCKED}, [GOOD, DOUBTFUL]),
-        ({"n1": Sight.LOCKLESS}, [GOOD, DOUBTFUL]),
+        ({"n1": Sight.LOCKED}, [GOOD, GOOD], "those in the run directory count for all ranks"),
+        (
+            {"n1": Sight.LOCKED, "n2": Sight.ABSENT},
+            [BAD],
+            "no rank on n2 sees what rank 0 (n1) writes to the run directory",
+        ),
+        (
+            {"n1": Sight.LOCKED, "n2": Sight.UNLOCKED},
+            [GOOD, DOUBTFUL],
+            "a lock that rank 0 (n1) holds in the run directory does not count on n2",
+        ),
+        (
+            {"n1": Sight.LOCKLESS},
+            [GOOD, DOUBTFUL],
+            "the file system of the run directory has none on n1",
+        ),
     ],
 )
-def test_what_hosts_see_of_the_run_directory(sights, verdicts):
-    assert [finding.verdict for finding in judge_sharing(sights)] == verdicts
+def test_what_hosts_see_of_the_run_directory(sights, verdicts, value):
+    findings = judge_sharing("n1", sights)
+    assert [finding.verdict for finding in findings] == verdicts
+    assert findings[-1].value == value
+
+
+def test_without_another_rank_nothing_is_said_of_sharing():
+    assert judge_sharing("n1", {}) == []
 
 
 # ----------------------------------------------------------------------- other ranks

@@ -122,7 +122,7 @@ def outcome(*injections, status=0, error="", **changes):
     return Outcome("x.py", 4, Ending(0, 4.0, summary), disturbed, injections)
 
 
-DONE = Injection(parse_kill("3@40%"), 1.5, 0.425)
+DONE = Injection(parse_kill("3@40%"), 1.5, 0.425, host="n2")
 MISSED = Injection(parse_hang("2@99%:2"), missed="too late: the run was over")
 
 
@@ -131,7 +131,7 @@ def test_a_survived_drill():
     assert not good.trouble
     assert outcome_lines(good) == [
         "undisturbed  4.0 s on 4 ranks",
-        "  1.50 s       42% done  rank 3 killed",
+        "  1.50 s       42% done  rank 3 (n2) killed",
         "disturbed    5.2 s: 1.2 s lost",
         "items        1,000 of 1,000, 12 computed twice",
         "lost         1 workers, 1 masters; resumed 0 times",
@@ -165,7 +165,7 @@ def test_lines_are_in_the_order_of_time_and_the_missed_ones_last():
     lines = outcome_lines(outcome(MISSED, DONE, earlier))
     assert [line for line in lines if line.startswith("  ")] == [
         "  0.50 s        0% done  rank 1 slowed down 3 times",
-        "  1.50 s       42% done  rank 3 killed",
+        "  1.50 s       42% done  rank 3 (n2) killed",
         "  --hang 2@99%:2: too late: the run was over",
     ]
 

@@ -235,13 +235,14 @@ def test_a_worker_that_was_suspended_itself_blames_nobody(sleeper):
     assert child.poll() is None
 
 
-def test_a_silent_next_master_is_known_from_the_manifest(sleeper, tmp_path):
+def test_a_silent_next_master_is_known_from_the_manifest(sleeper, tmp_path, capsys):
     child, process = sleeper
     (tmp_path / "manifest.json").write_text(json.dumps({"ranks": {"1": process.as_dict()}}))
     watched, transports = watch(n_ranks=3, rank=2)
     transports[2].lost.add(0)
     idle(watched, None, start_of(this_process(), tmp_path), 2 * PATIENCE_S)
     assert dies(child)
+    assert f"mpims: rank 1 ({process.host}), the master, has been silent" in capsys.readouterr().err
     assert set(kinds(transports[1])) == {Kind.PING}
     assert kinds(transports[0]) == []
 
@@ -256,6 +257,15 @@ def test_a_master_that_cannot_be_ended_ends_the_run(manifest, tmp_path):
     with pytest.raises(Stopped, match=r"rank 1, the master.*resume with: python -m mpims resume .* -n 3"):
         idle(watched, None, start_of(this_process(), tmp_path), 10 * (MAX_FENCES + 1) * PATIENCE_S)
     assert time.monotonic() - began > MAX_FENCES * PATIENCE_S
+
+
+def test_a_next_master_that_cannot_be_ended_is_named_with_its_host(sleeper, tmp_path):
+    _, process = sleeper
+    (tmp_path / "manifest.json").write_text(json.dumps({"ranks": {"1": process.as_dict()}}))
+    watched, transports = watch(n_ranks=3, rank=2, survives=False)
+    transports[2].lost.add(0)
+    with pytest.raises(Stopped, match=rf"rank 1 \({process.host}\), the master, has been silent"):
+        idle(watched, None, start_of(this_process(), tmp_path), 10 * PATIENCE_S)
 
 
 def test_where_no_death_is_survived_silence_ends_the_run(sleeper):

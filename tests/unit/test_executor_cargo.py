@@ -163,14 +163,14 @@ def raised(error):
 
 
 def test_an_exception_keeps_its_type_and_tells_where_it_was_raised():
-    flag, packed = pack_error(raised(KeyError("k")), "rank 3 of host h")
+    flag, packed = pack_error(raised(KeyError("k")), "rank 3 (h)")
     error = unpack(flag, packed)
     assert flag == ERROR
     assert type(error) is KeyError
     assert error.args == ("k",)
     assert isinstance(error.__cause__, RemoteTraceback)
     assert "raise error" in str(error.__cause__)
-    assert "rank 3 of host h" in str(error.__cause__)
+    assert "rank 3 (h)" in str(error.__cause__)
 
 
 @pytest.mark.parametrize("error", [Stubborn(1, 2), ValueError(threading.Lock())])

@@ -155,6 +155,16 @@ def test_who_got_what_a_dead_rank_held_is_told():
     assert lost == [("rank 1 (here) died", remedy)]
 
 
+def test_all_who_got_it_are_named_with_their_hosts():
+    lost = told(
+        event(What.LOST, 2.0, rank=1),
+        event(What.JOINED, 2.2, rank=3, host="there"),
+        sent=[(1, 1, 0, 10, 0.0), (1, 2, 10, 20, 0.0), (2, 3, 0, 10, 2.5), (3, 4, 10, 20, 2.75)],
+        parts=[(2, 3, 0, 10, 1.0, 4.0, 4.0), (3, 4, 10, 20, 1.0, 5.0, 5.0)],
+    )
+    assert "went to rank 2 (here), rank 3 (there), the first" in lost[0][1]
+
+
 def test_what_nobody_had_computed_again_is_told():
     lost = told(event(What.LOST, 2.0, rank=1), sent=[(1, 1, 0, 10, 0.0)], parts=[(2, 3, 20, 30, 1, 1, 1)])
     assert lost == [

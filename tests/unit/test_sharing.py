@@ -51,5 +51,7 @@ def test_the_master_s_own_host_is_not_asked(tmp_path):
 def test_a_run_directory_of_one_node_is_refused(tmp_path, left_over):
     if left_over is not None:
         write_json(tmp_path / MANIFEST, left_over)
-    with pytest.raises(UsageError, match=r"of rank 0 \(n1\) is not the same on rank 3 \(n2\): put it on"):
+    with pytest.raises(
+        UsageError, match=r"of the master \(n1\) is not the same on rank 3 \(n2\): put it on"
+    ):
         check_shared(start_in(tmp_path), 3, "n2")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpims.report.wording import name_rank
 from mpims.runtime.buffers import LEAST_BYTES, Buffers
 from mpims.runtime.wire import Buffer, Kind, Message
 
@@ -31,6 +32,8 @@ class Transport(ABC):
         This rank, and the number of ranks.
     host : str
         The name of this rank's node.
+    hosts : dict of int to str
+        The nodes of ranks, for messages: whoever is told where a rank is, enters it.
     lost : set of int
         Ranks known to be dead; what is sent to them is dropped.
     survives_deaths : bool
@@ -46,6 +49,7 @@ class Transport(ABC):
     rank: int
     size: int
     host: str
+    hosts: dict[int, str]
     lost: set[int]
     survives_deaths: bool = False
     exit_status: int = 0
@@ -66,6 +70,10 @@ class Transport(ABC):
         `slack_s` says for how long probably nobody waits for an answer to it: the core may be given away
         for a part of that at a time.
         """
+
+    def where(self, rank: int) -> str:
+        """A rank with its host, as far as that is known, for people."""
+        return name_rank(rank, self.hosts.get(rank))
 
     def lose(self, rank: int) -> None:
         """Take a rank for dead that the transport has not noticed."""

@@ -37,6 +37,7 @@ class JointTransport(Transport):
         self.rank = outer.rank if outer is not None else 0
         self.size = outer.size if outer is not None else 1
         self.host = outer.host if outer is not None else platform.node()
+        self.hosts = outer.hosts if outer is not None else {self.rank: self.host}
         self.lost = outer.lost if outer is not None else set()
         self.survives_deaths = outer is not None and outer.survives_deaths
 

@@ -22,6 +22,7 @@ class LocalTransport(Transport):
         self.rank = rank
         self.size = len(inboxes)
         self.host = platform.node()
+        self.hosts = dict.fromkeys(range(self.size), self.host)
         self.lost = set()
         self._inboxes = inboxes
 

@@ -64,6 +64,7 @@ class MpiTransport(Transport):
         self.rank = self._comm.rank
         self.size = self._comm.size
         self.host = platform.node()
+        self.hosts = {self.rank: self.host}
         self.survives_deaths = self._has_ulfm = os.environ.get("OMPI_MCA_mpi_ft_enable") == "1"  # noqa: SIM112
         if self._has_ulfm:
             atexit.register(self._leave)
@@ -177,7 +178,7 @@ class MpiTransport(Transport):
         frame = self._frame
         if n_bytes > len(frame):
             raise InternalError(
-                f"a message of {n_bytes} bytes with tag {tag} from rank {source} is no frame"
+                f"a message of {n_bytes} bytes with tag {tag} from {self.where(source)} is no frame"
             )
         self._comm.Recv([frame, n_bytes, MPI.BYTE], source, tag)
         n_buffers, head_field = _FRAME.unpack_from(frame)
