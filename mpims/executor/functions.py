@@ -29,17 +29,17 @@ class Function:
         Its pickle, as `mpims.executor.cargo` packs values.
     mean_s
         What a call takes of late, in seconds; None as long as none has come back.
-    mean_bytes
-        What the packed arguments of a call measure of late.
+    mean_bytes, result_bytes
+        What the packed arguments of a call measure of late, and its result.
     """
 
-    __slots__ = ("mean_bytes", "mean_s", "number", "stream")
+    __slots__ = ("mean_bytes", "mean_s", "number", "result_bytes", "stream")
 
     def __init__(self, number: int, stream: tuple[int, Any]) -> None:
         self.number = number
         self.stream = stream
         self.mean_s: float | None = None
-        self.mean_bytes = 0.0
+        self.mean_bytes = self.result_bytes = 0.0
 
 
 class Functions:

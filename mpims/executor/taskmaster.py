@@ -13,8 +13,6 @@ from math import inf
 from threading import Event, Thread
 from typing import Any
 
-import numpy as np
-
 from mpims.core.deadlines import Deadlines
 from mpims.core.events import ItemsAdded, ItemsClosed, Range, Result
 from mpims.core.ledger import Ledger
@@ -27,12 +25,12 @@ from mpims.executor.cargo import Batch, empty_batch, encode, mean_bytes, packed_
 from mpims.executor.errors import ExecutorBroken, WorkerLost
 from mpims.executor.helping import Turns
 from mpims.executor.orders import Abort, Cancel, CancelRest, Close, Customer, Order, Spread, Tasks
+from mpims.executor.receiving import Receiving
 from mpims.executor.spread import for_ranks
 from mpims.executor.supplies import Supplies
 from mpims.executor.unkept import PassedOn, Unkept, Untraced
 from mpims.options import RunOptions
 from mpims.processes import Process, this_process
-from mpims.runtime.buffers import LEAST_BYTES, Buffers
 from mpims.runtime.ending import end_workers
 from mpims.runtime.master import LONGEST_WAIT_S, Master
 from mpims.runtime.stopping import StopSignals
@@ -44,6 +42,8 @@ from mpims.storage.commits import Failure
 
 TASKS = "tasks"
 """What ranks that compute tasks, and their master, call the job."""
+RECEIVING_BYTES = 256 << 20
+"""Memory for what arrives is kept up to this: results that come before their turn are many at once."""
 
 
 class TaskMaster(Master):
@@ -78,7 +78,7 @@ class TaskMaster(Master):
         bell = transport.bell = Event()
         self.turns = Turns(self._turn, self._take_orders, lambda: self.ended, self._spoil, bell)
         self._spreads: list[Spread] = []
-        self._receiving = Buffers()
+        self._receiving = Receiving(RECEIVING_BYTES)
         ledger = Ledger(0, 1, is_open=True)
         scheduler = Scheduler(
             ledger,
@@ -113,7 +113,7 @@ class TaskMaster(Master):
 
     def begin(self, start: Start, inheritance: Sequence[Any] = ()) -> None:
         super().begin(start)
-        self._transport.place = self._place
+        self._transport.place = self._receiving.place
 
     def run(self) -> None:
         self.turns.run(LONGEST_WAIT_S)
@@ -191,15 +191,6 @@ class TaskMaster(Master):
 
     # ------------------------------------------------------------------- results
 
-    def _place(self, source: int, kind: Kind, head: bytes, sizes: Sequence[int]) -> list[memoryview]:
-        """Memory for what arrives, not zeroed, and used again when the program has dropped the arrays."""
-        return [
-            self._receiving.empty((size,), np.dtype(np.uint8)).data
-            if size >= LEAST_BYTES
-            else memoryview(bytearray(size))
-            for size in sizes
-        ]
-
     def _deliver(
         self, head: Result, batch: Batch | None, ranges: Sequence[Range], failures: Sequence[Failure]
     ) -> None:
@@ -211,7 +202,7 @@ class TaskMaster(Master):
             for run, a, b in list(self._book.within(start, stop)):
                 part = batch[a - head.start : b - head.start]
                 if not failures:
-                    learn(run.tasks.function, b - a, each_s * (b - a))
+                    learn(run.tasks.function, part, each_s * (b - a))
                 self._customer.delivered(run.tasks.key, a - run.first, part, each_s * (b - a))
                 self._book.done(run, b - a)
 
