@@ -70,8 +70,9 @@ class Calls(Job):
         if len(self._pieces) > 8:
             spans = held()
             self._pieces = [entry for entry in self._pieces if _is_needed(entry[0], spans)]
-        for piece in pieces:
-            self._pieces.append((piece, self._function(piece.function)))
+        for first, function, mode, is_single, values, flags in pieces:
+            piece = Piece(first, function, mode, is_single, Batch(values, flags))
+            self._pieces.append((piece, self._function(function)))
 
     def forget(self) -> None:
         """Nothing more is to be computed: arguments need not be kept."""

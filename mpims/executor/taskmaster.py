@@ -35,7 +35,6 @@ from mpims.runtime.ending import end_workers
 from mpims.runtime.master import LONGEST_WAIT_S, Master
 from mpims.runtime.stopping import StopSignals
 from mpims.runtime.transport.base import Transport
-from mpims.runtime.transport.joint import JointTransport
 from mpims.runtime.wire import Kind, Start
 from mpims.runtime.worker import Worker
 from mpims.storage.commits import Failure
@@ -92,7 +91,7 @@ class TaskMaster(Master):
         )
         self._supplies = Supplies(self._book, customer.started)
         super().__init__(
-            JointTransport(transport),
+            transport,
             scheduler,
             Unkept(self._deliver),
             PassedOn(),

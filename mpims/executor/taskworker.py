@@ -117,7 +117,7 @@ class TaskComputing(Computing):
         ended_s = self._ended_s
         self._heads, self._ended_s = [], []
         head, _ = encode_results(heads, None, ended_s)
-        self._send(Kind.RESULT, head, encode(self._part.take()))
+        self._send(Kind.RESULT, head, encode(self._part.take().bare()))
 
     def _new_part(self) -> None:
         self._part = CallsPart()
