@@ -19,9 +19,10 @@ from mpims.launch import find_launcher, launch_command
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 CHAOS = "tests/faults/test_chaos.py"
+EXECUTOR = "tests/executor"
 SLURM = "tests/slurm"
 WALLTIME = "tests/slurm/test_walltime.py"
-ELSEWHERE = [f"--ignore={path}" for path in ("tests/mpi", CHAOS, SLURM)]
+ELSEWHERE = [f"--ignore={path}" for path in ("tests/mpi", CHAOS, EXECUTOR, SLURM)]
 SERIAL = [PYTHON, "-m", "pytest", "-q", "--durations=5", *ELSEWHERE]
 ON_RANKS = [PYTHON, "-m", "pytest", "-q", "--only-mpi", "tests/mpi", "-p", "no:cacheprovider"]
 RANK_COUNTS = (1, 2, 3, 5)
@@ -43,7 +44,11 @@ def lint_steps() -> list[Step]:
 def test_steps() -> list[Step]:
     """The tests, serial first."""
     launcher = find_launcher()
-    steps = [("serial tests", SERIAL), ("chaos", [PYTHON, "-m", "pytest", "-q", CHAOS])]
+    steps = [
+        ("serial tests", SERIAL),
+        ("executors", [PYTHON, "-m", "pytest", "-q", "-rs", EXECUTOR]),
+        ("chaos", [PYTHON, "-m", "pytest", "-q", CHAOS]),
+    ]
     for n_ranks in RANK_COUNTS:
         command = launch_command(
             launcher,

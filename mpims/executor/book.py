@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from mpims.core.policies import Policy
 from mpims.core.ranges import RangeSet
-from mpims.executor.cargo import NOTHING, Batch
+from mpims.executor.cargo import LARGE, NOTHING, Batch, mean_bytes
 from mpims.executor.functions import Function
 from mpims.executor.orders import Tasks
 
@@ -18,7 +18,7 @@ SINGLES_S = 1e-3
 MOST_SINGLES = 64
 """Of those so many are a chunk at the most."""
 CHUNK_BYTES = 4 << 20
-"""Nor are its arguments to measure more."""
+"""Nor are its arguments to measure more, nor its results: what follows them would have to wait its turn."""
 _MEMORY = 0.3
 _SHORTEST_S = 1e-7
 
@@ -139,8 +139,9 @@ class TaskSizes(Policy):
         single = run.tasks.is_single
         most = (SINGLES_S if single else CHUNK_S) / max(function.mean_s, _SHORTEST_S)
         size = min(remaining / (2 * self.n_workers), most)
-        if size * function.mean_bytes > CHUNK_BYTES:
-            size = CHUNK_BYTES / function.mean_bytes
+        task_bytes = max(function.mean_bytes, function.result_bytes)
+        if size * task_bytes > CHUNK_BYTES:
+            size = CHUNK_BYTES / task_bytes
         if single:
             return self._of_same(function, at, int(min(size, MOST_SINGLES)))
         return max(1, int(min(size, run.stop - at)))
@@ -156,15 +157,20 @@ class TaskSizes(Policy):
         return size
 
 
-def learn(function: Function, n_calls: int, busy_s: float) -> None:
-    """So many calls of a function took so long together."""
-    mean_s = busy_s / n_calls
+def learn(function: Function, results: Batch, busy_s: float) -> None:
+    """Calls of a function gave this and took so long together."""
+    mean_s = busy_s / len(results)
+    if LARGE in results.flags or function.result_bytes:
+        function.result_bytes = _upward(function.result_bytes, mean_bytes(results))
     before_s = function.mean_s
     function.mean_s = mean_s if before_s is None else before_s + _MEMORY * (mean_s - before_s)
 
 
 def learn_bytes(function: Function, size_bytes: float) -> None:
     """The arguments of a call measure so much."""
-    function.mean_bytes = max(
-        size_bytes, function.mean_bytes + _MEMORY * (size_bytes - function.mean_bytes)
-    )
+    function.mean_bytes = _upward(function.mean_bytes, size_bytes)
+
+
+def _upward(before: float, now: float) -> float:
+    """A mean that follows what grows at once, and what shrinks slowly."""
+    return max(now, before + _MEMORY * (now - before))

@@ -8,6 +8,7 @@ from typing import Any
 
 from mpims.executor.cargo import (
     ERROR,
+    LENT_BYTES,
     NOTHING,
     PLAIN,
     Batch,
@@ -26,8 +27,6 @@ from mpims.runtime.parts import Part
 
 _SMALL = frozenset({int, float, complex, bool, type(None)})
 """Results that travel as they are, and are not worth being measured."""
-MOST_BYTES = 4 << 20
-"""Results of a burst measure no more than this, and those of one task."""
 
 
 class Outcomes:
@@ -56,7 +55,7 @@ class Calls(Job):
     def __init__(self, where: str) -> None:
         super().__init__()
         self._where = where
-        self._packer = Packer()
+        self._packer = Packer(lends=True)
         self._functions: dict[int, Any] = {NO_FUNCTION: None}
         self._pieces: list[tuple[Piece, Any]] = []
 
@@ -71,8 +70,9 @@ class Calls(Job):
         if len(self._pieces) > 8:
             spans = held()
             self._pieces = [entry for entry in self._pieces if _is_needed(entry[0], spans)]
-        for piece in pieces:
-            self._pieces.append((piece, self._function(piece.function)))
+        for first, function, mode, is_single, values, flags in pieces:
+            piece = Piece(first, function, mode, is_single, Batch(values, flags))
+            self._pieces.append((piece, self._function(function)))
 
     def forget(self) -> None:
         """Nothing more is to be computed: arguments need not be kept."""
@@ -104,7 +104,10 @@ class Calls(Job):
         raise LookupError(f"task {item} was assigned, but not supplied")
 
     def compute(self, start: int, stop: int, limit_s: float) -> Outcomes:
-        """Compute the tasks from `start` on, up to `stop`, until the time is over, but at least one."""
+        """Compute the tasks from `start` on, up to `stop`, until the time is over, but at least one.
+
+        Nothing is computed after a result that is lent, for it could change that.
+        """
         piece, function = self._find(start)
         first = piece.first
         part = piece.batch[start - first : stop - first]
@@ -135,7 +138,7 @@ class Calls(Job):
             squares_s2 += its_s * its_s
             if its_s > longest_s:
                 longest_s = its_s
-            if now >= until or outcomes.n_bytes > MOST_BYTES:
+            if now >= until or outcomes.n_bytes >= LENT_BYTES:
                 break
         outcomes.longest_s, outcomes.squares_s2 = longest_s, squares_s2
         return outcomes

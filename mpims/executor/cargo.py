@@ -2,7 +2,8 @@
 
 A value of an immutable built-in type travels as it is, many in one pickle. Any other is pickled by itself
 and at once: so what the program, or a task, does to it afterwards does not matter, and one that cannot
-travel spoils no other. Large buffers (arrays) are copied once, and then never again.
+travel spoils no other. Large buffers (arrays) are copied once, and then never again. Very large ones of
+results are not copied at all: the rank computes nothing more until they have left.
 """
 
 from __future__ import annotations
@@ -62,13 +63,17 @@ class Batch:
         return Batch(self.values[part], self.flags[part])
 
     def __reduce__(self) -> Any:
+        return Batch, self.bare()
+
+    def bare(self) -> tuple[list[Any], bytearray]:
+        """What it is made of, for `encode`: that is pickled faster than an object of our own."""
         values = self.values
         if LARGE in self.flags:
             values = [
                 (value[0], [pickle.PickleBuffer(buffer) for buffer in value[1]]) if flag == LARGE else value
                 for flag, value in zip(self.flags, values, strict=True)
             ]
-        return Batch, (values, self.flags)
+        return values, self.flags
 
     @property
     def is_plain(self) -> bool:
@@ -91,12 +96,23 @@ def empty_batch() -> Batch:
     return Batch([], bytearray())
 
 
-class Packer:
-    """Packs values; the memory of the large ones is used again when nobody has it any more."""
+LENT_BYTES = 1 << 20
+"""So much is not copied, where it may be lent."""
 
-    def __init__(self) -> None:
+
+class Packer:
+    """Packs values; the memory of the large ones is used again when nobody has it any more.
+
+    Parameters
+    ----------
+    lends
+        Whether very large buffers are not copied: they are left alone until they have left.
+    """
+
+    def __init__(self, *, lends: bool = False) -> None:
         self._buffers = Buffers()
         self._lock = Lock()
+        self._least_lent = LENT_BYTES if lends else None
 
     def pack(self, value: Any, what: str = "a value") -> Packed:
         """Pack one value; `what` it is, is said if it cannot travel.
@@ -114,8 +130,11 @@ class Packer:
             raw = buffer.raw()
             if raw.nbytes < LEAST_BYTES or len(large) == MOST_BUFFERS:
                 return True
-            with self._lock:
-                large.append(self._buffers.copy(np.frombuffer(raw, np.uint8)))
+            array = np.frombuffer(raw, np.uint8)
+            if self._least_lent is None or raw.nbytes < self._least_lent:
+                with self._lock:
+                    array = self._buffers.copy(array)
+            large.append(array)
             return False
 
         stream = _dumps(value, keep_in_band, large, what)

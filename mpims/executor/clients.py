@@ -6,6 +6,7 @@ is shut down, and ends.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from itertools import count
 
@@ -30,6 +31,8 @@ class Clients:
         Whether calls are still taken; whether nothing more will come.
     error
         What ended the executor, if not that it was shut down.
+    shared
+        Descriptors of memory that ranks map.
     """
 
     link: Link
@@ -40,6 +43,7 @@ class Clients:
         self.mappings: set[Mapping] = set()
         self.is_closed = self.has_ended = False
         self.error: BaseException | None = None
+        self.shared: list[int] = []
 
     def key(self) -> int:
         """A number that was not used before."""
@@ -107,6 +111,8 @@ class Clients:
             error = ExecutorBroken(f"the executor {how}", error.detail)
         self.error = error
         self.has_ended = True
+        while self.shared:
+            os.close(self.shared.pop())
         self._fail_all()
 
     def _fail_all(self) -> None:

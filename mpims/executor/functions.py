@@ -10,6 +10,7 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from mpims.executor.cargo import Packer
+from mpims.executor.sameness import Seen
 
 MOST_KNOWN = 256
 """So many functions are remembered; one that was forgotten travels again when it is used again."""
@@ -29,24 +30,25 @@ class Function:
         Its pickle, as `mpims.executor.cargo` packs values.
     mean_s
         What a call takes of late, in seconds; None as long as none has come back.
-    mean_bytes
-        What the packed arguments of a call measure of late.
+    mean_bytes, result_bytes
+        What the packed arguments of a call measure of late, and its result.
     """
 
-    __slots__ = ("mean_bytes", "mean_s", "number", "stream")
+    __slots__ = ("mean_bytes", "mean_s", "number", "result_bytes", "stream")
 
     def __init__(self, number: int, stream: tuple[int, Any]) -> None:
         self.number = number
         self.stream = stream
         self.mean_s: float | None = None
-        self.mean_bytes = 0.0
+        self.mean_bytes = self.result_bytes = 0.0
 
 
 class Functions:
     """The functions of one executor.
 
-    One that pickles by its name alone is pickled once. Any other may have changed since (a bound method's
-    object, a global that it uses) and is pickled each time it is given; if it has not changed, it is known.
+    One that pickles by its name alone is pickled once, and so is one that is seen not to have changed.
+    Any other may have (a bound method's object, a list that it uses) and is pickled each time it is given;
+    if it has not changed, it is known.
     """
 
     def __init__(self, packer: Packer) -> None:
@@ -54,6 +56,7 @@ class Functions:
         self._numbers = count(1)
         self._by_stream: OrderedDict[bytes, Function] = OrderedDict()
         self._by_name: dict[Callable[..., Any], Function] = {}
+        self._seen: OrderedDict[FunctionType, tuple[Seen, Function]] = OrderedDict()
 
     def get(self, function: Callable[..., Any]) -> Function:
         """The function as it travels.
@@ -67,13 +70,28 @@ class Functions:
             known = self._by_name.get(function)
             if known is not None:
                 return known
+            seen = self._seen.get(function) if type(function) is FunctionType else None
+            if seen is not None and seen[0].is_same():
+                return seen[1]
         flag, value = self._packer.pack(function, f"function {_name(function)}")
         if isinstance(value, tuple):  # with large arrays in it: hardly ever the same again
             return Function(next(self._numbers), (flag, value))
         found = self._known(flag, value)
         if isinstance(function, FunctionType) and _is_by_name(function, value):
             self._by_name[function] = found
+        elif type(function) is FunctionType:
+            self._see(function, found)
         return found
+
+    def _see(self, function: FunctionType, found: Function) -> None:
+        """Remember what a function refers to, if it is enough to look whether it still does."""
+        seen = Seen(function)
+        if not seen.is_constant:
+            self._seen.pop(function, None)
+            return
+        self._seen[function] = seen, found
+        if len(self._seen) > MOST_KNOWN:
+            self._seen.popitem(last=False)
 
     def _known(self, flag: int, stream: bytes) -> Function:
         known = self._by_stream.get(stream)

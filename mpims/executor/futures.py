@@ -13,6 +13,9 @@ from mpims.executor.cargo import ERROR, Batch, unpack
 if TYPE_CHECKING:
     from mpims.executor.clients import Clients
 
+_DONE = ("CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")
+"""The states of `concurrent.futures` from which none leads back."""
+
 
 class TaskFuture(Future):  # type: ignore[type-arg]
     """The result of one task to come.
@@ -47,15 +50,19 @@ class TaskFuture(Future):  # type: ignore[type-arg]
 
     def _help(self, timeout: float | None) -> float | None:
         """Do the master's work instead of waiting for it; give the time that is left."""
-        if self.done():
+        if self._is_there():
             return timeout
         until = inf if timeout is None else time.monotonic() + timeout
-        self._clients.link.help(self.done, until)
+        self._clients.link.help(self._is_there, until)
         return None if timeout is None else max(0.0, until - time.monotonic())
+
+    def _is_there(self) -> bool:
+        """As `done`, without its lock: it is asked for again and again, and once true stays so."""
+        return self._state in _DONE
 
     def started(self) -> bool:
         """The task is handed out; False if it was cancelled before."""
-        if self.cancelled():
+        if self._state in _DONE:
             return False
         try:
             return self.set_running_or_notify_cancel()

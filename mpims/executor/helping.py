@@ -110,7 +110,8 @@ class Turns:
         self._hear_deferred()
 
     def _drive_until(self, is_there: Callable[[], bool], until: float) -> None:
-        self._bell.clear()
+        if self._bell.is_set():
+            self._bell.clear()
         while not (is_there() or self._ended() or self._deferred):
             left_s = until - time.monotonic()
             if left_s <= 0:

@@ -267,8 +267,9 @@ class Executor(FuturesExecutor):
         self._check_open()
         shared, view = share_here(np.asarray(array))
         number = self._clients.key()
+        self._clients.shared.append(shared.descriptor)
         self._clients.give(Spread(number, shared))
-        return Handle(number, view, shared.descriptor)
+        return Handle(number, view)
 
     # ----------------------------------------------------------------------- ending
 

@@ -4,7 +4,8 @@ A handle stands for it in arguments; where it is unpickled on a rank, it is the 
 
 A shared array lies in memory without a name, that of the program: ranks of its host map it through
 ``/proc``. On another host the first rank puts it into shared memory, with a name for every rank of the
-host that each removes as it maps it. So nothing is left behind, whatever is killed.
+host that each removes as it maps it. So nothing is left behind, whatever is killed. The program keeps the
+memory, as the ranks do, until the executor has ended: a handle may be dropped as soon as it was used.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import mmap
 import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,18 +73,12 @@ class Handle:
     As an argument of a task, or in a function, it is the value itself.
     """
 
-    def __init__(self, number: int, value: Any, descriptor: int | None = None) -> None:
+    def __init__(self, number: int, value: Any) -> None:
         self.number = number
         self.value = value
-        self._descriptor = descriptor
 
     def __reduce__(self) -> Any:
         return spread_value, (self.number,)
-
-    def __del__(self) -> None:
-        if self._descriptor is not None:
-            with suppress(OSError):
-                os.close(self._descriptor)
 
 
 # ------------------------------------------------------------------------- the program
@@ -167,7 +161,7 @@ def keep_spread(number: int, value: Any) -> None:
         elif isinstance(value, Named):
             value = _Made(_find(value))
     except OSError as error:
-        value = MpimsError(f"a shared array cannot be had on this rank: {error}; keep its handle")
+        value = MpimsError(f"a shared array cannot be had on this rank: {error}")
     _kept[number] = value
 
 

@@ -1,7 +1,7 @@
 """What ranks get with the numbers of their tasks: functions, once each, and arguments.
 
 A supply is ``(forget, functions, pieces)``: whether what was known of functions is to be forgotten; the
-packed functions by their numbers; and `Piece` after piece. It travels in the buffers of an ASSIGN.
+packed functions by their numbers; and the fields of `Piece` after piece. It goes with an ASSIGN.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Supplies:
                     functions[function.number] = function.stream
                 _add(pieces, run, start, stop)
             _add_done(pieces, at, chunk.stop)
-        return encode((forget, functions, pieces))
+        return encode((forget, functions, [(*piece[:-1], *piece.batch.bare()) for piece in pieces]))
 
     def _start(self, run: Run) -> None:
         if not run.is_started:

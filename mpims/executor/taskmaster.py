@@ -35,13 +35,14 @@ from mpims.runtime.ending import end_workers
 from mpims.runtime.master import LONGEST_WAIT_S, Master
 from mpims.runtime.stopping import StopSignals
 from mpims.runtime.transport.base import Transport
-from mpims.runtime.transport.joint import JointTransport
 from mpims.runtime.wire import Kind, Start
 from mpims.runtime.worker import Worker
 from mpims.storage.commits import Failure
 
 TASKS = "tasks"
 """What ranks that compute tasks, and their master, call the job."""
+RECEIVING_BYTES = 256 << 20
+"""Memory for what arrives is kept up to this: results that come before their turn are many at once."""
 
 
 class TaskMaster(Master):
@@ -76,6 +77,7 @@ class TaskMaster(Master):
         bell = transport.bell = Event()
         self.turns = Turns(self._turn, self._take_orders, lambda: self.ended, self._spoil, bell)
         self._spreads: list[Spread] = []
+        transport.keep_memory(RECEIVING_BYTES)
         ledger = Ledger(0, 1, is_open=True)
         scheduler = Scheduler(
             ledger,
@@ -89,7 +91,7 @@ class TaskMaster(Master):
         )
         self._supplies = Supplies(self._book, customer.started)
         super().__init__(
-            JointTransport(transport),
+            transport,
             scheduler,
             Unkept(self._deliver),
             PassedOn(),
@@ -195,7 +197,7 @@ class TaskMaster(Master):
             for run, a, b in list(self._book.within(start, stop)):
                 part = batch[a - head.start : b - head.start]
                 if not failures:
-                    learn(run.tasks.function, b - a, each_s * (b - a))
+                    learn(run.tasks.function, part, each_s * (b - a))
                 self._customer.delivered(run.tasks.key, a - run.first, part, each_s * (b - a))
                 self._book.done(run, b - a)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from mpims.errors import ExitStatus, MpimsError, describe, user_traceback
 from mpims.executor.calls import Calls, CallsPart
-from mpims.executor.cargo import decode, encode, unpack
+from mpims.executor.cargo import LENT_BYTES, decode, encode, unpack
 from mpims.executor.spread import forget_spread
 from mpims.processes import die_where_the_users_code_exits, send_signal, this_process
 from mpims.runtime.computing import Computing, Send, _Attempt
@@ -35,7 +35,6 @@ from mpims.runtime.wire import (
     encode_object,
     encode_packed,
 )
-from mpims.runtime.worker import CLOGGED_WAIT_S
 from mpims.session import connect
 from mpims.world import STOP_SIGNAL
 
@@ -44,8 +43,6 @@ IDLE_WAIT_S = 1.0
 HOLD_BACK_S = 5e-3
 """Results of a map wait for each other no longer than this; those of single tasks do not wait."""
 LEAST_BURST_S = 0.2e-3
-MOST_UNSENT_BYTES = 24 << 20
-"""Nothing more is computed while so much waits to leave: its memory is to be used again."""
 AWAKE_S = 1.5e-3
 """After a single task its rank looks for the next without a sleep for so long."""
 
@@ -98,7 +95,7 @@ class TaskComputing(Computing):
             self._deliver(attempt)
         if (
             is_single
-            or self._part.n_bytes >= _PART_BYTES
+            or self._part.n_bytes >= LENT_BYTES
             or now - self._last_sent >= HOLD_BACK_S
             or (is_over and len(self._queue) <= 1)
         ):
@@ -116,15 +113,12 @@ class TaskComputing(Computing):
         self._last_sent = self._last_report = self._now
         self._heads = []
         head, _ = encode_packed(heads, None)
-        self._send(Kind.RESULT, head, encode(self._part.take()))
+        self._send(Kind.RESULT, head, encode(self._part.take().bare()))
 
     def _new_part(self) -> None:
         self._part = CallsPart()
         self._part_start = None
         self._busy_s = self._longest_s = self._squares_s2 = 0.0
-
-
-_PART_BYTES = 4 << 20
 
 
 class TaskWorker:
@@ -160,20 +154,32 @@ class TaskWorker:
         """Look for messages, waiting only if there is nothing to compute, and compute for a moment."""
         computing = self._computing
         has_work = computing is not None and computing.has_work
-        clogged = has_work and self._transport.unsent_bytes > MOST_UNSENT_BYTES
-        message = None if has_work else self._await_next()
+        message = self._await_left() if has_work else self._await_next()
         if message is None:
-            wait_s = (CLOGGED_WAIT_S if clogged else 0.0) if has_work else IDLE_WAIT_S
-            message = self._transport.receive(wait_s)
+            message = self._transport.receive(0.0 if has_work else IDLE_WAIT_S)
         while message is not None:
             self._handle(message)
             done = self.is_dismissed or self.has_ended
             message = None if done else self._transport.receive(0.0)
         computing = self._computing
-        if computing is not None and computing.has_work and not clogged:
+        if computing is not None and computing.has_work and self._has_left():
             computing.compute()
             if not computing.has_work and self._calls is not None:
                 self._calls.forget()
+
+    def _has_left(self) -> bool:
+        """Whether nothing is lent that the next task could change."""
+        return self._transport.unsent_bytes < LENT_BYTES
+
+    def _await_left(self) -> Message | None:
+        """Call MPI, without which nothing moves, until large results have left, or a message is there."""
+        transport = self._transport
+        while not self._has_left():
+            message = transport.receive(0.0)
+            if message is not None:
+                return message
+            os.sched_yield()
+        return None
 
     def _await_next(self) -> Message | None:
         """Stay awake for a moment after a task that somebody waited for: the next may depend on it."""
@@ -226,6 +232,7 @@ class TaskWorker:
         if self._computing is not None:
             self._computing.clear()
         self._computing = self._calls = None
+        self._transport.keep_memory()  # that of before is free
         forget_spread()
         self._send(Kind.GOODBYE)
         self.has_ended = True

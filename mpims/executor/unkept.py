@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mpims.core.events import Range, Result
+from mpims.executor.cargo import Batch
 from mpims.runtime.wire import Buffer
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.commits import Failure
@@ -86,10 +87,11 @@ class PassedOn:
 
     def select(self, payload: Any, heads: Sequence[Result], first: int, last: int) -> Any:
         """As `mpims.storage.results.Results.select`."""
+        batch = Batch(*payload)
         if last - first == len(heads):
-            return payload
+            return batch
         at = sum([head.stop - head.start for head in heads[:first]])
-        return payload[at : at + sum([head.stop - head.start for head in heads[first:last]])]
+        return batch[at : at + sum([head.stop - head.start for head in heads[first:last]])]
 
     def commit(self, head: Result, payload: Any, ranges: Sequence[Range]) -> None:
         """They were passed on before."""

@@ -17,18 +17,27 @@ if TYPE_CHECKING:
 LEAST_BYTES = 1 << 16
 """Smaller arrays come from the heap, which keeps what was freed."""
 MOST_BYTES = 64 << 20
-"""So much is kept at the most ..."""
+"""So much is kept at the most, unless told otherwise, ..."""
+MOST_KEPT = 64
+"""... and so many, for each is looked at when memory is wanted; ..."""
 LEAST_KEPT = 3
-"""... but for so many of any size: one is filled while one is sent, or written, and one before is kept."""
+"""... but so many of any size: one is filled while one is sent, or written, and one before is kept."""
 
 _REFERENCES = 2
 """That of the list and that of the call that counts them: nobody else has an array in this memory."""
 
 
 class Buffers:
-    """Arrays in memory that no other array lies in any more."""
+    """Arrays in memory that no other array lies in any more.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    most_bytes
+        So much is kept at the most, and no more than was in use at once.
+    """
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._most_bytes = most_bytes
         self._all: list[npt.NDArray[np.uint8]] = []
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -62,6 +71,7 @@ class Buffers:
                 return buffers[i]
         memory = np.empty(n_bytes, np.uint8)
         buffers.append(memory)
-        while len(buffers) > LEAST_KEPT and sum([buffer.nbytes for buffer in buffers]) > MOST_BYTES:
-            del buffers[0]
+        n_kept = sum([buffer.nbytes for buffer in buffers])
+        while len(buffers) > LEAST_KEPT and (n_kept > self._most_bytes or len(buffers) > MOST_KEPT):
+            n_kept -= buffers.pop(0).nbytes
         return memory

@@ -21,7 +21,7 @@ from mpims.report.progress import NoProgress
 from mpims.report.status import Sight, take_sight
 from mpims.runtime.desk import Desk, MasterRecord, Supply, no_supply
 from mpims.runtime.stopping import StopSignals
-from mpims.runtime.transport.joint import JointTransport
+from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import Failed, Kind, Message, Start, decode_object, encode_object
 from mpims.runtime.worker import Worker
 from mpims.storage.checkpoint import Checkpoint
@@ -86,7 +86,7 @@ class Master:
 
     def __init__(
         self,
-        transport: JointTransport,
+        transport: Transport,
         scheduler: Scheduler,
         checkpoint: Checkpoint,
         results: Results,

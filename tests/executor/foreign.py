@@ -4,8 +4,8 @@
     mpirun -n 6 python -m mpims script tests/executor/foreign.py mpi4py CHECKOUT
 
 CPython's are those of this Python (``test.test_concurrent_futures``), where it was installed with them, or
-of the file or folder that is given; mpi4py's are in a checkout of it. Nothing of them is copied here. What
-does not apply is in `LEFT_OUT`.
+of the file or folder that is given; mpi4py's are in a checkout of it. Nothing of them is copied here; where
+they come from is in `tests.executor.suites`. What does not apply is in `LEFT_OUT`.
 """
 
 from __future__ import annotations

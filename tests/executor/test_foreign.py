@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT, clean_environment
+from tests.executor import suites
 from tests.executor.test_ranks import HEAD, on_ranks
 
 LIMIT_S = 100
@@ -31,20 +30,18 @@ def run_suite(*arguments: str) -> None:
 
 
 def test_those_of_cpython():
-    where = os.environ.get("MPIMS_CPYTHON_TESTS")
     try:
-        is_there = find_spec("test.test_concurrent_futures") is not None
-    except ModuleNotFoundError:
-        is_there = False
-    if where is None and not is_there:
-        pytest.skip("this Python has no test.test_concurrent_futures; MPIMS_CPYTHON_TESTS may name one")
+        where = suites.of_cpython()
+    except suites.NotThere as reason:
+        pytest.skip(f"{reason} (MPIMS_CPYTHON_TESTS may name a file or folder)")
     run_suite("cpython", *([where] if where is not None else []))
 
 
 def test_those_of_mpi4py():
-    where = os.environ.get("MPIMS_MPI4PY_CHECKOUT")
-    if where is None:
-        pytest.skip("no checkout of mpi4py: MPIMS_MPI4PY_CHECKOUT names none")
+    try:
+        where = suites.of_mpi4py()
+    except suites.NotThere as reason:
+        pytest.skip(f"{reason} (MPIMS_MPI4PY_CHECKOUT may name a folder)")
     run_suite("mpi4py", where)
 
 

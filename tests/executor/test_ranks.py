@@ -44,6 +44,12 @@ def die(x):
 def hang(x):
     time.sleep(1000)
 
+grown = np.zeros(400_000)
+
+def grow(x):
+    grown[:] += 1
+    return grown
+
 class Point:
     def __init__(self, x):
         self.x = x
@@ -109,11 +115,15 @@ with POOL as pool:
     assert list(pool.map(square, range(10_000))) == [i * i for i in range(10_000)]
     arrays = list(pool.map(np.negative, [np.full(100_000, i) for i in range(8)]))
     assert [int(array[-1]) for array in arrays] == [-i for i in range(8)]
+    for array in pool.map(grow, range(20)):
+        assert array.min() == array.max(), "a result that the next task has changed"
     assert len(all_pids(pool)) == 3
     error = pool.submit(square, "x").exception()
     assert type(error) is TypeError and "in square" in str(error.__cause__), error
     shared = pool.share(np.arange(10.0))
     assert pool.submit(lambda a: a.sum(), shared).result() == 45
+    large = np.arange(500_000.0)
+    assert np.array_equal(pool.submit(lambda a: a, pool.share(large)).result(), large)
     assert pool.submit(lambda a: a.flags.writeable, shared).result() is False
     assert pool.submit(sum, pool.bcast([1, 2])).result() == 3
     nested = pool.submit(lambda: mpims.Executor()).exception()

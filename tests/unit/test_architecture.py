@@ -52,6 +52,7 @@ PURE = {
     "dataclasses",
     "difflib",
     "enum",
+    "functools",
     "heapq",
     "itertools",
     "math",

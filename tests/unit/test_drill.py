@@ -181,6 +181,11 @@ def test_what_was_done_is_told():
 class NoResults:
     """Results that need no place."""
 
+    n_given = n_written = 0
+
+    def finish(self):
+        pass
+
     def keeps(self, payload):
         return True
 

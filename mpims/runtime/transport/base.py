@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpims.report.wording import name_rank
-from mpims.runtime.buffers import LEAST_BYTES, Buffers
+from mpims.runtime.buffers import LEAST_BYTES, MOST_BYTES, Buffers
 from mpims.runtime.wire import Buffer, Kind, Message
 
 if TYPE_CHECKING:
@@ -91,6 +91,10 @@ class Transport(ABC):
     @abstractmethod
     def library(self) -> str:
         """What carries the messages, in one line."""
+
+    def keep_memory(self, n_bytes: int = MOST_BYTES) -> None:
+        """From now on keep up to so much memory of messages, to receive others into it."""
+        self._receiving = Buffers(n_bytes)
 
     def _memory(self, sizes: Sequence[int]) -> list[memoryview]:
         """Memory for the buffers of an arriving message, used again once nobody has what was in it."""

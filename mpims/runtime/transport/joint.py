@@ -6,6 +6,7 @@ import platform
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mpims.runtime.buffers import MOST_BYTES
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.transport.local import local_transports
 from mpims.runtime.wire import Buffer, Kind, Message
@@ -75,6 +76,11 @@ class JointTransport(Transport):
         if message is not None:
             return message._replace(source=self.rank)
         return self._outer.receive(timeout_s, slack_s) if self._outer is not None else None
+
+    def keep_memory(self, n_bytes: int = MOST_BYTES) -> None:
+        self._inner.keep_memory(n_bytes)
+        if self._outer is not None:
+            self._outer.keep_memory(n_bytes)
 
     @property
     def unsent_bytes(self) -> int:

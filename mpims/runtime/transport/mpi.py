@@ -45,6 +45,7 @@ _FRAME = struct.Struct("<HH")  # number of buffers; bytes of the head, or that w
 _INLINE = 0x8000
 _SIZE = struct.Struct("<Q")
 _ABORT_STATUS = 75
+_KINDS = {int(kind): kind for kind in Kind}  # faster than Kind(tag)
 _DELIVERY_S = 0.2  # to others it looks like a death: what was sent last is to be read before
 
 
@@ -186,18 +187,17 @@ class MpiTransport(Transport):
         sizes = [_SIZE.unpack_from(frame, _FRAME.size + 8 * i)[0] for i in range(n_buffers)]
         stop = at + (head_field & ~_INLINE)
         head = bytes(frame[at:stop])
-        kind = Kind(tag)
-        if not n_buffers:
-            return self._in_order(Message(kind, source, head, []), [])
+        kind = _KINDS[tag]
+        if not n_buffers or head_field & _INLINE:
+            buffers: list[Buffer] = []
+            for size in sizes:
+                buffers.append(frame[stop : stop + size])
+                stop += size
+            return self._in_order(Message(kind, source, head, buffers), [])
         memory = self._memory(sizes)
         requests = []
-        if head_field & _INLINE:
-            for target, size in zip(memory, sizes, strict=True):
-                target[:] = frame[stop : stop + size]
-                stop += size
-        else:
-            for target in memory:
-                requests += [self._comm.Irecv([s, MPI.BYTE], source, _BODY_TAG) for s in _slices(target)]
+        for target in memory:
+            requests += [self._comm.Irecv([s, MPI.BYTE], source, _BODY_TAG) for s in _slices(target)]
         return self._in_order(Message(kind, source, head, list(memory)), requests)
 
     def _in_order(self, message: Message, requests: list[MPI.Request]) -> Message | None:
