@@ -21,7 +21,7 @@ from mpims.parameters import parse_settings
 from mpims.report.announcement import say
 from mpims.report.liveness import Outside, State, look_from_outside
 from mpims.report.progress import View, make_view
-from mpims.report.status import read_status
+from mpims.report.status import Status, read_status
 from mpims.runtime.items import check_kernel
 from mpims.slurm.controller import JobState, ask_cores, ask_state, submit
 from mpims.slurm.script import Batch, render_script
@@ -194,6 +194,7 @@ def watch(
         Where to show it.
     """
     last, heard = None, clock()
+    stale: Status | None = None  # what the part before a requeue said last
     try:
         while last is None or not last.has_ended:
             state = ask(job_id)
@@ -204,7 +205,10 @@ def watch(
                 last = state
             elif clock() - heard > SILENT_S:
                 return None
-            if state is not None and state.name == "RUNNING" and (status := read_status(folder / STATUS)):
+            status = read_status(folder / STATUS)
+            if state is not None and state.name != "RUNNING":
+                stale = status
+            elif state is not None and status is not None and status != stale:
                 view.show(status)
             if last is None or not last.has_ended:
                 sleep(POLL_S)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
 from mpims.cli.slurm import SILENT_S, watch
 from mpims.errors import UsageError
 from mpims.report.progress import View
+from mpims.report.status import write_status
 from mpims.slurm.controller import JobState, ask_cores, ask_state, submit
+from tests.unit.test_display import STATUS
 
 JOB = ["slurm", "x.py", "--nodes", "2", "--ntasks-per-node", "3", "--time", "30"]
 
@@ -160,7 +163,11 @@ class Shown(View):
 
     def __init__(self):
         self.notes = []
+        self.shown = []
         self.ended = False
+
+    def show(self, status):
+        self.shown.append(status.n_done)
 
     def note(self, text):
         self.notes.append(text)
@@ -178,7 +185,7 @@ def follow(tmp_path, states, *, step_s=1.0):
 
     last = watch("12", tmp_path / "run", view, ask=lambda _: next(left), clock=lambda: now[0], sleep=sleep)
     assert view.ended
-    return last, view.notes
+    return last, view.notes + [f"{n_done} items are done" for n_done in view.shown]
 
 
 def test_each_state_is_said_once_until_the_end(tmp_path):
@@ -193,6 +200,23 @@ def test_each_state_is_said_once_until_the_end(tmp_path):
         "job 12 is RUNNING on n1",
         "job 12 is COMPLETED on n1",
     ]
+
+
+def test_what_an_earlier_part_said_is_not_shown_as_that_of_the_next(tmp_path):
+    def states():
+        for name, n_done in (
+            ("RUNNING", 3),
+            ("PENDING", 5),
+            ("RUNNING", 5),
+            ("RUNNING", 7),
+            ("COMPLETED", 9),
+        ):
+            write_status(tmp_path / "run" / "status.json", replace(STATUS, n_done=n_done))
+            yield JobState(name)
+
+    (tmp_path / "run").mkdir()
+    _, told = follow(tmp_path, states())
+    assert told[-2:] == ["3 items are done", "7 items are done"]
 
 
 def test_a_slurm_that_is_silent_is_not_waited_for_without_end(tmp_path):
