@@ -18,7 +18,8 @@ from mpims.executor.calls import Calls, CallsPart
 from mpims.executor.cargo import LENT_BYTES, decode, encode, unpack
 from mpims.executor.spread import forget_spread
 from mpims.processes import die_where_the_users_code_exits, send_signal, this_process
-from mpims.runtime.computing import Computing, Send, _Attempt
+from mpims.runtime.computing import Computing
+from mpims.runtime.holding import Attempt, Send
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import (
     End,
@@ -76,7 +77,7 @@ class TaskComputing(Computing):
         else:
             self._compute_burst(attempt)
 
-    def _compute_burst(self, attempt: _Attempt) -> None:
+    def _compute_burst(self, attempt: Attempt) -> None:
         start = attempt.at
         began = time.perf_counter()
         self.was_single = is_single = self._calls.is_single(start)
@@ -101,7 +102,7 @@ class TaskComputing(Computing):
         ):
             self._send_all(attempt, is_over)
 
-    def _send_all(self, attempt: _Attempt, is_over: bool) -> None:
+    def _send_all(self, attempt: Attempt, is_over: bool) -> None:
         if not is_over:
             self._deliver(attempt)
         self.send_results()

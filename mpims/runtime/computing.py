@@ -1,4 +1,4 @@
-"""What a rank does with the chunks it holds: compute them block by block, and deliver.
+"""What a rank does with the chunks it holds: compute them block by block.
 
 Results leave when their chunk is complete, when they have grown large, or when it is time for a sign of
 life. Of chunks that take less time than a message, the results of several leave in one.
@@ -13,23 +13,19 @@ from collections.abc import Callable, Sequence
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
-from mpims.core.events import Care, Held, Range
+from mpims.core.events import Care, Range
 from mpims.errors import ExitStatus, describe, user_traceback
 from mpims.job import Job
 from mpims.options import RunOptions
 from mpims.outputs import Gather
+from mpims.runtime.holding import Attempt, Holding, Send
 from mpims.runtime.items import take_items
 from mpims.runtime.itemwise import ItemwiseBlock
-from mpims.runtime.parts import Part, ResultError, check_results, new_part
+from mpims.runtime.parts import ResultError, check_results
 from mpims.runtime.wire import (
-    MOST_RESULTS,
-    Buffer,
-    Failed,
     Kind,
     encode_object,
-    encode_packed,
     pack_result,
-    unpack_result,
 )
 
 PART_BYTES = 4 << 20
@@ -50,8 +46,6 @@ REPORTS_PER_TIMEOUT = 4
 if TYPE_CHECKING:
     from mpims.runtime.isolation import IsolatedBlocks
 
-Send = Callable[[Kind, bytes, Sequence[Buffer]], None]
-
 
 def _references() -> int:
     """What `getrefcount` gives for a local variable's value that nothing else refers to."""
@@ -62,21 +56,8 @@ def _references() -> int:
 _ALONE = _references()
 
 
-class _Attempt:
-    """An assigned chunk; the items before `at` have been computed."""
-
-    __slots__ = ("at", "care", "itemwise", "number", "stop")
-
-    def __init__(self, number: int, start: int, stop: int, care: Care) -> None:
-        self.number = number
-        self.at = start
-        self.stop = stop
-        self.care = care
-        self.itemwise: ItemwiseBlock | None = None
-
-
-class Computing:
-    """The chunks of one rank in one run.
+class Computing(Holding):
+    """The chunks of one rank in one run, and how they are computed.
 
     Parameters
     ----------
@@ -95,8 +76,6 @@ class Computing:
 
     Attributes
     ----------
-    longest_s
-        The longest block so far, in seconds.
     report_interval_s, burst_s, hold_back_s
         How often to report, and how long to compute without a look, or to keep results back.
     """
@@ -113,44 +92,21 @@ class Computing:
         patience_s: Callable[[], float],
         isolated: bool = False,
     ) -> None:
-        self._job = job
+        super().__init__(job, block, len(items), send)
         self._items = items
-        self._block = block
         self._options = options
-        self._send = send
         self._ping = ping
         self._patience_s = patience_s
         self._isolated = isolated
         self._counts = isinstance(items, range) and items == range(len(items))
-        self._queue: deque[_Attempt] = deque()
-        self._part: Part = new_part(job.output, block, len(items))
-        self._heads: list[bytes] = []  # of what is in the part and complete, packed
-        self._part_start: int | None = None  # of what is in the part beside it
-        self._busy_s = self._longest_s = self._squares_s2 = 0.0
         self._child: IsolatedBlocks | None = None
         self._child_since = 0.0
         self._pid = os.getpid()
-        self._now = self._last_report = self._last_sent = time.perf_counter()
-        self.longest_s = 0.0
         timeout_s = options.timeout_s or LONGEST_REPORT_INTERVAL_S * REPORTS_PER_TIMEOUT
         self.report_interval_s = min(LONGEST_REPORT_INTERVAL_S, timeout_s / REPORTS_PER_TIMEOUT)
         self.burst_s, self.hold_back_s = BURST_S, HOLD_BACK_S
 
-    @property
-    def has_work(self) -> bool:
-        """Whether there is something to compute."""
-        return bool(self._queue)
-
-    @property
-    def holding(self) -> tuple[Held, ...]:
-        """What is still to be delivered of each chunk."""
-        return tuple(Held(attempt.number, attempt.at, attempt.stop) for attempt in self._queue)
-
     # -------------------------------------------------------------------- orders
-
-    def add(self, number: int, start: int, stop: int, care: Care) -> None:
-        """Take a chunk on."""
-        self._queue.append(_Attempt(number, start, stop, care))
 
     def drop(self, number: int) -> None:
         """Forget a chunk."""
@@ -179,12 +135,6 @@ class Computing:
         """Forget everything."""
         self._end_child()
         self._queue.clear()
-
-    def report(self) -> None:
-        """Send all that has been computed."""
-        if self._queue:
-            self._deliver(self._queue[0])
-        self.send_results()
 
     # ----------------------------------------------------------------- computing
 
@@ -238,7 +188,7 @@ class Computing:
                 self.send_results()
                 return
 
-    def _compute_with_care(self, attempt: _Attempt) -> None:
+    def _compute_with_care(self, attempt: Attempt) -> None:
         if attempt.care & Care.ITEMWISE and attempt.itemwise is None:
             attempt.itemwise = ItemwiseBlock(attempt.at, attempt.stop, 1 + self._options.retries)
         if self._isolated or attempt.care & Care.ISOLATED:
@@ -246,7 +196,7 @@ class Computing:
         else:
             self._compute_block(attempt, *self._upcoming(attempt)[0])
 
-    def _compute_block(self, attempt: _Attempt, start: int, stop: int) -> None:
+    def _compute_block(self, attempt: Attempt, start: int, stop: int) -> None:
         began = time.perf_counter()
         try:
             results = self._kernel(start, stop)
@@ -258,7 +208,7 @@ class Computing:
         self._now = now = time.perf_counter()
         self._block_done(attempt, start, stop, results, now - began)
 
-    def _kernel_raised(self, attempt: _Attempt, computed: Range, error: BaseException) -> None:
+    def _kernel_raised(self, attempt: Attempt, computed: Range, error: BaseException) -> None:
         if os.getpid() != self._pid:
             os._exit(ExitStatus.FAILED)  # a child that the user's code forked: not for it to reply
         self._block_failed(attempt, computed, describe(error), user_traceback(error))
@@ -268,14 +218,14 @@ class Computing:
         job.indices = range(start, stop)
         return job.kernel(take_items(self._items, start, stop))
 
-    def _upcoming(self, attempt: _Attempt) -> list[Range]:
+    def _upcoming(self, attempt: Attempt) -> list[Range]:
         """The kernel calls that a careful attempt is to make, as far as is known."""
         if attempt.itemwise is not None:
             return attempt.itemwise.upcoming()
         block, stop = self._block, attempt.stop
         return [(start, min(start + block, stop)) for start in range(attempt.at, stop, block)]
 
-    def _compute_isolated(self, attempt: _Attempt) -> None:
+    def _compute_isolated(self, attempt: Attempt) -> None:
         from mpims.runtime.isolation import BlockDone, IsolatedBlocks  # rarely needed
 
         now = time.perf_counter()
@@ -310,7 +260,7 @@ class Computing:
     # ------------------------------------------------------------------ outcomes
 
     def _block_done(
-        self, attempt: _Attempt, start: int, stop: int, results: Any, busy_s: float, is_ours: bool = False
+        self, attempt: Attempt, start: int, stop: int, results: Any, busy_s: float, is_ours: bool = False
     ) -> None:
         try:
             check_results(results, stop - start)
@@ -347,7 +297,7 @@ class Computing:
         elif self._part.n_bytes >= PART_BYTES or self._now - self._last_report >= self.report_interval_s:
             self.report()
 
-    def _block_failed(self, attempt: _Attempt, computed: Range, reason: str, detail: str) -> None:
+    def _block_failed(self, attempt: Attempt, computed: Range, reason: str, detail: str) -> None:
         """Deliver what comes before the block, say what happened, and go on behind it."""
         if attempt.itemwise is not None:
             attempt.itemwise.failed(computed, reason, detail)
@@ -363,7 +313,7 @@ class Computing:
         if stop >= attempt.stop and attempt in self._queue:
             self._queue.remove(attempt)
 
-    def _end_itemwise(self, attempt: _Attempt) -> None:
+    def _end_itemwise(self, attempt: Attempt) -> None:
         """Deliver a block whose items were tried alone, once all is known of it."""
         block = attempt.itemwise
         assert block is not None
@@ -396,60 +346,3 @@ class Computing:
             return
         self._deliver(attempt)
         self.send_results(is_empty=not block.results)
-
-    def _fail(
-        self, attempt: int, start: int, stop: int, reason: str, detail: str, *, is_final: bool = False
-    ) -> None:
-        failed = Failed(
-            attempt=attempt, start=start, stop=stop, reason=reason, detail=detail, is_final=is_final
-        )
-        self._send(Kind.FAILED, b"", encode_object(failed))
-
-    # ---------------------------------------------------------------- deliveries
-
-    def _deliver(self, attempt: _Attempt) -> None:
-        """Close what has been computed of an attempt; end it if it is complete."""
-        start = self._part_start
-        if start is not None:
-            longest_s = self._longest_s
-            self._heads.append(
-                pack_result(
-                    attempt.number, start, attempt.at, self._busy_s, longest_s, self._squares_s2, self._now
-                )
-            )
-            self._part.close()
-            if longest_s > self.longest_s:
-                self.longest_s = longest_s
-            self._part_start = None
-            self._busy_s = self._longest_s = self._squares_s2 = 0.0
-        if attempt.at >= attempt.stop:
-            queue = self._queue
-            if queue and queue[0] is attempt:
-                queue.popleft()
-            elif attempt in queue:
-                queue.remove(attempt)
-        if len(self._heads) == MOST_RESULTS:
-            self.send_results()
-
-    def send_results(self, *, is_empty: bool = False) -> None:
-        """Send what is complete."""
-        heads = self._heads
-        if not heads:
-            return
-        self._last_sent = self._last_report = self._now
-        self._heads = []
-        payload = self._part.take()
-        try:
-            head, buffers = encode_packed(heads, None if is_empty else payload)
-        except Exception as error:  # whatever an object of the user's raises when it is pickled
-            reason = f"a result cannot be pickled: {describe(error)}"
-            first = unpack_result(heads[0])
-            self._fail(first.attempt, first.start, first.stop, reason, "", is_final=True)
-            self._queue.clear()
-            return
-        self._send(Kind.RESULT, head, buffers)
-
-    def _new_part(self) -> None:
-        self._part = new_part(self._job.output, self._block, len(self._items))
-        self._part_start = None
-        self._busy_s = self._longest_s = self._squares_s2 = 0.0

@@ -78,7 +78,7 @@ CATCH_ALL = {
     ("mpims/runtime/computing.py", "Computing._compute_block"): "the user's kernel is called",
     ("mpims/runtime/computing.py", "Computing._block_done"): "the user's results are packed or reduced",
     ("mpims/runtime/computing.py", "Computing._end_itemwise"): "the user's results are packed or reduced",
-    ("mpims/runtime/computing.py", "Computing.send_results"): "the user's objects are pickled",
+    ("mpims/runtime/holding.py", "Holding.send_results"): "the user's objects are pickled",
     (
         "mpims/storage/checkpoint.py",
         "Checkpoint._compact",
