@@ -38,7 +38,7 @@ WRITING_WAIT_S = 0.01
 """While results are written to their place, whether they are there is looked at this often."""
 MESSAGES_PER_STEP = 16
 """So many messages are taken in before anything else is looked at."""
-LOOK_INTERVAL_S = 0.1
+LOOK_INTERVAL_S = 0.25
 """While messages come without a pause, what is to be done now and then is done this often."""
 NOTE_INTERVAL_S = 0.5
 """Figures for a master to come are noted this often."""

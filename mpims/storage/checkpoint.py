@@ -43,7 +43,7 @@ class Checkpoint:
         self._results = results
         self._compacted_bytes = journal.size
         self._noted: dict[str, Any] = {}
-        self._assigned: list[bytes] = []  # what is under way, and the journal does not know
+        self._assigned: list[Range] = []  # what is under way, and the journal does not know
         self._unsaid: list[Range] = []  # what is in its place, and the journal does not know
         # What is being written to its place, and how many must be written before it is there.
         self._behind: deque[tuple[int, Sequence[Range]]] = deque()
@@ -147,7 +147,12 @@ class Checkpoint:
 
     def assigned(self, ranges: Sequence[Range]) -> None:
         """Items are under way; `say` says so."""
-        self._assigned += [RANGE.pack(*span) for span in ranges]
+        assigned = self._assigned
+        for start, stop in ranges:
+            if assigned and assigned[-1][1] == start:  # short chunks are handed out by the hundred
+                assigned[-1] = assigned[-1][0], stop
+            else:
+                assigned.append((start, stop))
 
     @property
     def is_behind(self) -> bool:
@@ -162,7 +167,8 @@ class Checkpoint:
                 self._unsaid += self._behind.popleft()[1]
         records: list[tuple[RecordKind, Sequence[Buffer]]] = []
         if self._assigned:
-            records.append((RecordKind.ASSIGNED, [b"".join(self._assigned)]))
+            spans = [RANGE.pack(*span) for span in self._assigned]
+            records.append((RecordKind.ASSIGNED, [b"".join(spans)]))
             self._assigned = []
         if self._unsaid:
             records.append(commit_record(self._unsaid, (), ()))
