@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from mpims.core.blame import Blame
-from mpims.core.events import PLAIN, Action, Assign, Recall, Result, Trim, as_assign
+from mpims.core.events import PLAIN, Action, Assign, Recall, Result, Trim, make
 from mpims.core.ledger import Attempt, Ledger
 from mpims.core.measures import Measures
 from mpims.core.policies import Sizer
@@ -144,7 +144,7 @@ class Dispatch:
             attempts = ledger.assign_many(rank, length - len(queue), self._sizer.next_size)
             queue += attempts
             self._counters.n_chunks += len(attempts)
-            actions += [as_assign((rank, a.number, a.start, a.stop, PLAIN)) for a in attempts]
+            actions += [make(Assign, (rank, a.number, a.start, a.stop, PLAIN)) for a in attempts]
         while len(queue) < length and pending.size:
             n_blocks = self._sizer.next_size(-(-pending.size // ledger.block), rank)
             attempt = ledger.assign(rank, n_blocks, suits)
@@ -187,7 +187,7 @@ class Dispatch:
             self._with_next[rank] = None
         if not worker.is_listed or not worker.has_check:
             self.note_work(worker)
-        return [as_assign((rank, following.number, following.start, following.stop, PLAIN))]
+        return [make(Assign, (rank, following.number, following.start, following.stop, PLAIN))]
 
     def feed_idle(self, now: float) -> list[Action]:
         """Feed the ranks without work, if there is a prospect."""
@@ -309,6 +309,7 @@ class Dispatch:
         """A rank is gone."""
         self.drop_all(worker)
         self.idle.pop(worker.rank, None)
+        self._sizer.lose(worker.rank)
 
     # ------------------------------------------------------------------ the tail
 

@@ -65,7 +65,7 @@ from mpims.core.events import (
     WorkerJoined,
     WorkerLost,
     WorkerSpoke,
-    as_record,
+    make,
 )
 from mpims.core.ledger import Ledger
 from mpims.core.measures import QUEUE_LENGTH
@@ -247,7 +247,7 @@ class Scheduler:
         worker.n_failed = 0
         worker.silent_since = now
         actions = dispatch.follow(worker, attempt, now)
-        actions.append(as_record((number, fresh)))
+        actions.append(make(Record, (number, fresh)))
         return actions
 
     def _any_chunk_done(self, event: ChunkDone, now: float) -> list[Action]:
