@@ -8,6 +8,7 @@ import textwrap
 from itertools import groupby
 from typing import Any
 
+from mpims.cli.counts import parse_items
 from mpims.core.policies import POLICIES, PolicySpec, Sizer, chunk_sizes, parse_policy
 from mpims.errors import ExitStatus, UsageError
 
@@ -26,7 +27,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.set_defaults(command=policies_command)
     parser.add_argument(
-        "--items", type=int, default=1000, metavar="N", help="number of items; default 1000"
+        "--items", type=parse_items, default=1000, metavar="N", help="number of items; default 1000"
     )
     parser.add_argument("--workers", type=int, default=4, metavar="P", help="number of workers; default 4")
     parser.add_argument(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mpims.cli.counts import parse_items
 from mpims.core.policies import POLICIES
 from mpims.drill.plan import Moment, parse_slow
 from mpims.errors import ExitStatus, UsageError
@@ -85,7 +86,12 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
         help="a policy as for `mpims run` (again for more); mean, deviation, overhead and weights need not "
         "be given; default all: every policy that needs nothing more",
     )
-    add("--items", type=int, metavar="N", help="number of items; default 10000, or those of the trace")
+    add(
+        "--items",
+        type=parse_items,
+        metavar="N",
+        help="number of items; default 10000, or those of the trace",
+    )
     add("--block", type=int, metavar="B", help="items of a kernel call; default 1, or that of the trace")
     add(
         "--dist",

@@ -10,11 +10,11 @@ begun, half of what is left of the one that is expected to end last, or that one
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 from mpims.core.blame import Blame
-from mpims.core.events import PLAIN, Action, Assign, Recall, Result, Trim, as_assign
+from mpims.core.events import PLAIN, Action, Assign, Recall, Result, Trim, make
 from mpims.core.ledger import Attempt, Ledger
 from mpims.core.measures import Measures
 from mpims.core.policies import Sizer
@@ -23,7 +23,7 @@ from mpims.core.tail import cut, gains, is_worth_moving, last_to_end
 from mpims.core.walltime import Walltime
 from mpims.core.workers import Counters, WorkerState
 
-N_CANDIDATES = 32
+N_CANDIDATES = 16
 """Among so many ranks, others each time, the one that ends last is looked for."""
 _LEAST_TAIL_WAIT_S = 1e-3
 _TAIL_FRACTION = 0.25
@@ -144,7 +144,7 @@ class Dispatch:
             attempts = ledger.assign_many(rank, length - len(queue), self._sizer.next_size)
             queue += attempts
             self._counters.n_chunks += len(attempts)
-            actions += [as_assign((rank, a.number, a.start, a.stop, PLAIN)) for a in attempts]
+            actions += [make(Assign, (rank, a.number, a.start, a.stop, PLAIN)) for a in attempts]
         while len(queue) < length and pending.size:
             n_blocks = self._sizer.next_size(-(-pending.size // ledger.block), rank)
             attempt = ledger.assign(rank, n_blocks, suits)
@@ -187,7 +187,7 @@ class Dispatch:
             self._with_next[rank] = None
         if not worker.is_listed or not worker.has_check:
             self.note_work(worker)
-        return [as_assign((rank, following.number, following.start, following.stop, PLAIN))]
+        return [make(Assign, (rank, following.number, following.start, following.stop, PLAIN))]
 
     def feed_idle(self, now: float) -> list[Action]:
         """Feed the ranks without work, if there is a prospect."""
@@ -309,6 +309,7 @@ class Dispatch:
         """A rank is gone."""
         self.drop_all(worker)
         self.idle.pop(worker.rank, None)
+        self._sizer.lose(worker.rank)
 
     # ------------------------------------------------------------------ the tail
 
@@ -349,27 +350,30 @@ class Dispatch:
         self._counters.n_twins += 1
         return [self._give(worker, self._ledger.duplicate(last.attempt, worker.rank))]
 
-    def _candidates(self) -> Iterator[WorkerState]:
+    def _candidates(self) -> list[WorkerState]:
         """Ranks with work that another may take over, others each time if there are many.
 
         Those of which nothing can be had before they are fed again leave the list: at the end of a run
         most work is computed twice already, and one would look at little else.
         """
-        busy = self._busy
+        busy, block = self._busy, self._ledger.block
         is_in_trouble = self._blame.is_in_trouble if self._ledger.troubles else None
+        found = []
         for _ in range(min(len(busy), N_CANDIDATES)):
             worker = busy.popleft()
-            worker.is_listed = False
-            if worker.queue and not worker.suspect:
-                head = worker.queue[0]
-                may_move = self._makes_twins or head.stop - head.start > self._ledger.block
-                if (
-                    may_move
-                    and head.twin is None
-                    and not (head.care or (is_in_trouble and is_in_trouble(head)))
-                ):
-                    self._list(worker)
-                    yield worker
+            head = worker.queue[0] if worker.queue and not worker.suspect else None
+            if (
+                head is None
+                or head.twin is not None
+                or head.care
+                or (is_in_trouble and is_in_trouble(head))
+                or not (self._makes_twins or head.stop - head.start > block)
+            ):
+                worker.is_listed = False
+            else:
+                found.append(worker)
+        busy += found
+        return found
 
     def _move_next(self, owner: WorkerState, worker: WorkerState) -> list[Action]:
         """Give an idle rank the chunk that another holds and has not begun."""

@@ -1,8 +1,8 @@
 """What goes into the scheduler (events, past participles) and what comes out (actions, imperatives).
 
 All are values that nobody changes. Those made for every chunk are named tuples; where microseconds count
-`as_chunk_done` and its like make them, in half the time that a call of the class or a slotted dataclass
-takes. Python is not asked to see to it that nobody changes the others.
+`make` makes them, in half the time that a call of the class or a slotted dataclass takes. Python is not
+asked to see to it that nobody changes the others.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntFlag
-from functools import partial
 from typing import NamedTuple, TypeAlias
 
 Range: TypeAlias = tuple[int, int]
 """A half-open range of items, ``(start, stop)``."""
+
+
+make = tuple.__new__
+"""``make(Assign, (rank, attempt, start, stop, care))`` makes a named tuple of all its fields."""
 
 
 class Care(IntFlag):
@@ -61,10 +64,6 @@ class ChunkDone(NamedTuple):
     longest_block_s: float
     units: tuple[Range, ...] | None = None
     squares_s2: float = 0.0
-
-
-as_chunk_done = partial(tuple.__new__, ChunkDone)
-"""Makes one of a tuple of all its fields."""
 
 
 class Result(NamedTuple):
@@ -182,10 +181,6 @@ class Assign(NamedTuple):
     care: Care = PLAIN
 
 
-as_assign = partial(tuple.__new__, Assign)
-"""Makes one of a tuple of all its fields."""
-
-
 @dataclass(slots=True)
 class Recall:
     """Tell a rank to drop an attempt: somebody else has its items, or had them first."""
@@ -218,10 +213,6 @@ class Record(NamedTuple):
 
     attempt: int
     ranges: tuple[Range, ...]
-
-
-as_record = partial(tuple.__new__, Record)
-"""Makes one of a tuple of all its fields."""
 
 
 @dataclass(slots=True)

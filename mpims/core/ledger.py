@@ -224,15 +224,18 @@ class Ledger:
         if attempt is not None:
             gap = self._move_on(attempt, start, stop)
         fresh: tuple[Range, ...]
-        if units is not None:
-            fresh = tuple(unit for unit in units if not done.intersects(*unit))
-        elif not done.intersects(start, stop):
+        if units is None and start < stop and done.add_new(start, stop):
             fresh = ((start, stop),)
         else:
-            fresh = tuple(done.missing(start, stop))
-        for a, b in fresh:
-            done.add(a, b)
-            self.pending.remove(a, b)
+            if units is not None:
+                fresh = tuple(unit for unit in units if not done.intersects(*unit))
+            else:
+                fresh = tuple(done.missing(start, stop))
+            for a, b in fresh:
+                done.add(a, b)
+        if self.pending.size:
+            for a, b in fresh:
+                self.pending.remove(a, b)
         if self.troubles:
             self.troubles.settle(fresh)
         if attempt is not None and units is not None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpims.core.events import ChunkDone, Result
+from mpims.core.events import ChunkDone, Result, make
 from mpims.core.ledger import Attempt
-from mpims.core.policies import Sizer, as_sample
+from mpims.core.policies import Sample, Sizer
 from mpims.core.silence import Silence
 from mpims.core.workers import WorkerState
 
@@ -130,7 +130,7 @@ class Measures:
         if attempt.start < attempt.stop:
             worker.part = attempt.number, n_blocks, busy_s, squares_s2, whole_s
         else:
-            self._sizer.learn(as_sample((worker.rank, n_blocks, busy_s, squares_s2, whole_s)))
+            self._sizer.learn(make(Sample, (worker.rank, n_blocks, busy_s, squares_s2, whole_s)))
 
     def _length(self, chunk_s: float) -> int:
         """How many chunks of so many seconds a rank is to hold."""

@@ -33,11 +33,12 @@ from a rank, or as a twin; nothing is handed out after Finish, GiveUp or Stop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from mpims.core.blame import Blame
-from mpims.core.deadlines import FLOOR_S, Deadlines
+from mpims.core.deadlines import Deadlines
+from mpims.core.desertion import Desertion
 from mpims.core.dispatch import Dispatch
 from mpims.core.events import (
     Action,
@@ -45,16 +46,13 @@ from mpims.core.events import (
     ChunkDone,
     ChunkFailed,
     ChunksDone,
-    Discard,
     Drain,
     Event,
     Finish,
     GiveUp,
-    Hire,
     ItemsAdded,
     ItemsClosed,
     MasterAway,
-    Range,
     Recall,
     Record,
     Skip,
@@ -65,17 +63,15 @@ from mpims.core.events import (
     WorkerJoined,
     WorkerLost,
     WorkerSpoke,
-    as_record,
+    make,
 )
 from mpims.core.ledger import Ledger
 from mpims.core.measures import QUEUE_LENGTH
 from mpims.core.policies import Sizer
+from mpims.core.recording import record_fresh, record_runs
 from mpims.core.silence import Silence
 from mpims.core.troubles import Trouble
 from mpims.core.workers import Counters, WorkerState
-
-STARTUP_PATIENCE = 10.0
-"""Ranks that have yet to join are waited for so many deadlines before the master computes itself."""
 
 
 class Scheduler:
@@ -129,7 +125,7 @@ class Scheduler:
         self.ended = False
         self._silence = Silence(deadlines)
         self._blame = Blame(self.workers, ledger.troubles)
-        self._n_expected = n_workers
+        self._desertion = Desertion(self.workers, self._silence, n_workers)
         self._n_retries = n_retries
         self._skip = skip
         self._dispatch = Dispatch(
@@ -147,8 +143,6 @@ class Scheduler:
         if longest_queue is not None:
             self._dispatch.measures.longest_queue = longest_queue
         self._queue_length = queue_length
-        self._deserted_since: float | None = None  # no rank is in service since then
-        self._hired = False
         self._stop_at: float | None = None  # the end of the grace, once the run is to stop
         self._handlers: dict[type[Event], Callable[[Any, float], list[Action]]] = {
             ChunkDone: self._chunk_done,
@@ -179,7 +173,7 @@ class Scheduler:
     def next_deadline(self) -> float | None:
         """The time at which a Tick is due, if any."""
         due = self._silence.next_at
-        for at in (self._dispatch.tail_at, self._stop_at, self._hire_at()):
+        for at in (self._dispatch.tail_at, self._stop_at, self._desertion.hire_at()):
             if at is not None and (due is None or at < due):
                 due = at
         return due
@@ -201,7 +195,7 @@ class Scheduler:
     def _worker_joined(self, event: WorkerJoined, now: float) -> list[Action]:
         worker = WorkerState(event.rank, now, self._queue_length)
         self.workers[event.rank] = worker
-        self._deserted_since = None
+        self._desertion.end()
         actions: list[Action] = []
         for held in event.holding:
             attempt = self.ledger.adopt(event.rank, held)
@@ -214,7 +208,7 @@ class Scheduler:
             actions += [Drain(event.rank)] if self._stop_at is not None else []
         # One chunk each until all are there, or the first to come would take the last one's.
         actions += self._dispatch.feed(worker, now, 1)
-        if len(self.workers) >= self._n_expected:
+        if len(self.workers) >= self._desertion.n_expected:
             for other in list(self.workers.values()):
                 actions += self._dispatch.feed(other, now)
         return actions
@@ -247,7 +241,7 @@ class Scheduler:
         worker.n_failed = 0
         worker.silent_since = now
         actions = dispatch.follow(worker, attempt, now)
-        actions.append(as_record((number, fresh)))
+        actions.append(make(Record, (number, fresh)))
         return actions
 
     def _any_chunk_done(self, event: ChunkDone, now: float) -> list[Action]:
@@ -259,7 +253,7 @@ class Scheduler:
         fresh = ledger.commit(number, event.start, stop, event.units)
         if ledger.complete:
             self.ended = True
-            return [*self._recording(event, fresh), Finish()]
+            return [*record_fresh(event, fresh, ledger, self.counters), Finish()]
         worker = self.workers.get(event.rank)
         if attempt is not None and not attempt.care:
             dispatch.measures.learn(worker, attempt, event, now)
@@ -277,7 +271,7 @@ class Scheduler:
             actions += dispatch.end_overtaken(cut_at, stop, now)
         if dispatch.has_idle:
             actions += dispatch.feed_idle(now)
-        return actions + self._recording(event, fresh)
+        return actions + record_fresh(event, fresh, ledger, self.counters)
 
     def _chunks_done(self, event: ChunksDone, now: float) -> list[Action]:
         """In the ordinary case all at once; a hand-out of short chunks is to cost microseconds."""
@@ -287,7 +281,7 @@ class Scheduler:
         runs = self.ledger.commit_whole(attempts) if attempts is not None else None
         if worker is None or attempts is None or runs is None:
             return self._one_by_one(event, now)
-        records = _records(event, runs)
+        records = record_runs(event, runs)
         if self.ledger.complete:
             self.ended = True
             return [*records, Finish()]
@@ -354,7 +348,7 @@ class Scheduler:
         return [*actions, *self._dispatch.feed(worker, now)] if was_suspect else actions
 
     def _worker_lost(self, event: WorkerLost, now: float) -> list[Action]:
-        self._n_expected -= 1
+        self._desertion.n_expected -= 1
         self.counters.n_lost += 1
         worker = self.workers.pop(event.rank, None)
         if worker is not None:
@@ -362,9 +356,9 @@ class Scheduler:
             self._dispatch.forget(worker)
         if self._stop_at is not None:
             return []
-        if self._n_expected == 0:
-            return self._hire()
-        self._note_desertion(now)
+        if self._desertion.n_expected == 0:
+            return self._desertion.hire()
+        self._desertion.note(now)
         return self._dispatch.feed_idle(now)
 
     def _tick(self, event: Tick, now: float) -> list[Action]:
@@ -381,10 +375,10 @@ class Scheduler:
         if self._dispatch.is_out_of_time(now):
             self.ended = True
             return [Stop()]
-        self._note_desertion(now)
-        hire_at = self._hire_at()
-        if self._n_expected == 0 or (hire_at is not None and hire_at <= now):
-            return self._hire()
+        self._desertion.note(now)
+        hire_at = self._desertion.hire_at()
+        if self._desertion.n_expected == 0 or (hire_at is not None and hire_at <= now):
+            return self._desertion.hire()
         return self._dispatch.feed_idle(now)
 
     def _items_added(self, event: ItemsAdded, now: float) -> list[Action]:
@@ -401,8 +395,7 @@ class Scheduler:
     def _master_away(self, event: MasterAway, now: float) -> list[Action]:
         for worker in self.workers.values():
             worker.silent_since += event.duration_s
-        if self._deserted_since is not None:
-            self._deserted_since += event.duration_s
+        self._desertion.shift(event.duration_s)
         return []
 
     # ------------------------------------------------------------------- stopping
@@ -425,18 +418,6 @@ class Scheduler:
         self.ended = True
         return [Stop()]
 
-    def _recording(self, event: ChunkDone, fresh: tuple[tuple[int, int], ...]) -> list[Action]:
-        """Record what was first of a result, and discard the rest."""
-        if fresh == ((event.start, event.stop),):
-            return [Record(event.attempt, fresh)]
-        actions: list[Action] = [Record(event.attempt, fresh)] if fresh else []
-        n_late = event.stop - event.start - sum(stop - start for start, stop in fresh)
-        if n_late:
-            if self.ledger.knows(event.attempt):  # and not sent again to a new master
-                self.counters.n_duplicates += n_late
-            actions.append(Discard(event.attempt, n_late))
-        return actions
-
     # ------------------------------------------------------------------- silence
 
     def _strike(self, worker: WorkerState) -> None:
@@ -450,44 +431,5 @@ class Scheduler:
         return self._revive(worker) if worker.suspect else []
 
     def _revive(self, worker: WorkerState) -> list[Action]:
-        self._deserted_since = None
+        self._desertion.end()
         return self._dispatch.revive(worker)
-
-    # ----------------------------------------------------------- nobody is there
-
-    def _note_desertion(self, now: float) -> None:
-        """Remember since when no rank is in service; ranks that have yet to join are not there."""
-        in_service = any(not worker.suspect for worker in self.workers.values())
-        if in_service:
-            self._deserted_since = None
-        elif self._deserted_since is None:
-            self._deserted_since = now
-
-    def _hire_at(self) -> float | None:
-        if self._deserted_since is None or self._hired:
-            return None
-        allowance = self._silence.allowance_s or FLOOR_S
-        all_joined = len(self.workers) >= self._n_expected
-        return self._deserted_since + allowance * (1.0 if all_joined else STARTUP_PATIENCE)
-
-    def _hire(self) -> list[Action]:
-        if self._hired:
-            return []
-        self._hired = True
-        self._n_expected += 1
-        return [Hire()]
-
-
-def _records(event: ChunksDone, runs: Sequence[Range]) -> list[Record]:
-    """What is to be committed of results that count whole, those that follow each other as one."""
-    records = []
-    results, units = event.results, event.units
-    i = 0
-    for run in runs:
-        first = i
-        while results[i].stop < run[1]:
-            i += 1
-        i += 1
-        ranges = (run,) if units[first] is None else tuple([u for its in units[first:i] for u in its or ()])
-        records.append(Record(results[first].attempt, ranges))
-    return records

@@ -65,22 +65,21 @@ def last_to_end(
     workers: Iterable[WorkerState], block: int, mean_block_s: float, now: float
 ) -> Running | None:
     """The attempt expected to end last of the ones that these ranks compute; one with a twin is none."""
-    last: tuple[Attempt, float, float] | None = None
+    last: WorkerState | None = None
     most_s = 0.0
     for owner in workers:
         head = owner.queue[0]
         if head.twin is None and not owner.suspect:
-            block_s, silent_s = owner.block_s or mean_block_s, now - owner.silent_since
             # In short what `expect` says, which is asked about the last one only.
-            left_s = -((head.start - head.stop) // block) * block_s - silent_s
+            silent_s = now - owner.silent_since
+            left_s = -((head.start - head.stop) // block) * (owner.block_s or mean_block_s) - silent_s
             if left_s <= 0:
                 left_s = silent_s
-            if last is None or left_s > most_s:
-                last, most_s = (head, block_s, silent_s), left_s
+            if left_s > most_s or last is None:
+                last, most_s = owner, left_s
     if last is None:
         return None
-    head, block_s, silent_s = last
-    return expect(head, block, block_s, silent_s)
+    return expect(last.queue[0], block, last.block_s or mean_block_s, now - last.silent_since)
 
 
 def is_worth_moving(owner: WorkerState, block: int, block_s: float, now: float) -> bool:

@@ -28,6 +28,7 @@ from mpims.core.events import (
     Action,
     Assign,
     Care,
+    ChunkDone,
     Event,
     Hire,
     Recall,
@@ -36,7 +37,7 @@ from mpims.core.events import (
     Trim,
     WorkerJoined,
     WorkerLost,
-    as_chunk_done,
+    make,
 )
 from mpims.core.scheduler import Scheduler
 from mpims.drill.plan import Moment
@@ -245,8 +246,9 @@ class Engine:
                     now = self._wait(now)
                 busy_s = (prefix[stop] - prefix[start]) * factor
                 squares_s2 = (squares[stop] - squares[start]) * factor * factor if squares else 0.0
-                event = as_chunk_done(
-                    (rank, number, start, stop, busy_s, busy_s / (stop - start), None, squares_s2)
+                event = make(
+                    ChunkDone,
+                    (rank, number, start, stop, busy_s, busy_s / (stop - start), None, squares_s2),
                 )
                 free_at = now
                 actions = handle(event, now)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mpims.core.blame import DUBIOUS
 from mpims.core.deadlines import FLOOR_S, Deadlines
+from mpims.core.desertion import STARTUP_PATIENCE
 from mpims.core.events import (
     PLAIN,
     Assign,
@@ -38,7 +39,7 @@ from mpims.core.events import (
 )
 from mpims.core.ledger import Ledger
 from mpims.core.policies import Policy, Sizer, parse_policy
-from mpims.core.scheduler import STARTUP_PATIENCE, Scheduler
+from mpims.core.scheduler import Scheduler
 
 ISOLATED, ITEMWISE = Care.ISOLATED, Care.ITEMWISE
 

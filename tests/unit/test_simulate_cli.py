@@ -208,7 +208,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         ("--policy FAC:x=3", "policy FAC takes"),
         ("--policy WF:1/2/3", "wants a weight for each of the 8 workers, found 3"),
         ("--items 0", "--items wants 1 to"),
-        ("--items x", "invalid int value"),
+        ("--items x", "--items wants a whole number"),
         ("--mean -1", "--mean wants seconds above 0, found -1"),
         ("--mean nan", "--mean wants seconds above 0, found nan"),
         ("--dist gamma --cov -1", "--cov wants a number of at least 0"),
@@ -265,3 +265,15 @@ def test_a_picture_that_cannot_be_written_is_refused(name, text, tmp_path):
     pytest.importorskip("matplotlib")
     with pytest.raises(UsageError, match=text):
         simulate("--plot", str(tmp_path / name))
+
+
+@pytest.mark.parametrize("command", ["simulate", "policies"])
+@pytest.mark.parametrize("text", ["1e3", "1_000", "1000"])
+def test_a_number_of_items_may_be_written_with_an_exponent(command, text):
+    assert make_parser().parse_args([command, "--items", text]).items == 1000
+
+
+@pytest.mark.parametrize("text", ["1.5", "many", "inf", "nan", "1e-3"])
+def test_a_number_of_items_is_whole(text):
+    with pytest.raises(UsageError, match="--items wants a whole number, as 10000 or 1e6, found"):
+        make_parser().parse_args(["simulate", "--items", text])

@@ -20,7 +20,7 @@ from mpims.core.policies.adaptive import (
     AdaptiveWeightedFactoringE,
 )
 from mpims.core.policies.auto import Auto
-from mpims.core.policies.base import Policy, Sample, as_sample
+from mpims.core.policies.base import Policy, Sample
 from mpims.core.policies.bold import Bold
 from mpims.core.policies.decreasing import (
     FixedIncrease,
@@ -48,7 +48,6 @@ __all__ = [
     "PolicySpec",
     "Sample",
     "Sizer",
-    "as_sample",
     "chunk_sizes",
     "parse_policy",
 ]

@@ -41,6 +41,11 @@ class SumOverRanks:
             self.total = sum(self.of.values())
             self._n_changes = 0
 
+    def drop(self, rank: int) -> None:
+        """Leave a rank out, if it has a number."""
+        if self.of.pop(rank, None) is not None:
+            self.total = sum(self.of.values())
+
 
 class _Progress:
     """What a rank has done, later chunks counted for more: the s-th one s times."""
@@ -76,6 +81,11 @@ class _Speeds:
         progress.n_blocks += progress.n_chunks * n_blocks
         progress.seconds += progress.n_chunks * seconds
         self._speeds.change(rank, progress.n_blocks / max(progress.seconds, SHORTEST_S * progress.n_blocks))
+
+    def drop(self, rank: int) -> None:
+        """Leave a rank out."""
+        self._progress.pop(rank, None)
+        self._speeds.drop(rank)
 
     def weight(self, rank: int) -> float | None:
         """The weight of a rank; None if nothing is known of it."""
@@ -115,6 +125,10 @@ class AdaptiveWeightedFactoringB(WeightedBatches):
     def learn(self, sample: Sample) -> None:
         self._speeds.add(sample.rank, sample.n_blocks, sample.busy_s)
 
+    def lose(self, rank: int) -> None:
+        super().lose(rank)
+        self._speeds.drop(rank)
+
     def _begin_batch(self, remaining: int) -> None:
         super()._begin_batch(remaining)
         weights = self._speeds.weights()
@@ -140,6 +154,10 @@ class AdaptiveWeightedFactoringC(Policy):
 
     def learn(self, sample: Sample) -> None:
         self._speeds.add(sample.rank, sample.n_blocks, sample.busy_s)
+
+    def lose(self, rank: int) -> None:
+        super().lose(rank)
+        self._speeds.drop(rank)
 
 
 class AdaptiveWeightedFactoringD(AdaptiveWeightedFactoringB):
@@ -226,6 +244,12 @@ class AdaptiveFactoring(Policy):
             mean_s = max(times.busy_s / times.n_blocks, SHORTEST_S)
             self._speeds.change(rank, 1 / mean_s)
             self._spreads.change(rank, times.variance_s2 / mean_s)
+
+    def lose(self, rank: int) -> None:
+        super().lose(rank)
+        self._times.pop(rank, None)
+        self._speeds.drop(rank)
+        self._spreads.drop(rank)
 
 
 def first_chunk(n_blocks: int, n_workers: int) -> int:

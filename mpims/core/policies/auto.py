@@ -99,6 +99,12 @@ class Auto(Policy):
         self._squares = kept * self._squares + squares_s2 * seen.speed * seen.speed
         self._spread2 = max(0.0, self._squares / self._n_blocks - 1)
 
+    def lose(self, rank: int) -> None:
+        super().lose(rank)
+        self._kept = 1 - (1 - _KEPT) / self.n_workers
+        self._ranks.pop(rank, None)
+        self._speeds.drop(rank)
+
     def _learn_overhead(self, extra_s: float) -> None:
         """Follow the cheap hand-outs: in the dear ones a rank waited, or another program had its core."""
         before = self.overhead_s

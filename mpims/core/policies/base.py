@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import partial
 from math import ceil
 from typing import ClassVar, NamedTuple
 
@@ -37,10 +36,6 @@ class Sample(NamedTuple):
     busy_s: float
     squares_s2: float
     whole_s: float
-
-
-as_sample = partial(tuple.__new__, Sample)
-"""Makes one of a tuple of all its fields."""
 
 
 class Policy(ABC):
@@ -84,6 +79,13 @@ class Policy(ABC):
 
     def learn(self, sample: Sample) -> None:  # noqa: B027 - most techniques have nothing to learn
         """Take in what a chunk took. Samples that cannot be true are left out."""
+
+    def limit(self, size: int, rank: int) -> None:  # noqa: B027 - most look at what remains
+        """Take in that the last size, which was for `rank`, was limited to another one."""
+
+    def lose(self, rank: int) -> None:
+        """Take in that a rank is gone: the others share what remains."""
+        self.n_workers = max(1, self.n_workers - 1)
 
     def explain(self) -> str:
         """Why the sizes were as they were, in a phrase; nothing if the formula says it all."""

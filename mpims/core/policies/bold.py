@@ -98,6 +98,25 @@ class Bold(Policy):
         self._now_s = max(self._now_s, hand.start_s + sample.whole_s)
         self._finish(hand)
 
+    def limit(self, size: int, rank: int) -> None:
+        hand = self._hands[rank]
+        more = size - hand.sizes[-1]
+        is_first = len(hand.sizes) == 1
+        if is_first:
+            self._halt(hand)
+        hand.sizes[-1] = size
+        hand.n_blocks += more
+        self._n_in_hand += more
+        if is_first:
+            self._begin(hand)
+
+    def lose(self, rank: int) -> None:
+        super().lose(rank)
+        hand = self._hands.pop(rank, None)
+        if hand is not None and hand.sizes:
+            self._halt(hand)
+            self._n_in_hand -= hand.n_blocks
+
     def _begin(self, hand: _Hand) -> None:
         size = hand.sizes[0]
         hand.start_s = self._now_s
@@ -105,13 +124,17 @@ class Bold(Policy):
         self._speed += hand.speed
         self._offset += hand.speed * hand.start_s
 
+    def _halt(self, hand: _Hand) -> None:
+        """The oldest chunk of a rank is no longer computed."""
+        self._speed -= hand.speed
+        self._offset -= hand.speed * hand.start_s
+
     def _finish(self, hand: _Hand) -> None:
         """The oldest chunk of a rank is done, and it begins with the next."""
         size = hand.sizes.popleft()
         hand.n_blocks -= size
         self._n_in_hand -= size
-        self._speed -= hand.speed
-        self._offset -= hand.speed * hand.start_s
+        self._halt(hand)
         if hand.sizes:
             self._begin(hand)
 

@@ -35,14 +35,18 @@ class Sizer:
 
     def next_size(self, remaining: int, rank: int) -> int:
         """Blocks in the next chunk, for `rank`, with `remaining` (at least 1) not yet handed out."""
-        size = self.policy.propose(remaining, rank)
+        size = proposed = self.policy.propose(remaining, rank)
         if size < self._minimum:
             size = self._minimum
         if self._maximum is not None and size > self._maximum:
             size = self._maximum
         if self.room is not None and size > self.room:
             size = self.room
-        return size if size < remaining else remaining
+        if size > remaining:
+            size = remaining
+        if size != proposed:
+            self.policy.limit(size, rank)
+        return size
 
     def explain(self) -> str:
         """Why the sizes were as they were, in a phrase, or nothing."""
@@ -51,6 +55,10 @@ class Sizer:
     def learn(self, sample: Sample) -> None:
         """Tell the policy what a chunk took; in vain unless it `learns`."""
         self.policy.learn(sample)
+
+    def lose(self, rank: int) -> None:
+        """Tell the policy that a rank is gone."""
+        self.policy.lose(rank)
 
 
 def chunk_sizes(sizer: Sizer) -> list[int]:
