@@ -15,6 +15,7 @@ from itertools import islice
 
 from mpims.core.blame import Blame
 from mpims.core.events import PLAIN, Action, Assign, Recall, Result, Trim, make
+from mpims.core.handover import PATIENCE_S, Handover
 from mpims.core.ledger import Attempt, Ledger
 from mpims.core.measures import Measures
 from mpims.core.policies import Sizer
@@ -45,6 +46,8 @@ class Dispatch:
         Whether idle ranks take over what others are not done with.
     twins
         Whether they may also compute what others compute, beside them.
+    handover
+        How it is seen to that nothing taken over is computed twice; None if it is not.
     end_at
         When the time for computing is over; None if that is not known.
 
@@ -72,6 +75,7 @@ class Dispatch:
         queue_length: int,
         take_over: bool,
         twins: bool,
+        handover: Handover | None,
         end_at: float | None,
     ) -> None:
         self._ledger = ledger
@@ -82,6 +86,7 @@ class Dispatch:
         self._counters = counters
         self._takes_over = take_over
         self._makes_twins = twins
+        self._handover = handover
         self.measures = Measures(ledger.block, sizer, silence, workers, queue_length)
         self._walltime = Walltime(end_at, ledger.block, sizer) if end_at is not None else None
         # Ranks that hold a chunk they have not begun. A dict finds its first key slowly once many are gone.
@@ -200,8 +205,10 @@ class Dispatch:
             return actions
         # The fastest first: who gains nothing from taking over lets no slower one gain.
         for rank in sorted(self.idle, key=lambda r: self._workers[r].block_s or 0.0):
-            actions += self.feed(self._workers[rank], now, 1)
-            if not pending.size and (self.tail_at is not None or not self._may_take_over):
+            given = self.feed(self._workers[rank], now, 1)
+            actions += given
+            is_vain = self.tail_at is not None and not given
+            if not pending.size and (is_vain or not self._may_take_over):
                 break
         return actions
 
@@ -332,23 +339,62 @@ class Dispatch:
             if not self._blame.may_try(worker.rank, owner.queue[-1]):
                 continue
             if mean_s is None or is_worth_moving(owner, block, owner.block_s or mean_s, now):
-                return self._move_next(owner, worker)
+                moved = self._move_next(owner, worker, now)
+                if moved:
+                    return moved
         if mean_s is None:
+            if self._handover is not None and self._with_next:
+                self._look_again(now, 0.0)
             return []
         last = last_to_end(self._candidates(), block, mean_s, now)
         block_s = worker.block_s or mean_s
         if last is None or not gains(last, block_s):
-            if self._may_take_over:
-                self.tail_at = now + max(_LEAST_TAIL_WAIT_S, _TAIL_FRACTION * block_s)
+            self._look_again(now, block_s)
             return []
         at = cut(last, block)
         if at is not None:
-            self._counters.n_split += 1
-            attempt = self._ledger.split(last.attempt, at, worker.rank)
-            trim = Trim(last.attempt.rank, last.attempt.number, at)
-            return [trim, self._give(worker, attempt)]
+            return self._split(last.attempt, at, worker, now)
+        if not self._makes_twins:
+            self._look_again(now, block_s)
+            return []
         self._counters.n_twins += 1
         return [self._give(worker, self._ledger.duplicate(last.attempt, worker.rank))]
+
+    def _look_again(self, now: float, block_s: float) -> None:
+        """Nothing is to be had at the moment."""
+        if self._may_take_over:
+            least_s = PATIENCE_S if self._handover is not None else _LEAST_TAIL_WAIT_S
+            self.tail_at = now + max(least_s, _TAIL_FRACTION * block_s)
+
+    def _ask(self, handover: Handover, attempt: Attempt, at: int, now: float) -> list[Action]:
+        """Ask a rank for the end of an attempt; the idle one looks again when the answer is due."""
+        self.tail_at = now + PATIENCE_S
+        return handover.ask(attempt, at, now)
+
+    def returned(self, worker: WorkerState, number: int, start: int, now: float) -> list[Action]:
+        """A rank that was asked has dropped the items of an attempt from `start` on."""
+        if self._handover is not None:
+            self._handover.forget(number)
+        attempt = worker.find(number)
+        if attempt is not None and start < attempt.stop:
+            self._ledger.give_back(attempt, max(start, attempt.start))
+            self.advance(worker, attempt, attempt.start)
+        self.tail_at = None
+        actions = self.feed_idle(now)
+        return [*actions, *self.feed(worker, now)] if not worker.queue else actions
+
+    def _split(self, attempt: Attempt, at: int, worker: WorkerState, now: float) -> list[Action]:
+        """Give an idle rank the end of an attempt under way."""
+        handover = self._handover
+        if handover is not None:
+            if not (handover.is_exact(attempt) and handover.is_overdue(attempt, now)):
+                return self._ask(handover, attempt, at, now)
+            at = max(at, attempt.start + self._ledger.block)
+            if at >= attempt.stop:
+                return []
+        self._counters.n_split += 1
+        rest = self._ledger.split(attempt, at, worker.rank)
+        return [Trim(attempt.rank, attempt.number, at), self._give(worker, rest)]
 
     def _candidates(self) -> list[WorkerState]:
         """Ranks with work that another may take over, others each time if there are many.
@@ -375,8 +421,11 @@ class Dispatch:
         busy += found
         return found
 
-    def _move_next(self, owner: WorkerState, worker: WorkerState) -> list[Action]:
+    def _move_next(self, owner: WorkerState, worker: WorkerState, now: float) -> list[Action]:
         """Give an idle rank the chunk that another holds and has not begun."""
+        handover = self._handover
+        if handover is not None and not handover.is_overdue(owner.queue[-1], now):
+            return self._ask(handover, owner.queue[-1], owner.queue[-1].start, now)
         attempt = owner.queue.pop()
         if len(owner.queue) < 2:
             del self._with_next[owner.rank]

@@ -144,6 +144,15 @@ class StopRequested:
 
 
 @dataclass(slots=True)
+class ItemsReturned:
+    """A rank that was asked for the end of an attempt has dropped the items from `start` on, not begun."""
+
+    rank: int
+    attempt: int
+    start: int
+
+
+@dataclass(slots=True)
 class ItemsAdded:
     """So many items more, behind those that there are: the input is open."""
 
@@ -168,6 +177,7 @@ Event: TypeAlias = (
     | StopRequested
     | ItemsAdded
     | ItemsClosed
+    | ItemsReturned
 )
 
 

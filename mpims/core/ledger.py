@@ -180,6 +180,14 @@ class Ledger:
         self._return_uncovered(attempt.start, attempt.stop)
         return True
 
+    def give_back(self, attempt: Attempt, at: int) -> None:
+        """The items from `at` on, within an attempt, will not come: they are pending, if it is in force."""
+        stop, attempt.stop = attempt.stop, at
+        if attempt.number in self.attempts:
+            self._return_uncovered(at, stop)
+            if attempt.start >= at:
+                self._end(attempt)
+
     def revive(self, attempt: Attempt) -> bool:
         """Put a released attempt in force again if all that it has to deliver is still pending."""
         if not self.pending.contains(attempt.start, attempt.stop):

@@ -23,6 +23,7 @@ StopRequested   nothing more is handed out; Drain; Stop once all are drained, or
 WorkerDrained   the rank holds nothing more
 ItemsAdded      they are pending; ranks that have room get some
 ItemsClosed     from now on there is an end: Finish once all is done
+ItemsReturned   what an idle rank was to have is pending, and so handed out
 =============== ====================================================================
 
 A range over which a rank died or became suspect is from then on computed in isolation.
@@ -52,6 +53,7 @@ from mpims.core.events import (
     GiveUp,
     ItemsAdded,
     ItemsClosed,
+    ItemsReturned,
     MasterAway,
     Recall,
     Record,
@@ -65,6 +67,7 @@ from mpims.core.events import (
     WorkerSpoke,
     make,
 )
+from mpims.core.handover import Handover
 from mpims.core.ledger import Ledger
 from mpims.core.measures import QUEUE_LENGTH
 from mpims.core.policies import Sizer
@@ -99,6 +102,8 @@ class Scheduler:
         Whether an idle rank takes over what another is not done with, once nothing is left to hand out.
     twins
         Whether it may also compute what another computes, beside it.
+    handover
+        How it is seen to that nothing taken over is computed twice; None if it is not.
     end_at
         When the time for computing is over: no block is handed out that is not expected to end before,
         and when no rank can do another, the run stops. None if there is no such time.
@@ -117,6 +122,7 @@ class Scheduler:
         longest_queue: int | None = None,
         take_over: bool = True,
         twins: bool = True,
+        handover: Handover | None = None,
         end_at: float | None = None,
     ) -> None:
         self.ledger = ledger
@@ -138,6 +144,7 @@ class Scheduler:
             queue_length=queue_length,
             take_over=take_over,
             twins=twins,
+            handover=handover,
             end_at=end_at,
         )
         if longest_queue is not None:
@@ -157,6 +164,7 @@ class Scheduler:
             StopRequested: self._stop_requested,
             ItemsAdded: self._items_added,
             ItemsClosed: self._items_closed,
+            ItemsReturned: self._items_returned,
         }
 
     # ------------------------------------------------------------------ events
@@ -384,6 +392,13 @@ class Scheduler:
     def _items_added(self, event: ItemsAdded, now: float) -> list[Action]:
         self.ledger.add(event.n_items)
         return self._dispatch.feed_added(now)
+
+    def _items_returned(self, event: ItemsReturned, now: float) -> list[Action]:
+        worker = self.workers.get(event.rank)
+        if worker is None:
+            return []
+        actions = self._dispatch.returned(worker, event.attempt, event.start, now)
+        return [*actions, *self._worker_spoke(WorkerSpoke(event.rank), now)]
 
     def _items_closed(self, event: ItemsClosed, now: float) -> list[Action]:
         self.ledger.is_open = False

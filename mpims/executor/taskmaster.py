@@ -15,7 +15,8 @@ from typing import Any
 
 from mpims.core.deadlines import Deadlines
 from mpims.core.events import ItemsAdded, ItemsClosed, Range, Result
-from mpims.core.ledger import Ledger
+from mpims.core.handover import Handover
+from mpims.core.ledger import Attempt, Ledger
 from mpims.core.measures import QUEUE_LENGTH
 from mpims.core.policies import Sizer
 from mpims.core.scheduler import Scheduler
@@ -88,6 +89,7 @@ class TaskMaster(Master):
             skip=True,
             longest_queue=QUEUE_LENGTH,
             twins=False,
+            handover=Handover(self._is_exact),
         )
         self._supplies = Supplies(self._book, customer.started)
         super().__init__(
@@ -200,6 +202,11 @@ class TaskMaster(Master):
                     learn(run.tasks.function, part, each_s * (b - a))
                 self._customer.delivered(run.tasks.key, a - run.first, part, each_s * (b - a))
                 self._book.done(run, b - a)
+
+    def _is_exact(self, attempt: Attempt) -> bool:
+        """Whether its results come one by one."""
+        run = self._book.at(attempt.start)
+        return run is not None and run.tasks.is_single
 
     def _hire_own(self) -> None:
         """Compute nothing here: this is the program's own process."""

@@ -35,6 +35,7 @@ from mpims.runtime.wire import (
     decode_trim,
     encode_object,
     encode_packed,
+    encode_trim,
 )
 from mpims.session import connect
 from mpims.world import STOP_SIGNAL
@@ -69,6 +70,18 @@ class TaskComputing(Computing):
         """The items that are still to be computed."""
         return [(attempt.at, attempt.stop) for attempt in self._queue]
 
+    def give_back(self, number: int, stop: int) -> int:
+        """Drop the end of a chunk as far as it is not begun; give from where on."""
+        attempt = next((one for one in self._queue if one.number == number), None)
+        if attempt is None or (attempt is self._queue[0] and attempt.care):
+            return sys.maxsize
+        attempt.stop = min(attempt.stop, max(attempt.at, stop))
+        if attempt is self._queue[0]:
+            self.report()  # what was computed of it is there before the answer
+        elif attempt.at >= attempt.stop:
+            self._queue.remove(attempt)
+        return attempt.stop
+
     def compute(self) -> None:
         """Compute tasks for a moment, or look how far the child is."""
         attempt = self._queue[0]
@@ -98,7 +111,7 @@ class TaskComputing(Computing):
             is_single
             or self._part.n_bytes >= LENT_BYTES
             or now - self._last_sent >= HOLD_BACK_S
-            or (is_over and len(self._queue) <= 1)
+            or is_over  # the master is to know that the next one is begun
         ):
             self._send_all(attempt, is_over)
 
@@ -222,7 +235,8 @@ class TaskWorker:
         elif kind is Kind.RECALL:
             computing.drop(decode_recall(message.head))
         elif kind is Kind.TRIM:
-            computing.trim(*decode_trim(message.head))
+            number, stop = decode_trim(message.head)
+            self._send(Kind.RETURNED, encode_trim(number, computing.give_back(number, stop)))
 
     def _lose(self, ranks: Any) -> None:
         for rank in ranks:

@@ -21,6 +21,7 @@ from mpims.core.events import (
     Finish,
     GiveUp,
     Hire,
+    ItemsReturned,
     Recall,
     Record,
     Result,
@@ -50,6 +51,7 @@ from mpims.runtime.wire import (
     decode_object,
     decode_payload,
     decode_results,
+    decode_trim,
     encode_assign,
     encode_recall,
     encode_trim,
@@ -175,6 +177,9 @@ class Desk:
             attempt, items = decode_object(message.buffers)
             self._skipped[attempt] = items
             self._tracing.skipped(rank, items, now)
+        elif kind is Kind.RETURNED:
+            attempt, start = decode_trim(message.head)
+            self.tell(ItemsReturned(rank, attempt, start), now)
         elif kind is Kind.DRAINED:
             self.tell(WorkerDrained(rank), now)
         elif kind is Kind.LOST:

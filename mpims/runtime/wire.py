@@ -55,6 +55,7 @@ class Kind(IntEnum):
     DRAINED = 17  # W -> M  I hold nothing more
     FENCE = 18  # M -> W  kill that rank, of your host: it does not answer
     FENCED = 19  # W -> M  it is no more (or: it is not to be killed from here)
+    RETURNED = 20  # W -> M  of the attempt that was trimmed I have begun nothing from there on
 
 
 class Message(NamedTuple):

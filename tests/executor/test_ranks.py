@@ -140,6 +140,35 @@ except RuntimeError as error:
     assert output.split("\n")[0] == "cannot schedule new futures after shutdown"
 
 
+def test_what_a_task_does_beside_its_result_it_does_once(tmp_path):
+    """Also where it is moved just as its rank begins it."""
+    run(
+        tmp_path,
+        """
+from collections import Counter
+def note(x):
+    i, name, seconds = x
+    with open(name, "ab", buffering=0) as file:
+        file.write(b"%d\\n" % i)
+    time.sleep(seconds)
+with POOL as pool:
+    for k in range(30):
+        tasks = [(i, f"noted-{k}", (0, 0, 1e-3, 3e-3)[(7 * i + k * i) % 4]) for i in range(60)]
+        if k % 2:
+            list(pool.map(note, tasks))
+        else:
+            wait([pool.submit(note, task) for task in tasks])
+        times = Counter(open(f"noted-{k}").read().split())
+        assert len(times) == 60 and set(times.values()) == {1}, times.most_common(3)
+    began = time.monotonic()
+    slow = [pool.submit(time.sleep, s) for s in (2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)]
+    wait(slow[1:])
+    assert time.monotonic() - began < 1.5, "others waited for a long task"
+""",
+        "with",
+    )
+
+
 @pytest.mark.parametrize("way", ["script", "local"])
 def test_a_killed_rank_costs_nothing_but_time(tmp_path, way):
     run(

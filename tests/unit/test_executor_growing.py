@@ -14,6 +14,7 @@ from mpims.core.events import (
     Finish,
     ItemsAdded,
     ItemsClosed,
+    ItemsReturned,
     Recall,
     Record,
     Skip,
@@ -22,9 +23,11 @@ from mpims.core.events import (
     WorkerJoined,
     WorkerLost,
 )
+from mpims.core.handover import PATIENCE_S, Handover
 from mpims.core.ledger import Ledger
 from mpims.core.policies import Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
+from mpims.core.workers import Counters
 
 N_SEEDS = 150
 
@@ -32,7 +35,10 @@ N_SEEDS = 150
 class Driver:
     """Ranks that compute in random steps, some of which die, while items are added at random."""
 
-    def __init__(self, seed: int) -> None:
+    added, dies, event_s = 0.3, 0.02, 0.01
+    """How probable it is in each step that items are added, and that a rank dies; time for each event."""
+
+    def __init__(self, seed: int, handover: Handover | None = None) -> None:
         self.random = Random(seed)
         self.n_ranks = self.random.choice([1, 2, 5])
         ledger = Ledger(0, 1, is_open=True)
@@ -44,7 +50,8 @@ class Driver:
             self.n_ranks,
             skip=True,
             longest_queue=2,
-            twins=self.random.random() < 0.5,
+            twins=handover is None and self.random.random() < 0.5,
+            handover=handover,
         )
         self.makes_twins = self.scheduler._dispatch._makes_twins
         self.queues: dict[int, list[list[int]]] = {rank: [] for rank in range(1, self.n_ranks + 1)}
@@ -54,7 +61,7 @@ class Driver:
         self.now = 0.0
 
     def tell(self, event):
-        self.now += 0.01
+        self.now += self.event_s
         for action in self.scheduler.handle(event, self.now):
             self.perform(action)
         self.scheduler.ledger.check()
@@ -84,11 +91,11 @@ class Driver:
     def step(self):
         random = self.random
         busy = [rank for rank, queue in self.queues.items() if queue]
-        if not self.is_closed and random.random() < 0.3:
+        if not self.is_closed and random.random() < self.added:
             n = random.randint(1, 30)
             self.n_items += n
             self.tell(ItemsAdded(n))
-        elif len(self.queues) > 1 and random.random() < 0.02:
+        elif len(self.queues) > 1 and random.random() < self.dies:
             rank = random.choice(list(self.queues))
             del self.queues[rank]
             self.tell(WorkerLost(rank))
@@ -114,6 +121,125 @@ class Driver:
                 self.queues[rank].pop(0)
             n = held[1] - start
             self.tell(ChunkDone(rank, number, start, held[1], 0.01 * n, 0.01))
+
+
+class Asked(Driver):
+    """Ranks that look for messages between two items only, and are asked before work is taken from them."""
+
+    added, dies, event_s = 0.03, 0.001, 0.001
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed, Handover(lambda attempt: True))
+        self.inboxes: dict[int, list] = {rank: [] for rank in self.queues}
+        self.amid: set[int] = set()
+        self.is_long: set[int] = set()
+        self.n_returned = 0
+        self.n_begun: dict[int, int] = {}
+        self.may_repeat: set[int] = set()  # its rank died, or it failed
+
+    def perform(self, action):
+        if isinstance(action, (Assign, Recall, Trim)):
+            self.inboxes.get(action.rank, []).append((self.now, action))
+        else:
+            super().perform(action)
+
+    def step(self):
+        self.now += self.event_s
+        due = self.scheduler.next_deadline()
+        if due is not None and due <= self.now:
+            self.tell(Tick())
+        super().step()
+        for rank in list(self.queues):
+            inbox = self.inboxes[rank]
+            while rank not in self.amid and inbox and not self.is_finished:
+                if self.random.random() < 0.5 and self.now - inbox[0][0] < PATIENCE_S / 3:
+                    break  # it is under way
+                _, action = inbox.pop(0)
+                if isinstance(action, Trim):
+                    self.answer(action)
+                else:
+                    super().perform(action)
+        for rank in self.amid - set(self.queues):
+            self.amid.discard(rank)
+
+    def answer(self, trim):
+        for held in self.queues[trim.rank]:
+            if held[0] == trim.attempt:
+                stop, held[2] = held[2], min(held[2], max(held[1], trim.stop))
+                self.n_returned += stop > held[2]
+                self.tell(ItemsReturned(trim.rank, trim.attempt, held[2]))
+
+    def compute(self, rank):
+        held = self.queues[rank][0]
+        number, item, stop = held
+        if item >= stop:
+            self.queues[rank].pop(0)
+        elif rank not in self.amid:
+            self.amid.add(rank)
+            self.is_long = {*self.is_long, item} if self.random.random() < 0.2 else self.is_long
+            self.n_begun[item] = self.n_begun.get(item, 0) + 1
+            self.may_repeat |= {item} if self.random.random() < 0.02 else set()
+        elif item not in self.is_long or self.random.random() < 0.01:
+            self.amid.discard(rank)
+            held[1] = item + 1
+            if held[1] == stop:
+                self.queues[rank].pop(0)
+            if item in self.may_repeat and self.n_begun[item] == 1:
+                self.tell(ChunkFailed(rank, number, item, item + 1, "died", ""))
+            else:
+                self.tell(ChunkDone(rank, number, item, item + 1, 0.01, 0.01))
+
+    def tell(self, event):
+        if isinstance(event, WorkerLost):
+            attempts = self.scheduler.ledger.attempts.values()
+            for attempt in attempts:
+                if attempt.rank == event.rank:
+                    self.may_repeat |= set(range(attempt.start, attempt.stop))
+        super().tell(event)
+
+
+def test_nothing_is_begun_twice_where_ranks_are_asked_first():
+    counts, n_returned = Counters(), 0
+    for seed in range(2 * N_SEEDS):
+        driver = Asked(seed)
+        for rank in list(driver.queues):
+            driver.tell(WorkerJoined(rank))
+        for _ in range(150):
+            driver.step()
+        driver.is_closed = True
+        driver.tell(ItemsClosed())
+        for _ in range(20_000):
+            if driver.is_finished:
+                break
+            driver.step()
+        assert driver.is_finished, f"seed {seed}: no end"
+        assert driver.n_recorded == dict.fromkeys(range(driver.n_items), 1), f"seed {seed}"
+        twice = {item for item, n in driver.n_begun.items() if n > 1} - driver.may_repeat
+        assert not twice, f"seed {seed}: begun twice: {twice}"
+        its = driver.scheduler.counters
+        counts.n_recalled += its.n_recalled
+        counts.n_split += its.n_split
+        n_returned += driver.n_returned
+    assert min(counts.n_recalled, counts.n_split, n_returned) > 0, "nothing was tried"
+
+
+def test_a_rank_that_does_not_answer_loses_what_it_cannot_have_begun():
+    """As where a task takes an hour, and others wait behind it."""
+    scheduler = scheduler_of(2, handover=Handover(lambda attempt: True), twins=False)
+    for rank in (1, 2):
+        scheduler.handle(WorkerJoined(rank), 0.0)
+    actions = scheduler.handle(ItemsAdded(4), 0.0)
+    mine = [action for action in actions if action.rank == 1]
+    for one in [action for action in actions if action.rank == 2]:
+        asked = scheduler.handle(ChunkDone(2, one.attempt, one.start, one.stop, 0.1, 0.1), 1.0)
+    assert [type(action) for action in asked] == [Trim, Record]
+    assert (asked[0].rank, asked[0].attempt, asked[0].stop) == (1, mine[1].attempt, mine[1].start)
+    assert scheduler.handle(Tick(), 1.0 + PATIENCE_S / 2) == []
+    moved = scheduler.handle(Tick(), 1.1 + PATIENCE_S)
+    assert [type(action) for action in moved] == [Recall, Assign]
+    assert (moved[1].rank, moved[1].start) == (2, mine[1].start)
+    assert scheduler.handle(ItemsReturned(1, mine[1].attempt, mine[1].start), 2.0) == []  # too late
+    scheduler.ledger.check()
 
 
 @pytest.mark.parametrize("group", range(10))
