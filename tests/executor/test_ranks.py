@@ -13,7 +13,7 @@ import pytest
 
 from mpims.launch import find_launcher, launch_command
 from mpims.supervise import find_marked
-from tests.conftest import HARD_LIMIT_S, clean_environment
+from tests.conftest import HARD_LIMIT_S, ROOT, clean_environment
 
 HEAD = """
 import os, signal, sys, threading, time
@@ -241,6 +241,19 @@ with POOL as pool:
             raise AssertionError("no error")
 """,
     )
+
+
+def test_a_shared_array_lies_once_on_each_of_several_hosts():
+    done = subprocess.run(
+        on_ranks(6, ["-m", "tests.executor.several_hosts"]),
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=HARD_LIMIT_S,
+        check=False,
+    )
+    assert done.stdout == "once on each host\n", done.stdout + done.stderr
 
 
 def test_what_fails_in_the_program_is_told_as_by_python(tmp_path):
