@@ -1,7 +1,7 @@
-"""``mpirun -n 6 python -m tests.executor.several_hosts``: ranks that take themselves for three hosts share arrays.
+"""``mpirun -n 6 python -m tests.executor.several_hosts``: ranks that take themselves for three hosts.
 
-Ranks 2 and 3 call themselves of a second host, 4 and 5 of a third one; only rank 1 is of the program's. Who is
-of one host is told by `mpims.processes.this_process`, and nothing else here is other than it is with users.
+Ranks 2 and 3 call themselves of a second host, 4 and 5 of a third one; only rank 1 is of the program's. Who
+is of one host is told by `mpims.processes.this_process`; nothing else is other than it is with users.
 """
 
 from __future__ import annotations
