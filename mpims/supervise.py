@@ -62,8 +62,8 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 
     -------
     int
         The status that the master told; else that of a run whose directory says that it is done; else
-        `STOPPED` if a run had begun, for it can be resumed; else
-        the launcher's own, which is then never 0.
+        `STOPPED` if a run had begun, for it can be resumed, or `INTERRUPTED` if a program had that was to
+        stop; else the launcher's own, which is then never 0.
 
     Raises
     ------
@@ -90,6 +90,9 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 
     if status is not None:
         return status
     status = launcher.returncode if launcher.returncode >= 0 else 128 - launcher.returncode
+    if resume == "\n":
+        _say(f"the program's ranks have ended (launcher: status {status})")
+        return ExitStatus.INTERRUPTED if arrivals else status or ExitStatus.FAILED
     if resume:
         resume, run_dir = resume.split("\n", 1)
         if (ended := _ended_elsewhere(run_dir)) is not None:

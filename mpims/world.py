@@ -100,6 +100,11 @@ def report_resume(command: str, run_dir: str, environ: Mapping[str, str]) -> Non
             file.write(f"{command}\n{run_dir}")
 
 
+def report_begun(environ: Mapping[str, str]) -> None:
+    """Tell `run_ranks` that a program is under way, which cannot be resumed."""
+    report_resume("", "", environ)
+
+
 def is_status_told(environ: Mapping[str, str]) -> bool:
     """Whether some master has told `run_ranks` the status of the run, its last word."""
     return STATUS_FILE in environ and os.path.exists(environ[STATUS_FILE])

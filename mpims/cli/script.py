@@ -13,6 +13,7 @@ from typing import Any
 from mpims.errors import ExitStatus, UsageError
 from mpims.executor import serving
 from mpims.session import connect
+from mpims.world import find_world, report_begun
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
@@ -44,6 +45,7 @@ def script_command(arguments: argparse.Namespace) -> int:
             "give the number to one of them only"
         )
     serving.is_script = transport is not None
+    report_begun(os.environ)
     sys.argv = [arguments.program, *arguments.arguments]
     sys.path.insert(0, str(path.resolve().parent))
     status = _run(arguments.program)
@@ -90,8 +92,6 @@ def _end_executors(*, at_once: bool = False) -> None:
 
 
 def _must_launch() -> bool:
-    from mpims.world import find_world
-
     return find_world(os.environ) is None
 
 

@@ -58,6 +58,7 @@ class Turns:
         self._helper: int | None = None  # the one that helps
         self._helped_at = -inf
         self._is_resting = False
+        self._careful: set[int] = set()  # threads that hold the lock, or are about to
 
     def open(self) -> None:
         """The master has begun."""
@@ -77,15 +78,27 @@ class Turns:
 
     def ring(self) -> None:
         """There are orders: see to it that they are taken."""
-        if self._is_resting and self._driver is None and self._lock.acquire(blocking=False):
+        me = threading.get_ident()
+        if self._is_resting and self._driver is None and me not in self._careful:
+            self._careful.add(me)
             try:
-                self._guarded(self._take_orders)
+                if self._lock.acquire(blocking=False):
+                    self._take_orders_now()
+                else:
+                    self._bell.set()
             finally:
-                self._helped_at = time.monotonic()
-                self._lock.release()
+                self._careful.discard(me)
         else:
             self._bell.set()
-        self._hear_deferred()
+        if me not in self._careful:
+            self._hear_deferred()
+
+    def _take_orders_now(self) -> None:
+        try:
+            self._guarded(self._take_orders)
+        finally:
+            self._helped_at = time.monotonic()
+            self._lock.release()
 
     def help(self, is_there: Callable[[], bool], until: float) -> None:
         """Drive in this thread until something is there, or that time (monotonic seconds).
@@ -96,6 +109,7 @@ class Turns:
         if self._helper is not None or self._driver == me:
             return
         self._helper = me
+        self._careful.add(me)
         try:
             if not self._lock.acquire(blocking=False):
                 self._bell.set()
@@ -107,6 +121,7 @@ class Turns:
                 self._lock.release()
         finally:
             self._helper, self._helped_at = None, time.monotonic()
+            self._careful.discard(me)
         self._hear_deferred()
 
     def _drive_until(self, is_there: Callable[[], bool], until: float) -> None:
@@ -133,7 +148,10 @@ class Turns:
     # --------------------------------------------------------------------- signals
 
     def guard_signals(self) -> None:
-        """Hear signals only between two turns: their handlers may raise, and run in the main thread."""
+        """Hear signals only while this thread has no turn: their handlers may raise, in the main thread.
+
+        What they raise between the taking of a lock and the line after it would keep that lock for ever.
+        """
         if threading.current_thread() is not threading.main_thread():
             return
         for number in _DEFERRED:
@@ -152,7 +170,7 @@ class Turns:
         self._before = {}
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self._driver == threading.get_ident():
+        if threading.get_ident() in self._careful:
             self._deferred.append(number)
             self._bell.set()
         else:

@@ -14,7 +14,7 @@ from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from itertools import islice
 from math import inf
-from threading import Condition
+from threading import Condition, RLock
 from typing import Any
 
 from mpims.executor.cargo import ERROR, NOTHING, Batch, Packer, empty_batch, mean_bytes, unpack
@@ -79,7 +79,8 @@ class Mapping:
         self._most = most
         self._give, self._new_key, self._tell_ended = give, new_key, ended
         self._help = help
-        self._changed = Condition()
+        self._lock = RLock()  # taken as it is: where a signal breaks off Condition.__enter__, it is kept
+        self._changed = Condition(self._lock)
         self._runs: dict[int, tuple[int, int]] = {}  # key -> first of its tasks, how many are to come
         self._ready: dict[int, Batch] = {}  # by the first of their tasks
         self._arrived: deque[Batch] = deque()  # unordered
@@ -94,7 +95,7 @@ class Mapping:
 
     def feed(self) -> None:
         """Make tasks of the input as far as there is room for them."""
-        with self._changed:
+        with self._lock:
             while not (self.is_exhausted or self._is_over):
                 n = self._room()
                 if n <= 0 or not self._advance(n):
@@ -140,7 +141,7 @@ class Mapping:
     def take(self, key: int, offset: int, batch: Batch, busy_s: float) -> int:
         """Results are there; give how many of that key are still to come."""
         n = len(batch)
-        with self._changed:
+        with self._lock:
             first, n_left = self._runs[key]
             n_left -= n
             self._runs[key] = first, n_left
@@ -172,7 +173,7 @@ class Mapping:
 
     def failed(self, error: BaseException) -> None:
         """There will be no more results."""
-        with self._changed:
+        with self._lock:
             self._error = self._error or error
             self._changed.notify_all()
 
@@ -203,7 +204,7 @@ class Mapping:
         while True:
             if not self.is_exhausted:
                 self.feed()
-            with self._changed:
+            with self._lock:
                 batch = self._ready.pop(self._next, None) if self._ordered else self._first_arrived()
                 if batch is not None:
                     self._next += len(batch)
@@ -226,7 +227,7 @@ class Mapping:
             They do not come by that time.
         """
         self._help(self._has_news, until)
-        with self._changed:
+        with self._lock:
             while not self._has_news():
                 left_s = until - time.monotonic()
                 if left_s <= 0:
@@ -247,7 +248,7 @@ class Mapping:
 
     def abandon(self) -> None:
         """Nobody takes any more results."""
-        with self._changed:
+        with self._lock:
             self._is_over = self.is_exhausted = True
             self._ready.clear()
             self._arrived.clear()
@@ -255,14 +256,14 @@ class Mapping:
 
     def cut_off(self) -> None:
         """Make no more calls than were handed out; whoever takes results gets these and then an error."""
-        with self._changed:
+        with self._lock:
             self._is_stopped, self._is_cut = True, not self.is_exhausted
             self.is_exhausted = True
             self._end_if_done()
 
     def drop_results(self) -> None:
         """Nobody can take the results: the iterator was thrown away. The calls are made all the same."""
-        with self._changed:
+        with self._lock:
             self.is_dropped = True
             self._ready.clear()
             self._arrived.clear()
@@ -270,7 +271,7 @@ class Mapping:
     def finish(self) -> None:
         """Make tasks of all the input, waiting for room where it is long."""
         while not (self.is_exhausted or self._error is not None):
-            with self._changed:
+            with self._lock:
                 n_before = self._n_given
                 if self._room() > 0:
                     self._advance(self._room())

@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor as FuturesExecutor
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,10 @@ from mpims.executor.connecting import connect_executor
 from mpims.executor.errors import CannotTravel
 from mpims.executor.functions import ARGUMENTS, CALL, ITEM, Functions
 from mpims.executor.futures import TaskFuture
+from mpims.executor.inputs import BACKGROUND, Tuples, Zipped, call_each, chunks, flat
 from mpims.executor.mapping import Mapping
 from mpims.executor.orders import Abort, CancelRest, Spread, Tasks
 from mpims.executor.spread import Handle, share_here
-
-_BACKGROUND = (list, tuple, range, str, bytes, set, frozenset, dict)
 
 
 class Executor(FuturesExecutor):
@@ -167,7 +165,7 @@ class Executor(FuturesExecutor):
         """
         if len(iterables) == 1:
             return self._map(fn, ITEM, iterables[0], timeout, chunksize, ordered, buffersize)
-        return self._map(fn, ARGUMENTS, _Zipped(iterables), timeout, chunksize, ordered, buffersize)
+        return self._map(fn, ARGUMENTS, Zipped(iterables), timeout, chunksize, ordered, buffersize)
 
     def starmap(
         self,
@@ -178,7 +176,7 @@ class Executor(FuturesExecutor):
         ordered: bool = True,
     ) -> Iterator[Any]:
         """Call a function with the elements of each element as its arguments, as `itertools.starmap`."""
-        return self._map(fn, ARGUMENTS, _Tuples(iterable), timeout, chunksize, ordered)
+        return self._map(fn, ARGUMENTS, Tuples(iterable), timeout, chunksize, ordered)
 
     def imap_unordered(
         self, fn: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None
@@ -199,13 +197,13 @@ class Executor(FuturesExecutor):
         _check_map(chunksize, buffersize, ordered)
         until = None if timeout is None else time.monotonic() + timeout
         self._check_open()
-        is_background = type(source) in _BACKGROUND or getattr(source, "is_background", False)
+        is_background = type(source) in BACKGROUND or getattr(source, "is_background", False)
         is_background = is_background and buffersize is None
         if type(source) in (list, set, dict):
             source = list(source)  # it may be changed before all of it is taken
         iterator = iter(source)
         if chunksize is not None and chunksize > 1:
-            fn, mode, iterator = partial(_call_each, fn, mode), ITEM, _chunks(iterator, chunksize)
+            fn, mode, iterator = partial(call_each, fn, mode), ITEM, chunks(iterator, chunksize)
         mapping = Mapping(
             self._functions.get(fn),
             mode,
@@ -228,7 +226,7 @@ class Executor(FuturesExecutor):
             raise
         results = mapping.results(until)
         weakref.finalize(results, mapping.drop_results).atexit = False
-        return _flat(results) if chunksize is not None and chunksize > 1 else results
+        return flat(results) if chunksize is not None and chunksize > 1 else results
 
     # -------------------------------------------------------------------- spreading
 
@@ -344,43 +342,6 @@ def _check_map(chunksize: int | None, buffersize: int | None, ordered: bool) -> 
         raise ValueError("buffersize must be None or > 0")
     if not ordered:
         raise ValueError("buffersize is for results in order: ordered=False takes them as they come")
-
-
-class _Zipped:
-    """Arguments from several iterables."""
-
-    def __init__(self, iterables: tuple[Iterable[Any], ...]) -> None:
-        self._iterables = [list(i) if type(i) in (list, set, dict) else i for i in iterables]
-        self.is_background = all(type(iterable) in _BACKGROUND for iterable in iterables)
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return zip(*self._iterables)  # noqa: B905 - as the built-in map
-
-
-class _Tuples:
-    """Arguments from one iterable of them."""
-
-    def __init__(self, iterable: Iterable[Iterable[Any]]) -> None:
-        self._iterable = list(iterable) if type(iterable) is list else iterable
-        self.is_background = type(iterable) in _BACKGROUND
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return map(tuple, self._iterable)
-
-
-def _chunks(iterator: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    while chunk := list(islice(iterator, size)):
-        yield chunk
-
-
-def _call_each(fn: Callable[..., Any], mode: int, chunk: list[Any]) -> list[Any]:
-    """Several calls as one task."""
-    return [fn(value) for value in chunk] if mode == ITEM else [fn(*value) for value in chunk]
-
-
-def _flat(results: Iterator[list[Any]]) -> Iterator[Any]:
-    for chunk in results:
-        yield from chunk
 
 
 _open: list[Clients] = []

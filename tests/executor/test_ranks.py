@@ -13,7 +13,7 @@ import pytest
 
 from mpims.launch import find_launcher, launch_command
 from mpims.supervise import find_marked
-from tests.conftest import HARD_LIMIT_S, clean_environment
+from tests.conftest import HARD_LIMIT_S, ROOT, clean_environment
 
 HEAD = """
 import os, signal, sys, threading, time
@@ -244,6 +244,19 @@ with POOL as pool:
     )
 
 
+def test_a_shared_array_lies_once_on_each_of_several_hosts():
+    done = subprocess.run(
+        on_ranks(6, ["-m", "tests.executor.several_hosts"]),
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=HARD_LIMIT_S,
+        check=False,
+    )
+    assert done.stdout == "once on each host\n", done.stdout + done.stderr
+
+
 def test_what_fails_in_the_program_is_told_as_by_python(tmp_path):
     (tmp_path / "program.py").write_text(HEAD + "def f():\n    raise KeyError('mine')\nf()\n")
     command = on_ranks(2, ["-m", "mpims", "script", "program.py"])
@@ -284,6 +297,46 @@ def test_script_starts_ranks_itself_and_passes_the_status_on(mpims_cli, tmp_path
     done = mpims_cli("script", "-n", "3", "program.py", "--option", "x")
     assert done.stdout.split("\n")[0] == "285 2 ['--option', 'x']", done.stderr
     assert done.returncode == 5
+
+
+@pytest.mark.parametrize(
+    ("heeds", "status", "said"),
+    [(True, 4, ""), (False, 130, "mpims: stopped by the user\n")],
+)
+def test_ctrl_c_at_script_reaches_the_program(tmp_path, heeds, status, said):
+    body = "    list(pool.map(slow, range(10**6)))\n"
+    if heeds:
+        body = f"    try:\n    {body}    except KeyboardInterrupt:\n        sys.exit(4)\n"
+    (tmp_path / "program.py").write_text(
+        HEAD
+        + "with mpims.Executor() as pool:\n    print(pool.submit(square, 3).result(), flush=True)\n"
+        + body
+    )
+    script = subprocess.Popen(
+        [sys.executable, "-m", "mpims", "script", "-n", "2", "program.py"],
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert script.stdout is not None
+    assert script.stdout.readline() == "9\n"
+    script.send_signal(signal.SIGINT)
+    try:
+        _, error = script.communicate(timeout=40)
+    except subprocess.TimeoutExpired:
+        script.kill()
+        raise
+    assert (script.returncode, error) == (status, said)
+
+
+def test_a_program_that_ends_its_process_is_told_of_as_it_was(mpims_cli, tmp_path):
+    (tmp_path / "program.py").write_text("import os\nos._exit(7)\n")
+    done = mpims_cli("script", "-n", "2", "program.py")
+    assert done.returncode == 7
+    assert "before the run began" not in done.stderr
+    assert done.stderr.endswith("mpims: the program's ranks have ended (launcher: status 7)\n"), done.stderr
 
 
 def test_a_program_that_is_killed_leaves_no_rank(tmp_path):
