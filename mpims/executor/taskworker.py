@@ -230,8 +230,7 @@ class TaskWorker:
     def _obey(self, kind: Kind, message: Message, computing: TaskComputing, calls: Calls) -> None:
         if kind is Kind.ASSIGN:
             calls.supply(decode(message.buffers), computing.spans)
-            for chunk in decode_assign(message.head):
-                computing.add(*chunk)
+            computing.add(decode_assign(message.head))
         elif kind is Kind.RECALL:
             computing.drop(decode_recall(message.head))
         elif kind is Kind.TRIM:

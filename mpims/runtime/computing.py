@@ -152,18 +152,21 @@ class Computing(Holding):
         All in one function, for where items take no time this is what they cost.
         """
         job, items, block, clock = self._job, self._items, self._block, time.perf_counter
+        kernel, counts = job.kernel, self._counts
         queue, heads, last_sent = self._queue, self._heads, self._last_sent
         now = clock()
         until, hold_until = now + self.burst_s, last_sent + self.hold_back_s
-        while now <= until and queue and not queue[0].care and self._last_sent == last_sent:
+        while now <= until and queue and self._last_sent == last_sent:
             attempt = queue[0]
+            if attempt.care:
+                return
             start, stop = attempt.at, attempt.stop
             if stop - start > block:
                 stop = start + block
+            job.indices = items_here = range(start, stop)
             began = clock()
             try:
-                job.indices = indices = range(start, stop)
-                results = job.kernel(indices if self._counts else take_items(items, start, stop))
+                results = kernel(items_here if counts else take_items(items, start, stop))
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # whatever the user's code raises

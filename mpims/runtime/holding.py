@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mpims.core.events import Care, Held
 from mpims.errors import describe
@@ -77,9 +77,9 @@ class Holding:
         """What is still to be delivered of each chunk."""
         return tuple(Held(attempt.number, attempt.at, attempt.stop) for attempt in self._queue)
 
-    def add(self, number: int, start: int, stop: int, care: Care) -> None:
-        """Take a chunk on."""
-        self._queue.append(Attempt(number, start, stop, care))
+    def add(self, chunks: Iterable[tuple[int, int, int, Care]]) -> None:
+        """Take chunks on: number, start, stop, and how carefully."""
+        self._queue += [Attempt(*chunk) for chunk in chunks]
 
     def report(self) -> None:
         """Send all that has been computed."""

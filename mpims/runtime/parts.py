@@ -60,13 +60,11 @@ class GatherPart:
         self._n_closed = 0  # how many of them belong to attempts that are complete
         self._form: tuple[np.dtype[Any], tuple[int, ...]] | None = None
         self._is_list = False
-        self._alike: tuple[Any, ...] = ()  # dtype and shape of the last block
+        self._alike: tuple[Any, ...] = ()  # items, dtype and shape of the last block
         self.n_bytes = 0
 
     def add_alike(self, n_items: int, results: Any, is_ours: bool) -> bool:
-        if type(results) is not np.ndarray or self._alike != (results.dtype, results.shape):
-            return False
-        if len(results) != n_items:
+        if type(results) is not np.ndarray or self._alike != (n_items, results.dtype, results.shape):
             return False
         # Memory that is not the array's own may be the kernel's, which may use it again for the next block.
         is_kept = is_ours and results.flags.owndata
@@ -79,7 +77,7 @@ class GatherPart:
         if type(results) is np.ndarray and (results.dtype, results.shape[1:]) == self._form:
             is_kept = is_ours and results.flags.owndata  # in short what follows
             self._arrays.append(results if is_kept else self._buffers.copy(results))
-            self._alike = results.dtype, results.shape
+            self._alike = stop - start, results.dtype, results.shape
             self.n_bytes += results.nbytes
             return
         packed = self._output.pack(results)

@@ -197,8 +197,7 @@ class Worker:
         elif computing is None:
             pass  # it could not begin
         elif kind is Kind.ASSIGN:
-            for chunk in decode_assign(message.head):
-                computing.add(*chunk)
+            computing.add(decode_assign(message.head))
         elif kind is Kind.RECALL:
             computing.drop(decode_recall(message.head))
         elif kind is Kind.TRIM:
