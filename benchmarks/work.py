@@ -56,7 +56,7 @@ def array_of(n_bytes):
     return _ones(n_bytes)
 
 
-def warm_memory(n_bytes=1_200_000_000):
+def warm_memory(n_bytes=2_400_000_000):
     """Use so much memory for a file, and free it: a virtual machine gives back what is free for seconds.
 
     What is measured then is a tool, and not how fast its host finds memory.
