@@ -28,12 +28,13 @@ from subprocess import Popen, TimeoutExpired
 from tempfile import TemporaryDirectory
 
 from mpims.errors import ExitStatus, UsageError
-from mpims.processes import ending_with_parent
+from mpims.processes import Process, ending_with_parent, is_alive
 from mpims.world import STATUS_FILE, STOP_SIGNAL
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _IMPATIENT_S = 1.0  # one Ctrl-C or `timeout` can send two signals at once: that is not a second request
 _POLL_S = 0.2
+_ALONE_S = 5.0  # so long after the end of their program the ranks should have ended
 _LACKING_S = 1.0  # ranks that are begun appear one after another within this time
 _AT_ONCE_S = 3.0  # within which a run ends that is to stop at once
 _MOST_STARTS = 3
@@ -90,7 +91,7 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 
     if status is not None:
         return status
     status = launcher.returncode if launcher.returncode >= 0 else 128 - launcher.returncode
-    if resume == "\n":
+    if resume.startswith("\n"):  # a program, which is not resumed
         _say(f"the program's ranks have ended (launcher: status {status})")
         return ExitStatus.INTERRUPTED if arrivals else status or ExitStatus.FAILED
     if resume:
@@ -141,9 +142,9 @@ def _wait(
     told_at: float | None = None
     whole_at = time.monotonic()
     while launcher.poll() is None:
-        if _has_begun(status_file) or not _lacks_ranks(launcher.pid):
+        if _is_whole(launcher.pid, status_file):
             whole_at = time.monotonic()
-        elif time.monotonic() - whole_at > _LACKING_S:
+        elif time.monotonic() - whole_at > (_ALONE_S if _has_begun(status_file) else _LACKING_S):
             # A death is survived only when all ranks have found each other: the others wait for ever.
             launcher.kill()
         if arrivals and not os.path.exists(f"{status_file}.resume"):
@@ -166,6 +167,22 @@ def _wait(
             return
         with suppress(TimeoutExpired):
             launcher.wait(_POLL_S)
+
+
+def _is_whole(launcher: int, status_file: str) -> bool:
+    """Whether what is under way can come to an end.
+
+    A run that has begun survives deaths; a program does, but for its own.
+    """
+    if os.path.exists(status_file):
+        return True
+    resume = _read(f"{status_file}.resume")
+    if not resume:
+        return not _lacks_ranks(launcher)
+    if resume.startswith("\n"):
+        with suppress(ValueError):  # it is being written
+            return is_alive(Process.from_dict(json.loads(resume))) is not False
+    return True
 
 
 def _has_begun(status_file: str) -> bool:

@@ -7,8 +7,12 @@ import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mpims.errors import ExitStatus, UsageError
+
+if TYPE_CHECKING:
+    from mpims.processes import Process
 
 STATUS_FILE = "MPIMS_STATUS_FILE"
 """The environment variable that names the file for the status of the run."""
@@ -100,9 +104,11 @@ def report_resume(command: str, run_dir: str, environ: Mapping[str, str]) -> Non
             file.write(f"{command}\n{run_dir}")
 
 
-def report_begun(environ: Mapping[str, str]) -> None:
-    """Tell `run_ranks` that a program is under way, which cannot be resumed."""
-    report_resume("", "", environ)
+def report_begun(program: Process, environ: Mapping[str, str]) -> None:
+    """Tell `run_ranks` that a program is under way in that process, which cannot be resumed."""
+    import json  # not for workers
+
+    report_resume("", json.dumps(program.as_dict()), environ)
 
 
 def is_status_told(environ: Mapping[str, str]) -> bool:

@@ -1,6 +1,6 @@
-"""Run every check: format, lint, types, serial tests, then the MPI tests on 1, 2, 3 and 5 ranks, and SLURM.
+"""Run every check: format, lint, types, all tests, those on 1, 2, 3 and 5 ranks too, and those on SLURM.
 
-What waits for walltimes goes on beside the others from the start, and is told of at the end. Each step's
+SLURM's go on beside the others from the start, and are told of at the end. Each step's
 own output is shown; the exit status is the launcher's, because under mpirun the last line is only one
 rank's. Ends with a line that counts the steps.
 """
@@ -21,10 +21,9 @@ PYTHON = sys.executable
 CHAOS = "tests/faults/test_chaos.py"
 EXECUTOR = "tests/executor"
 SLURM = "tests/slurm"
-WALLTIME = "tests/slurm/test_walltime.py"
-ELSEWHERE = [f"--ignore={path}" for path in ("tests/mpi", CHAOS, EXECUTOR, SLURM)]
-SERIAL = [PYTHON, "-m", "pytest", "-q", "--durations=5", *ELSEWHERE]
-ON_RANKS = [PYTHON, "-m", "pytest", "-q", "--only-mpi", "tests/mpi", "-p", "no:cacheprovider"]
+IN_ONE_PROCESS = ["mpims", "tests/unit", "tests/simulation"]
+PYTEST = [PYTHON, "-m", "pytest", "-q"]
+ON_RANKS = [*PYTEST, "--only-mpi", "tests/mpi", "-p", "no:cacheprovider"]
 RANK_COUNTS = (1, 2, 3, 5)
 STEP_LIMIT_S = 600
 
@@ -42,31 +41,31 @@ def lint_steps() -> list[Step]:
 
 
 def test_steps() -> list[Step]:
-    """The tests, serial first."""
+    """The tests, those without ranks first: as many at a time as there are cores."""
     launcher = find_launcher()
+    n_cores = len(os.sched_getaffinity(0))
     steps = [
-        ("serial tests", SERIAL),
-        ("executors", [PYTHON, "-m", "pytest", "-q", "-rs", EXECUTOR]),
-        ("chaos", [PYTHON, "-m", "pytest", "-q", CHAOS]),
+        ("unit tests and simulation", [*PYTEST, f"-n{n_cores}", "--durations=5", *IN_ONE_PROCESS]),
+        ("processes", [*PYTEST, "--durations=5", "tests/faults", f"--ignore={CHAOS}"]),
+        ("executors", [*PYTEST, "-rs", EXECUTOR]),
+        ("chaos", [*PYTEST, CHAOS]),
     ]
     for n_ranks in RANK_COUNTS:
         command = launch_command(
             launcher,
             n_ranks,
             ON_RANKS,
-            n_cores=len(os.sched_getaffinity(0)),
+            n_cores=n_cores,
             is_root=os.geteuid() == 0,
             in_allocation=False,
         )
         steps.append((f"tests on {n_ranks} ranks", command))
-    command = [PYTHON, "-m", "pytest", "-q", SLURM, f"--ignore={WALLTIME}"]
-    steps.append(("slurm (skipped where it cannot be installed)", command))
     return steps
 
 
 def step_beside() -> Step:
-    """What takes minutes but hardly any processor: it waits for walltimes to run out."""
-    return ("walltimes on slurm (beside the others)", [PYTHON, "-m", "pytest", "-q", WALLTIME])
+    """What takes minutes but little of the processors: it waits for a scheduler, and for walltimes."""
+    return ("slurm (beside the others; skipped where it cannot be installed)", [*PYTEST, SLURM])
 
 
 def run(step: Step, output: int | None = None) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from mpims.errors import ExitStatus, UsageError
 from mpims.executor import serving
+from mpims.processes import this_process
 from mpims.session import connect
 from mpims.world import find_world, report_begun
 
@@ -45,7 +46,7 @@ def script_command(arguments: argparse.Namespace) -> int:
             "give the number to one of them only"
         )
     serving.is_script = transport is not None
-    report_begun(os.environ)
+    report_begun(this_process(), os.environ)
     sys.argv = [arguments.program, *arguments.arguments]
     sys.path.insert(0, str(path.resolve().parent))
     status = _run(arguments.program)

@@ -17,7 +17,13 @@ from mpims.errors import ExitStatus, MpimsError, describe, user_traceback
 from mpims.executor.calls import Calls, CallsPart
 from mpims.executor.cargo import LENT_BYTES, decode, encode, unpack
 from mpims.executor.spread import forget_spread
-from mpims.processes import die_where_the_users_code_exits, send_signal, this_process
+from mpims.processes import (
+    Process,
+    die_where_the_users_code_exits,
+    is_alive,
+    send_signal,
+    this_process,
+)
 from mpims.runtime.computing import Computing
 from mpims.runtime.holding import Attempt, Send
 from mpims.runtime.transport.base import Transport
@@ -146,6 +152,7 @@ class TaskWorker:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._program: Process | None = None
         self._calls: Calls | None = None
         self._computing: TaskComputing | None = None
         self.is_dismissed = False
@@ -171,6 +178,8 @@ class TaskWorker:
         message = self._await_left() if has_work else self._await_next()
         if message is None:
             message = self._transport.receive(0.0 if has_work else IDLE_WAIT_S)
+            if message is None and not has_work and self._program is not None:
+                self._look_for_program(self._program)
         while message is not None:
             self._handle(message)
             done = self.is_dismissed or self.has_ended
@@ -194,6 +203,12 @@ class TaskWorker:
                 return message
             os.sched_yield()
         return None
+
+    def _look_for_program(self, program: Process) -> None:
+        """Leave if the program has: of a process that ended by os._exit MPI says nothing."""
+        if is_alive(program) is False:
+            self._transport.lose(0)
+            self.master_is_lost = True
 
     def _await_next(self) -> Message | None:
         """Stay awake for a moment after a task that somebody waited for: the next may depend on it."""
@@ -257,6 +272,7 @@ class TaskWorker:
     def _begin(self, start: Start) -> None:
         """Make ready for an executor; what goes wrong is the master's to tell."""
         self._transport.hosts[0] = start.master.host
+        self._program = start.master
         self.has_ended = False
         if start.source != TASKS:
             self._refuse("this rank serves an executor (mpims script), not jobs: use `mpims run`", "", True)
