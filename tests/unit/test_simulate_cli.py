@@ -47,7 +47,8 @@ def recorded(tmp_path):
 # ----------------------------------------------------------------------------- output
 
 
-def test_all_policies_that_have_what_they_need_are_shown(capsys):
+def test_all_policies_that_have_what_they_need_are_shown(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     assert simulate("--items", "300", "--overhead", "0.1") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "300 items, exponential: mu = 1.000 s, sigma = 1.000 s"
