@@ -271,19 +271,19 @@ def test_no_launcher(mpims_cli, write_job, tmp_path):
     assert done.returncode == 2
 
 
-def test_three_gigabytes_in_one_result(mpims_cli, write_job, tmp_path):
-    """One item's result is larger than MPI can count; skipped where memory or disk is short."""
+def test_more_than_two_gigabytes_in_one_result(mpims_cli, write_job, tmp_path):
+    """One item's result is larger than MPI can count (2 GiB); skipped where memory or disk is short."""
     free = shutil.disk_usage(tmp_path).free
     memory = re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text())
     if memory is None or int(memory[1]) < 14 << 20 or free < 8 << 30:
         pytest.skip("needs 14 GB of free memory and 8 GB of disk")
     write_job(
         "def kernel(self, items):\n"
-        "    return np.arange(3 * 2**27, dtype=np.int64)[None, :] + items[0]\n"
+        "    return np.arange(9 * 2**25, dtype=np.int64)[None, :] + items[0]\n"
         "def finish(self, result):\n"
         "    same = all((result[0, i:i + 2**24] == np.arange(i, i + 2**24)).all() "
-        "for i in range(0, 3 * 2**27, 2**24))\n"
-        "    print('whole' if same and result.nbytes == 3 * 2**30 else 'broken')",
+        "for i in range(0, 9 * 2**25, 2**24))\n"
+        "    print('whole' if same and result.nbytes == 9 * 2**28 else 'broken')",
         items="1",
     )
     done = mpims_cli("run", "x.py", "--run-dir", "r", "--quiet", "-n", "2")
