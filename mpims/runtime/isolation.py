@@ -22,6 +22,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -119,9 +120,10 @@ class IsolatedBlocks:
             flush_output()  # or the child would print it again
             # A signal between the fork and the child's own handlers would raise in the rank's code.
             with _held_signals():
-                self._pid = _fork_quietly() or run_child(
-                    compute, self._blocks, self._pipe, write_end, rank, end_with_rank
-                )
+                with _held_handlers():
+                    self._pid = _fork_quietly() or None
+                if self._pid is None:
+                    run_child(compute, self._blocks, self._pipe, write_end, rank, end_with_rank)
         finally:
             os.close(write_end)
 
@@ -242,6 +244,22 @@ def _held_signals() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _held_handlers() -> Iterator[None]:
+    """Have Python's handlers wait too: for what another thread hears, they run in the main thread.
+
+    One that raised between the fork and the keeping of the child's number would lose the child.
+    """
+    with ExitStack() as told, ExitStack() as restored:
+        if threading.current_thread() is threading.main_thread():
+            for number in HEARD_BY_ALL:
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    restored.callback(signal.signal, number, handler)
+                    signal.signal(number, lambda number, _: told.callback(signal.raise_signal, number))
+        yield
 
 
 def _fork_quietly() -> int:

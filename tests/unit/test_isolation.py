@@ -684,21 +684,31 @@ def test_a_fork_that_fails_is_told_and_leaves_nothing(monkeypatch):
     assert (sorted(os.listdir("/proc/self/fd")), signal.pthread_sigmask(signal.SIG_BLOCK, ())) == before
 
 
-def test_an_interrupt_at_the_fork_leaves_nothing(monkeypatch):
+@pytest.mark.parametrize("n_others", [0, 1])
+def test_an_interrupt_at_the_fork_leaves_nothing(monkeypatch, n_others):
     fork = os.fork
+    over = threading.Event()
+    others = [threading.Thread(target=over.wait) for _ in range(n_others)]
 
     def interrupted_fork():
         pid = fork()
         if pid:
             os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)  # another thread, which does not hold signals, has heard it
         return pid
 
     before = sorted(os.listdir("/proc/self/fd")), children()
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(os, "fork", interrupted_fork)
+    for other in others:
+        other.start()
     try:
         with pytest.raises(KeyboardInterrupt):
             IsolatedBlocks(lambda start, stop: hang(), BLOCKS)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, handler)
+        over.set()
+        for other in others:
+            other.join()
     assert (sorted(os.listdir("/proc/self/fd")), children()) == before
