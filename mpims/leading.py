@@ -99,7 +99,11 @@ def telling_workers(transport: Transport | None, farm: list[Farm] | None = None)
             processes = farm[0].processes if farm else {}
             suspects = farm[0].suspects if farm else set()
             with signals_ignored():
-                silent = end_workers(transport, error, processes, suspects)
+                refused: list[str] = []
+                silent = end_workers(transport, error, processes, suspects, refused.append)
+            if refused and error is None:
+                more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+                say(f"done without a rank that could not begin{more}: {refused[0]}")
             if silent:
                 ranks = name_ranks(
                     {rank: processes[rank].host if rank in processes else "" for rank in silent}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
+from functools import partial
 
 from mpims.errors import ExitStatus, MpimsError, Stopped
 from mpims.processes import Process, is_alive, send_signal
 from mpims.runtime.transport.base import Transport
-from mpims.runtime.wire import End, Fence, Kind, decode_object, encode_object
+from mpims.runtime.wire import End, Failed, Fence, Kind, decode_object, encode_object
 
 GOODBYE_WAIT_S = 5.0
-"""After the end, workers have this long to finish the block that they are in ..."""
+"""After the end, workers have this long to finish the block that they are in, or to find that they cannot
+begin ..."""
 AT_ONCE_WAIT_S = 0.3
 """... or this long, if the user does not want to wait."""
 FENCE_WAIT_S = 2.0
@@ -25,6 +27,7 @@ def end_workers(
     error: MpimsError | None,
     processes: Mapping[int, Process] | None = None,
     suspects: Set[int] = frozenset(),
+    refused: Callable[[str], None] = lambda reason: None,
 ) -> list[int]:
     """Tell the workers that the run has ended and wait for their goodbyes; give the silent ones.
 
@@ -40,6 +43,8 @@ def end_workers(
         Who the ranks are, as far as they said so.
     suspects
         Ranks that were silent past their deadline already.
+    refused
+        Called with the reason why a rank could not begin, if it says so only now: the others were quicker.
     """
     lost = tuple(transport.lost)
     end = End(status=ExitStatus.DONE, lost=lost)
@@ -53,15 +58,21 @@ def end_workers(
     # A suspect that is there after all answers at once.
     at_once = isinstance(error, Stopped) and error.at_once
     wait_s = AT_ONCE_WAIT_S if at_once else GOODBYE_WAIT_S
-    _take_goodbyes(transport, waiting, said_goodbye, wait_s, patient_with=waiting - suspects)
+    take_goodbyes = partial(_take_goodbyes, transport, waiting, said_goodbye, refused)
+    take_goodbyes(wait_s, patient_with=waiting - suspects)
     if waiting and transport.survives_deaths:
         _fence(transport, waiting, said_goodbye, processes or {})
-        _take_goodbyes(transport, waiting, said_goodbye, FENCE_WAIT_S, patient_with=waiting)
+        take_goodbyes(FENCE_WAIT_S, patient_with=waiting)
     return sorted(waiting)
 
 
 def _take_goodbyes(
-    transport: Transport, waiting: set[int], said_goodbye: set[int], wait_s: float, patient_with: Set[int]
+    transport: Transport,
+    waiting: set[int],
+    said_goodbye: set[int],
+    refused: Callable[[str], None],
+    wait_s: float,
+    patient_with: Set[int],
 ) -> None:
     """Wait until no rank is left that is to be waited for; with the others be patient for a moment."""
     began = time.monotonic()
@@ -78,6 +89,10 @@ def _take_goodbyes(
             waiting.discard(message.source)
         elif message.kind is Kind.FENCED:
             _lose_if_gone(transport, waiting, decode_object(message.buffers))
+        elif message.kind is Kind.FAILED:
+            failed: Failed = decode_object(message.buffers)
+            if failed.attempt == 0:
+                refused(failed.reason)
 
 
 def _lose_if_gone(transport: Transport, waiting: set[int], fence: Fence) -> None:

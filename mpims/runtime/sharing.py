@@ -10,7 +10,8 @@ from mpims.report.wording import name_rank
 from mpims.runtime.wire import Start
 
 _MANIFEST = "manifest.json"  # as in storage.rundir, which brings more than a worker runs
-_PATIENCE_S = 5.0  # a network file system may show a new file late
+_PATIENCE_S = 3.0
+"""A network file system may show a new file late; but what is found must be said within `GOODBYE_WAIT_S`."""
 _POLL_S = 0.2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from functools import cache
@@ -15,6 +16,7 @@ from mpims.core.policies import POLICIES
 from mpims.leading import run_master
 from mpims.loading import load_job_class, read_source
 from mpims.options import RunOptions
+from mpims.runtime import sharing
 from mpims.session import connect
 from tests.unit.test_run import Mixed, Product, Words
 
@@ -132,3 +134,28 @@ def test_ranks_with_different_jobs_are_found():
     job = Slow(n=300 + (connect().rank == 1))
     with tempfile.TemporaryDirectory() as folder, pytest.raises(mpims.UsageError, match="job differs"):
         mpims.run(job, run_dir=Path(folder) / "run", quiet=True)
+
+
+@pytest.mark.mpi(min_size=3)
+@pytest.mark.parametrize("is_long", [True, False])
+def test_a_run_directory_of_one_node_is_told_of(is_long, monkeypatch, capfd):
+    class Timed(Words):
+        def task(self, item):
+            time.sleep(0.1 if is_long else 0.0)
+            return str(item)
+
+    transport = connect()
+    monkeypatch.setattr(sharing, "_PATIENCE_S", 0.5)
+    if transport.rank == transport.size - 1:
+        monkeypatch.setattr(transport, "host", "elsewhere")
+        monkeypatch.setattr(sharing, "_holds_run", lambda folder, run_id: False)
+    told = rf"is not the same on rank {transport.size - 1} \(elsewhere\): put it on"
+    with tempfile.TemporaryDirectory() as folder:
+        if is_long:
+            with pytest.raises(mpims.UsageError, match=told):
+                mpims.run(Timed(n=100), run_dir=Path(folder) / "run", quiet=True)
+        else:
+            mpims.run(Timed(n=100), run_dir=Path(folder) / "run", quiet=True)
+            if transport.rank == 0:
+                said = capfd.readouterr().err
+                assert re.search("mpims: done without a rank that could not begin: .*" + told, said)

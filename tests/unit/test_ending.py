@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,7 @@ from mpims.runtime import ending
 from mpims.runtime.ending import end_workers
 from mpims.runtime.masterwatch import MAX_FENCES, MasterWatch
 from mpims.runtime.transport.local import local_transports
-from mpims.runtime.wire import End, Fence, Kind, Message, Start, decode_object, encode_object
+from mpims.runtime.wire import End, Failed, Fence, Kind, Message, Start, decode_object, encode_object
 
 
 @pytest.fixture
@@ -61,6 +62,18 @@ def test_all_workers_are_told_the_end_and_heard_out():
         message = worker.receive(0.0)
         assert message.kind is Kind.END
         assert decode_object(message.buffers) == End(status=1, message="why", detail="detail")
+
+
+def test_what_kept_a_rank_from_beginning_is_heard_after_the_end_too():
+    master, one, two = local_transports(3)
+    failed = Failed(attempt=0, start=0, stop=0, reason="no such directory here", detail="", is_usage=True)
+    one.send(0, Kind.FAILED, b"", encode_object(failed))
+    two.send(0, Kind.FAILED, b"", encode_object(replace(failed, attempt=7, reason="too late to matter")))
+    for worker in (one, two):
+        worker.send(0, Kind.GOODBYE)
+    refused = []
+    assert end_workers(master, None, refused=refused.append) == []
+    assert refused == ["no such directory here"]
 
 
 def test_the_dead_are_neither_told_nor_waited_for():

@@ -8,10 +8,12 @@ from mpims.errors import UsageError
 from mpims.options import RunOptions
 from mpims.processes import Process
 from mpims.runtime import sharing
+from mpims.runtime.ending import GOODBYE_WAIT_S
 from mpims.runtime.sharing import check_shared
 from mpims.runtime.wire import Start
 from mpims.storage.rundir import MANIFEST, write_json
 
+PATIENCE_S = sharing._PATIENCE_S
 N1 = Process("n1", "boot", "ns", 1, 1)
 
 
@@ -55,3 +57,7 @@ def test_a_run_directory_of_one_node_is_refused(tmp_path, left_over):
         UsageError, match=r"of the master \(n1\) is not the same on rank 3 \(n2\): put it on"
     ):
         check_shared(start_in(tmp_path), 3, "n2")
+
+
+def test_what_is_found_can_be_said_before_the_end_of_a_short_run():
+    assert PATIENCE_S < GOODBYE_WAIT_S
