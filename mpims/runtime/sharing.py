@@ -11,7 +11,7 @@ from mpims.runtime.wire import Start
 
 _MANIFEST = "manifest.json"  # as in storage.rundir, which brings more than a worker runs
 _PATIENCE_S = 3.0
-"""A network file system may show a new file late; but what is found must be said within `GOODBYE_WAIT_S`."""
+"""A network file system may show a new file late; but what is found must be said by `GOODBYE_WAIT_S`."""
 _POLL_S = 0.2
 
 
