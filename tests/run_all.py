@@ -26,6 +26,8 @@ PYTEST = [PYTHON, "-m", "pytest", "-q"]
 ON_RANKS = [*PYTEST, "--only-mpi", "tests/mpi", "-p", "no:cacheprovider"]
 RANK_COUNTS = (1, 2, 3, 5)
 STEP_LIMIT_S = 600
+ABREAST = 2
+"""So many tests that mostly wait for processes to start, or to end, go on at a time."""
 
 Step = tuple[str, list[str]]
 
@@ -46,8 +48,8 @@ def test_steps() -> list[Step]:
     n_cores = len(os.sched_getaffinity(0))
     steps = [
         ("unit tests and simulation", [*PYTEST, f"-n{n_cores}", "--durations=5", *IN_ONE_PROCESS]),
-        ("processes", [*PYTEST, "--durations=5", "tests/faults", f"--ignore={CHAOS}"]),
-        ("executors", [*PYTEST, "-rs", EXECUTOR]),
+        ("processes", [*PYTEST, f"-n{ABREAST}", "--durations=5", "tests/faults", f"--ignore={CHAOS}"]),
+        ("executors", [*PYTEST, f"-n{ABREAST}", "-rs", EXECUTOR]),
         ("chaos", [*PYTEST, CHAOS]),
     ]
     for n_ranks in RANK_COUNTS:
