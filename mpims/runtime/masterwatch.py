@@ -75,7 +75,7 @@ class MasterWatch:
         if start is None or (self._is_closing and not is_halted(start.master)):
             self.busy()
             return
-        self._silence_s += min(now - self._looked, 2 * self.interval_s)
+        self._silence_s += min(now - self._looked, self.interval_s)
         self._looked = now
         self.interval_s = min(LONGEST_INTERVAL_S, patience_s / PINGS_PER_PATIENCE)
         alive = set(range(self._transport.size)) - self._transport.lost

@@ -46,7 +46,8 @@ def main() -> None:
 
     def elsewhere() -> processes.Process:
         process = own()
-        return replace(process, boot=f"{process.boot}-{host_of(own_rank())}")
+        host = f"{process.host}-{host_of(own_rank())}"  # by its own name another boot would be a death
+        return replace(process, host=host, boot=f"{process.boot}-{host_of(own_rank())}")
 
     for module in ("mpims.executor.taskworker", "mpims.executor.taskmaster", "mpims.executor.spread"):
         __import__(module)
