@@ -183,6 +183,9 @@ class Dispatch:
             if len(queue) == 1:
                 self._with_next.pop(rank, None)
         n_wanted, n_pending = worker.length - len(queue), ledger.pending.size
+        if not (n_pending or ledger.attempts):  # of an open ledger: nothing is to be taken over either
+            self.idle[rank] = None
+            return []
         if n_wanted != 1 or not n_pending or self.closed or self._walltime:
             return self.feed(worker, now) if n_wanted > 0 or not worker.is_listed else []
         following = ledger.assign_next(rank, self._sizer.next_size(-(-n_pending // ledger.block), rank))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mpims.core.policies import Policy
 from mpims.core.ranges import RangeSet
@@ -78,9 +78,15 @@ class Book:
         i = bisect_right(self._firsts, item) - 1
         return self._runs[i] if i >= 0 else None
 
-    def within(self, start: int, stop: int) -> Iterator[tuple[Run, int, int]]:
+    def within(self, start: int, stop: int) -> Sequence[tuple[Run, int, int]]:
         """The runs of these items that are not done, each with what of it is among them."""
         i = max(0, bisect_right(self._firsts, start) - 1)
+        run = self._runs[i] if self._runs else None
+        if run is not None and run.first <= start and stop <= run.stop:
+            return ((run, start, stop),)
+        return list(self._from(i, start, stop))
+
+    def _from(self, i: int, start: int, stop: int) -> Iterator[tuple[Run, int, int]]:
         while i < len(self._firsts) and self._firsts[i] < stop:
             run = self._runs[i]
             if run is not None and run.stop > start:

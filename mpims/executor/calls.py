@@ -30,11 +30,15 @@ _SMALL = frozenset({int, float, complex, bool, type(None)})
 
 
 class Outcomes:
-    """Packed results of some tasks, the time of the longest, and the sum of the squares of all times."""
+    """Packed results of some tasks, the time of the longest, and the sum of the squares of all times.
 
-    __slots__ = ("batch", "longest_s", "n_bytes", "squares_s2")
+    `are_single`: somebody waits for each by itself.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("are_single", "batch", "longest_s", "n_bytes", "squares_s2")
+
+    def __init__(self, are_single: bool) -> None:
+        self.are_single = are_single
         self.batch = empty_batch()
         self.longest_s = self.squares_s2 = 0.0
         self.n_bytes = 0
@@ -92,9 +96,10 @@ class Calls(Job):
     def kernel(self, items: range) -> Batch:
         return self.compute(items.start, items.stop, 0.0).batch
 
-    def is_single(self, item: int) -> bool:
-        """Whether somebody waits for just this task."""
-        return self._find(item)[0].is_single
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for just the task that came last."""
+        return bool(self._pieces) and self._pieces[-1][0].is_single
 
     def _find(self, item: int) -> tuple[Piece, Any]:
         for entry in reversed(self._pieces):
@@ -106,18 +111,21 @@ class Calls(Job):
     def compute(self, start: int, stop: int, limit_s: float) -> Outcomes:
         """Compute the tasks from `start` on, up to `stop`, until the time is over, but at least one.
 
-        Nothing is computed after a result that is lent, for it could change that.
+        Of those that are waited for singly one is computed. Nothing is computed after a result that is
+        lent, for it could change that.
         """
         piece, function = self._find(start)
         first = piece.first
-        part = piece.batch[start - first : stop - first]
-        outcomes = Outcomes()
+        part = piece.batch
+        if start > first or stop < first + len(part):
+            part = part[start - first : stop - first]
+        outcomes = Outcomes(piece.is_single)
         values, flags = outcomes.batch.values, outcomes.batch.flags
         call = _CALLS[piece.mode]
         clock, small = time.perf_counter, _SMALL
         longest_s = squares_s2 = 0.0
         last = clock()
-        until = last + limit_s
+        until = last if piece.is_single else last + limit_s
         for flag, value in zip(part.flags, part.values, strict=True):
             # In short what `_call` does, for the sake of functions that take a microsecond.
             if flag == PLAIN and call is None:

@@ -230,6 +230,8 @@ def decode(buffers: Sequence[Buffer]) -> Any:
 
 def mean_bytes(batch: Batch) -> float:
     """How large the packed values are, roughly, each; those that are as they are count little."""
+    if len(batch.values) == 1:
+        return packed_bytes(batch.flags[0], batch.values[0])
     if batch.is_plain and not _has_text(batch.values[:_SAMPLE]):
         return 32.0
     return sum(map(packed_bytes, batch.flags, batch.values)) / len(batch)

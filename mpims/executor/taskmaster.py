@@ -26,7 +26,7 @@ from mpims.executor.cargo import Batch, empty_batch, encode, mean_bytes, packed_
 from mpims.executor.errors import ExecutorBroken, WorkerLost
 from mpims.executor.helping import Turns
 from mpims.executor.orders import Abort, Cancel, CancelRest, Close, Customer, Order, Spread, Tasks
-from mpims.executor.spread import for_ranks
+from mpims.executor.spread import Shared, for_ranks
 from mpims.executor.supplies import Supplies
 from mpims.executor.unkept import PassedOn, Unkept, Untraced
 from mpims.options import RunOptions
@@ -44,6 +44,8 @@ TASKS = "tasks"
 """What ranks that compute tasks, and their master, call the job."""
 RECEIVING_BYTES = 256 << 20
 """Memory for what arrives is kept up to this: results that come before their turn are many at once."""
+GATHERING_S = 10.0
+"""A shared array, and what is ordered after it, waits so long for ranks that have not joined yet."""
 
 
 class TaskMaster(Master):
@@ -144,6 +146,8 @@ class TaskMaster(Master):
     def _take_orders(self) -> None:
         orders, n_added = self._orders, 0
         for _ in range(len(orders)):
+            if isinstance(orders[0], Spread) and self._must_gather(orders[0]):
+                break
             order = orders.popleft()
             if isinstance(order, Tasks):
                 learn_bytes(order.function, mean_bytes(order.batch))
@@ -173,6 +177,13 @@ class TaskMaster(Master):
             self._desk.tell(ItemsAdded(n_items), time.monotonic())
         return 0
 
+    def _must_gather(self, spread: Spread) -> bool:
+        """Whether an array is to wait until all ranks are there: who joins later gets a copy of its own."""
+        joined = self.record.workers
+        is_whole = all(rank in joined or rank in self._transport.lost for rank in self._workers)
+        waited_s = time.monotonic() - self._began
+        return isinstance(spread.value, Shared) and not is_whole and waited_s < GATHERING_S
+
     def _spread(self, spread: Spread, ranks: Sequence[int]) -> None:
         """Send something to ranks; a chunk that follows finds it there."""
         processes = {rank: self.record.workers[rank].process for rank in ranks}
@@ -196,7 +207,7 @@ class TaskMaster(Master):
             batch = empty_batch()
             batch.append(packed_exception(_lost(failures[0])))
         for start, stop in ranges:
-            for run, a, b in list(self._book.within(start, stop)):
+            for run, a, b in self._book.within(start, stop):
                 part = batch[a - head.start : b - head.start]
                 if not failures:
                     learn(run.tasks.function, part, each_s * (b - a))

@@ -40,8 +40,8 @@ from mpims.runtime.wire import (
     decode_recall,
     decode_trim,
     encode_object,
-    encode_packed,
     encode_trim,
+    results_head,
 )
 from mpims.session import connect
 from mpims.world import STOP_SIGNAL
@@ -99,8 +99,8 @@ class TaskComputing(Computing):
     def _compute_burst(self, attempt: Attempt) -> None:
         start = attempt.at
         began = time.perf_counter()
-        self.was_single = is_single = self._calls.is_single(start)
-        outcomes = self._calls.compute(start, attempt.stop, 0.0 if is_single else LEAST_BURST_S)
+        outcomes = self._calls.compute(start, attempt.stop, LEAST_BURST_S)
+        self.was_single = is_single = outcomes.are_single
         self._now = now = time.perf_counter()
         if self._part_start is None:
             self._part_start = start
@@ -132,8 +132,7 @@ class TaskComputing(Computing):
             return
         self._last_sent = self._last_report = self._now
         self._heads = []
-        head, _ = encode_packed(heads, None)
-        self._send(Kind.RESULT, head, encode(self._part.take().bare()))
+        self._send(Kind.RESULT, results_head(heads), encode(self._part.take().bare()))
 
     def _new_part(self) -> None:
         self._part = CallsPart()
@@ -182,13 +181,19 @@ class TaskWorker:
                 self._look_for_program(self._program)
         while message is not None:
             self._handle(message)
-            done = self.is_dismissed or self.has_ended
+            # A task that somebody waits for is not to wait for another look.
+            done = self.is_dismissed or self.has_ended or (message.kind is Kind.ASSIGN and self._is_awaited)
             message = None if done else self._transport.receive(0.0)
         computing = self._computing
         if computing is not None and computing.has_work and self._has_left():
             computing.compute()
             if not computing.has_work and self._calls is not None:
                 self._calls.forget()
+
+    @property
+    def _is_awaited(self) -> bool:
+        """Whether somebody waits for just the task that came last."""
+        return self._calls is not None and self._calls.is_awaited
 
     def _has_left(self) -> bool:
         """Whether nothing is lent that the next task could change."""

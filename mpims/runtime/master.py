@@ -191,12 +191,14 @@ class Master:
             desk.tell(MasterAway(away_s), now)
         is_quiet = message is None
         n_taken = 0
+        # No more results can be there than attempts; another look costs as much as a hand-out.
+        n_most = min(MESSAGES_PER_STEP, len(scheduler.ledger.attempts) or 1)
         while message is not None:
             desk.take(message, now)
             if message.kind is Kind.FAILED:
                 self._show_failure(message)
             n_taken += 1
-            more = n_taken < MESSAGES_PER_STEP and not (scheduler.ended or desk.ended or desk.is_full)
+            more = n_taken < n_most and not (scheduler.ended or desk.ended or desk.is_full)
             message = self._transport.receive(0.0) if more else None
             now = time.monotonic()
         self._stepped = now

@@ -236,12 +236,17 @@ def encode_results(
 
 def encode_packed(results: Sequence[bytes], payload: Any) -> tuple[bytes, list[Buffer]]:
     """Do the same where each result, with its clock, is packed by `pack_result`."""
-    head = bytes((len(results),)) + b"".join(results)
+    head = results_head(results)
     if isinstance(payload, np.ndarray) and not payload.dtype.hasobject:
         array = _encode_form(payload.dtype, payload.shape)
         if len(head) + len(array) <= MAX_HEAD_BYTES:
             return head + array, [as_bytes(payload)]
     return head, encode_object(payload)
+
+
+def results_head(results: Sequence[bytes]) -> bytes:
+    """The head of a RESULT whose payload is no array."""
+    return bytes((len(results),)) + b"".join(results)
 
 
 def unpack_result(packed: bytes) -> Result:

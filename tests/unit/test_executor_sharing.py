@@ -1,0 +1,127 @@
+"""When ranks get a shared array: once all are there, and after what was ordered before."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mpims.executor import taskmaster
+from mpims.executor.cargo import Batch, decode
+from mpims.executor.functions import ITEM, Function
+from mpims.executor.orders import Spread, Tasks
+from mpims.executor.spread import Held, Named, share_here
+from mpims.executor.taskmaster import TASKS, TaskMaster
+from mpims.options import RunOptions
+from mpims.processes import this_process
+from mpims.runtime.transport.local import local_transports
+from mpims.runtime.wire import Joined, Kind, Start, encode_object
+
+
+class Anybody:
+    """Wants everything, and does nothing with it."""
+
+    def started(self, key):
+        return True
+
+    def delivered(self, key, offset, batch, busy_s):
+        pass
+
+
+class Program:
+    """A master of two ranks of another host, driven by hand."""
+
+    def __init__(self):
+        self.here, *self.ranks = local_transports(3)
+        self.master = TaskMaster(self.here, [1, 2], Anybody(), timeout_s=None, n_retries=0)
+        start = Start(
+            source=TASKS,
+            parameters={},
+            options=RunOptions(),
+            run_id=TASKS,
+            epoch=0,
+            run_dir="",
+            command=(),
+            master=this_process(),
+        )
+        self.master.begin(start)
+        for rank in (1, 2):
+            self.sent(rank)
+
+    def join(self, rank):
+        process = replace(this_process(), host="n2", boot="another", pid=rank)
+        joined = Joined(host="n2", process=process, holding=(), n_items=0, items_digest="", job=TASKS)
+        self.ranks[rank - 1].send(0, Kind.JOINED, b"", encode_object(joined))
+        self.turn()
+
+    def give(self, *orders):
+        for order in orders:
+            self.master.give(order)
+        self.turn()
+
+    def turn(self):
+        for _ in range(3):
+            self.master._turn(0.0)
+
+    def sent(self, rank):
+        """What a rank was sent: what is spread, or how many tasks."""
+        found = []
+        while (message := self.ranks[rank - 1].receive(0.0)) is not None:
+            if message.kind is Kind.ASSIGN:
+                _, _, pieces, *spread = decode(message.buffers)
+                found += [*spread[0].values()] if spread else [len(pieces)]
+        return found
+
+
+@pytest.fixture
+def program():
+    return Program()
+
+
+@pytest.fixture
+def shared():
+    array, _ = share_here(np.arange(5))
+    yield Spread(7, array)
+    os.close(array.descriptor)
+
+
+def task(key):
+    return Tasks(key, Function(1, (0, None)), ITEM, Batch([key], bytearray(1)), True)
+
+
+def test_an_array_waits_until_all_ranks_of_its_host_are_there(program, shared):
+    program.join(1)
+    program.give(task(1), shared, task(2))
+    assert program.sent(1) == [1]  # what came before the array does not wait
+    program.join(2)
+    (held, *_), (named, *_) = program.sent(1), program.sent(2)
+    assert isinstance(held, Held)
+    assert isinstance(named, Named)
+    assert held.names == (named.name,)
+
+
+def test_a_rank_that_is_dead_is_not_waited_for(program, shared):
+    program.join(1)
+    program.here.lost.add(2)
+    program.give(shared, task(2))
+    (held, n_pieces) = program.sent(1)
+    assert isinstance(held, Held)
+    assert n_pieces == 1
+
+
+def test_a_rank_that_does_not_come_is_not_waited_for_long(program, shared, monkeypatch):
+    monkeypatch.setattr(taskmaster, "GATHERING_S", 0.05)
+    program.join(1)
+    program.give(shared)
+    time.sleep(0.06)
+    program.turn()
+    assert [type(one) for one in program.sent(1)] == [Held]
+
+
+def test_a_value_waits_for_nobody(program):
+    program.join(1)
+    program.give(Spread(3, (0, "value")))
+    assert program.sent(1) == [(0, "value")]
