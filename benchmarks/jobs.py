@@ -52,7 +52,7 @@ class Arrays(mpims.Job):
 
     def items(self):
         if os.environ.get("OMPI_COMM_WORLD_RANK") == "0":  # the master, before its clock begins
-            work.warm_memory()
+            work.warm_memory(self.n_bytes, self.n)
         return self.n
 
     def kernel(self, items):

@@ -56,14 +56,16 @@ def array_of(n_bytes):
     return _ones(n_bytes)
 
 
-def warm_memory(n_bytes=2_400_000_000):
-    """Use so much memory for a file, and free it: a virtual machine gives back what is free for seconds.
+def warm_memory(n_bytes, n):
+    """Use as much memory as `n` results need, and free it: a virtual machine gives back what is free.
 
-    What is measured then is a tool, and not how fast its host finds memory.
+    They are all kept, and a dozen of them are in buffers. What is measured then is a tool, and not how fast
+    its host finds memory.
     """
     block = bytes(1 << 20)
+    n_warmed = n_bytes * (12 + n + n // 10)
     with tempfile.TemporaryFile(dir=os.environ.get("BENCH_FOLDER")) as file:
-        for _ in range(n_bytes // len(block)):
+        for _ in range(n_warmed // len(block)):
             os.write(file.fileno(), block)
 
 

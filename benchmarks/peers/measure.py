@@ -149,7 +149,7 @@ def arrays(pool: Pool, sizes: Sequence[Sequence[int]]) -> dict[str, float]:
     rates = {}
     for n_bytes, n in sizes:
         _received(pool, n_bytes, 2)
-        work.warm_memory()
+        work.warm_memory(n_bytes, n)
         began = time.perf_counter()
         n_received = _received(pool, n_bytes, n)
         rates[str(n_bytes)] = n_received / (time.perf_counter() - began) / 1e9

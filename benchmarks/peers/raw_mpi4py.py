@@ -153,7 +153,7 @@ def arrays_in_file(pool, sizes):
     for n_bytes, n in sizes:
         buffer = np.zeros(n_bytes // 8)
         received_gb_s(n_bytes, 4, lambda i, buffer=buffer: buffer)  # warms up
-        work.warm_memory()
+        work.warm_memory(n_bytes, n)
         with tempfile.NamedTemporaryFile(dir=os.environ["BENCH_FOLDER"]) as file:
             os.posix_fallocate(file.fileno(), 0, n * n_bytes)
             plain = np.asarray(np.memmap(file.name, np.float64, "r+", shape=(n, n_bytes // 8)))
