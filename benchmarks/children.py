@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MARK = "BENCH_CHILD"
 LIMIT_S = 150.0
 ENDING_S = 5.0
+ACCIDENT = "listener thread failed to start"
+"""What Open MPI says, once in some hundred starts, of a network interface that it cannot read."""
 
 QUIET = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -38,11 +40,22 @@ class DidNotRun(Exception):
 def run(command: Sequence[str], environ: Mapping[str, str], *, limit_s: float = LIMIT_S) -> str:
     """Run a program to its end; give what it prints.
 
+    Where the launcher fails by an accident of its own, before it has started any rank, it is tried again.
+
     Raises
     ------
     DidNotRun
         It failed, or took longer than the limit.
     """
+    try:
+        return _run_once(command, environ, limit_s)
+    except DidNotRun as error:
+        if ACCIDENT not in str(error):
+            raise
+    return _run_once(command, environ, limit_s)
+
+
+def _run_once(command: Sequence[str], environ: Mapping[str, str], limit_s: float) -> str:
     mark = uuid.uuid4().hex
     paths = [environ.get("PYTHONPATH", ""), str(ROOT)]
     environ = {
