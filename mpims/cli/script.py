@@ -13,6 +13,8 @@ from typing import Any
 from mpims.errors import ExitStatus, UsageError
 from mpims.executor import serving
 from mpims.processes import this_process
+from mpims.runtime.transport.base import Transport
+from mpims.runtime.wire import Kind, encode_object
 from mpims.session import connect
 from mpims.world import find_world, report_begun
 
@@ -47,11 +49,20 @@ def script_command(arguments: argparse.Namespace) -> int:
         )
     serving.is_script = transport is not None
     report_begun(this_process(), os.environ)
+    if transport is not None:
+        _tell_ranks(transport)
     sys.argv = [arguments.program, *arguments.arguments]
     sys.path.insert(0, str(path.resolve().parent))
     status = _run(arguments.program)
     _end_executors()
     return status
+
+
+def _tell_ranks(transport: Transport) -> None:
+    """Tell the others whom they compute for: its end is to be noticed before its first executor too."""
+    program = encode_object(this_process())
+    for rank in range(1, transport.size):
+        transport.send(rank, Kind.PROGRAM, b"", program)
 
 
 def _run(program: str) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from mpims.errors import ExitStatus, MpimsError, describe, user_traceback
 from mpims.executor.calls import Calls, CallsPart
-from mpims.executor.cargo import LENT_BYTES, decode, encode, unpack
+from mpims.executor.cargo import LENT_BYTES, Batch, decode, empty_batch, encode, unpack
 from mpims.executor.spread import forget_spread
 from mpims.processes import (
     Process,
@@ -28,6 +28,7 @@ from mpims.runtime.computing import Computing
 from mpims.runtime.holding import Attempt, Send
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import (
+    Buffer,
     End,
     Failed,
     Fence,
@@ -110,29 +111,16 @@ class TaskComputing(Computing):
         self._busy_s += now - began
         self._squares_s2 += outcomes.squares_s2
         self._longest_s = max(self._longest_s, outcomes.longest_s)
-        is_over = stop >= attempt.stop
-        if is_over:
-            self._deliver(attempt)
         if (
             is_single
             or self._part.n_bytes >= LENT_BYTES
             or now - self._last_sent >= HOLD_BACK_S
-            or is_over  # the master is to know that the next one is begun
+            or stop >= attempt.stop  # the master is to know that the next one is begun
         ):
-            self._send_all(attempt, is_over)
+            self.report()
 
-    def _send_all(self, attempt: Attempt, is_over: bool) -> None:
-        if not is_over:
-            self._deliver(attempt)
-        self.send_results()
-
-    def send_results(self, *, is_empty: bool = False) -> None:
-        heads = self._heads
-        if not heads:
-            return
-        self._last_sent = self._last_report = self._now
-        self._heads = []
-        self._send(Kind.RESULT, results_head(heads), encode(self._part.take().bare()))
+    def _encode(self, heads: list[bytes], payload: Batch | None) -> tuple[bytes, list[Buffer]]:
+        return results_head(heads), encode((payload or empty_batch()).bare())
 
     def _new_part(self) -> None:
         self._part = CallsPart()
@@ -233,6 +221,8 @@ class TaskWorker:
         kind = message.kind
         if kind is Kind.LOST:
             self.master_is_lost = self.master_is_lost or message.source == 0
+        elif kind is Kind.PROGRAM:
+            self._program = decode_object(message.buffers)
         elif kind is Kind.START:
             self._begin(decode_object(message.buffers))
         elif kind is Kind.DISMISS:

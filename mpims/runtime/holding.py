@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from mpims.core.events import Care, Held
 from mpims.errors import describe
@@ -130,7 +131,7 @@ class Holding:
         self._heads = []
         payload = self._part.take()
         try:
-            head, buffers = encode_packed(heads, None if is_empty else payload)
+            head, buffers = self._encode(heads, None if is_empty else payload)
         except Exception as error:  # whatever an object of the user's raises when it is pickled
             reason = f"a result cannot be pickled: {describe(error)}"
             first = unpack_result(heads[0])
@@ -138,6 +139,10 @@ class Holding:
             self._queue.clear()
             return
         self._send(Kind.RESULT, head, buffers)
+
+    def _encode(self, heads: list[bytes], payload: Any) -> tuple[bytes, list[Buffer]]:
+        """Head and buffers of the message that delivers these results."""
+        return encode_packed(heads, payload)
 
     def _new_part(self) -> None:
         self._part = new_part(self._job.output, self._block, self._n_items)

@@ -56,6 +56,7 @@ class Kind(IntEnum):
     FENCE = 18  # M -> W  kill that rank, of your host: it does not answer
     FENCED = 19  # W -> M  it is no more (or: it is not to be killed from here)
     RETURNED = 20  # W -> M  of the attempt that was trimmed I have begun nothing from there on
+    PROGRAM = 21  # M -> W  whose process I am: the program that you will compute for
 
 
 class Message(NamedTuple):

@@ -344,6 +344,22 @@ def test_a_program_that_ends_its_process_leaves_no_rank_waiting(mpims_cli, tmp_p
     assert "mpims: the program's ranks have ended (launcher: status " in done.stderr
 
 
+def test_a_program_that_ends_its_process_before_its_first_executor_leaves_no_rank_waiting(tmp_path):
+    """Nor under a launcher that nobody watches."""
+    (tmp_path / "program.py").write_text("import os, time\ntime.sleep(0.5)\nos._exit(7)\n")
+    done = subprocess.run(
+        on_ranks(3, ["-m", "mpims", "script", "program.py"]),
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=HARD_LIMIT_S,
+        check=False,
+    )
+    assert "mpims: rank 0" in done.stderr
+    assert "the program, has died: the ranks that served it end" in done.stderr
+
+
 def test_a_program_that_is_killed_leaves_no_rank(tmp_path):
     (tmp_path / "program.py").write_text(
         HEAD + "pool = mpims.Executor(n=2)\nprint(pool.submit(square, 3).result(), flush=True)\n"
