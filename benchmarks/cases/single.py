@@ -49,7 +49,7 @@ def _peer(tool: str, n_ranks: int, settings: Settings) -> dict[str, float]:
 
 
 def _mpims(n_ranks: int, settings: Settings) -> dict[str, float]:
-    n = settings.choose(100_000, 20_000)
+    n = settings.choose(400_000, 20_000)
 
     def read(run):
         check(int(run.result.sum()) == n * (n - 1) // 2, "the sum")

@@ -146,7 +146,11 @@ class Dispatch:
             length = length if has_time else 0
         ledger, pending, suits = self._ledger, self._ledger.pending, self._blame.suits
         while len(queue) + 1 < length and pending.size and not ledger.troubles:
-            attempts = ledger.assign_many(rank, length - len(queue), self._sizer.next_size)
+            size, n_most = self._sizer.constant, length - len(queue)
+            if size is None:
+                attempts = ledger.assign_many(rank, n_most, self._sizer.next_size)
+            else:
+                attempts = ledger.assign_alike(rank, n_most, size)
             queue += attempts
             self._counters.n_chunks += len(attempts)
             actions += [make(Assign, (rank, a.number, a.start, a.stop, PLAIN)) for a in attempts]
@@ -257,7 +261,7 @@ class Dispatch:
         attempts = queue[: len(results)]
         in_force = self._ledger.attempts
         for attempt, result in zip(attempts, results, strict=True):
-            number, start, stop, *_ = result
+            number, start, stop, _, _, _ = result
             if (
                 attempt.number != number
                 or attempt.start != start

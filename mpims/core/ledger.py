@@ -142,6 +142,20 @@ class Ledger:
         self._next_number = number
         return attempts
 
+    def assign_alike(self, rank: int, n_most: int, n_blocks: int) -> list[Attempt]:
+        """Do as `assign_many` where every chunk has as many blocks."""
+        start, stop = self.pending.first
+        length, number = n_blocks * self.block, self._next_number
+        stop = min(stop, start + n_most * length)
+        attempts = [
+            Attempt(i, rank, at, at + length) for i, at in enumerate(range(start, stop, length), number)
+        ]
+        attempts[-1].stop = stop
+        self._next_number = number + len(attempts)
+        self.attempts.update(zip(range(number, self._next_number), attempts, strict=True))
+        self.pending.take_first(stop - start)
+        return attempts
+
     def reassign(self, attempt: Attempt, rank: int) -> Attempt:
         """Hand what an attempt has still to deliver to another rank; the attempt is out of force."""
         del self.attempts[attempt.number]

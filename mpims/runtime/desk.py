@@ -201,12 +201,9 @@ class Desk:
                 event = ChunkDone(source, number, start, stop, busy_s, longest_s, units[0], squares_s2)
             else:
                 event = ChunksDone(source, heads, units)
-            records: list[Record] = []
-            for action in self._scheduler.handle(event, now):
-                if type(action) is Record:
-                    records.append(action)
-                else:
-                    self._actions.append(action)
+            actions = self._scheduler.handle(event, now)
+            records = [action for action in actions if type(action) is Record]
+            self._actions += [action for action in actions if type(action) is not Record]
             buffers = message.buffers if array is None and len(heads) == 1 else None
             for delivery in deliveries(heads, records):
                 part = self._results.select(payload, heads, delivery.first, delivery.last)
@@ -308,10 +305,15 @@ class Desk:
         """Do what was said; all chunks for one rank leave in one message."""
         send = self._transport.send
         chunks: dict[int, list[Assign]] = {}
+        rank, for_rank = -1, list[Assign]()
         for action in actions:
-            if isinstance(action, Assign):
-                chunks.setdefault(action.rank, []).append(action)
+            if type(action) is Assign:
+                if action[0] != rank:
+                    rank = action[0]
+                    for_rank = chunks.setdefault(rank, [])
+                for_rank.append(action)
                 continue
+            rank = -1
             self._tracing.said(action)
             if isinstance(action, Recall):
                 self._hand_out(action.rank, chunks)  # what was said before reaches it before

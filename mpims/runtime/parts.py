@@ -60,11 +60,17 @@ class GatherPart:
         self._n_closed = 0  # how many of them belong to attempts that are complete
         self._form: tuple[np.dtype[Any], tuple[int, ...]] | None = None
         self._is_list = False
-        self._alike: tuple[Any, ...] = ()  # items, dtype and shape of the last block
+        self._alike: tuple[int, Any, Any] = 0, None, None  # items, dtype and shape of the last block
         self.n_bytes = 0
 
     def add_alike(self, n_items: int, results: Any, is_ours: bool) -> bool:
-        if type(results) is not np.ndarray or self._alike != (n_items, results.dtype, results.shape):
+        n_alike, dtype, shape = self._alike
+        if (
+            type(results) is not np.ndarray
+            or n_items != n_alike
+            or results.dtype != dtype
+            or results.shape != shape
+        ):
             return False
         # Memory that is not the array's own may be the kernel's, which may use it again for the next block.
         is_kept = is_ours and results.flags.owndata

@@ -284,6 +284,26 @@ def test_attempts_are_numbered_from_one_and_take_whole_blocks_in_order():
     assert ledger.n_pending_blocks == 0
 
 
+@given(
+    n_items=st.integers(1, 60),
+    block=st.integers(1, 4),
+    n_before=st.integers(0, 20),
+    n_most=st.integers(1, 12),
+    size=st.integers(1, 9),
+)
+def test_chunks_of_one_size_are_those_that_would_be_asked_for(n_items, block, n_before, n_most, size):
+    one, other = Ledger(n_items, block), Ledger(n_items, block)
+    for ledger in (one, other):
+        if n_before:
+            ledger.assign(1, n_before)
+    if one.pending.size:
+        asked = one.assign_many(2, n_most, lambda n_left, rank: min(size, n_left))
+        assert list(map(as_tuple, other.assign_alike(2, n_most, size))) == list(map(as_tuple, asked))
+    assert list(other.pending) == list(one.pending)
+    assert list(map(as_tuple, other.attempts.values())) == list(map(as_tuple, one.attempts.values()))
+    assert as_tuple(other._attempt(3, 0, 1)) == as_tuple(one._attempt(3, 0, 1))
+
+
 def test_a_cut_last_block_counts_as_one():
     assert Ledger(25, 10).n_pending_blocks == 3
     assert Ledger(0, 10).n_pending_blocks == 0

@@ -375,3 +375,14 @@ def test_the_sizer_passes_on_what_is_learnt():
     fixed = sizer_of("GSS", 1000, 1)
     fixed.learn(Sample(1, 10, 10.0, 10.0, 10.0))
     assert not fixed.learns
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_size_that_is_said_to_be_constant_is(name):
+    for minimum, maximum in ((1, None), (5, None), (1, 3), (2, 2)):
+        sizer = sizer_of(name, 1000, 4, minimum, maximum)
+        constant = sizer.constant
+        if constant is not None:
+            assert {sizer.next_size(remaining, 1) for remaining in range(300, 1001, 50)} == {constant}
+    sizer.room = 1
+    assert sizer.constant is None

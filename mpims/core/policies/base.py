@@ -77,6 +77,11 @@ class Policy(ABC):
         `remaining`: whoever asks limits it.
         """
 
+    @property
+    def constant(self) -> int | None:
+        """The size of every chunk, where the technique has but one; None where it has not."""
+        return None
+
     def learn(self, sample: Sample) -> None:  # noqa: B027 - most techniques have nothing to learn
         """Take in what a chunk took. Samples that cannot be true are left out."""
 

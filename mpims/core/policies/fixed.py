@@ -14,6 +14,10 @@ class Fixed(Policy):
 
     size: int
 
+    @property
+    def constant(self) -> int:
+        return self.size
+
     def propose(self, remaining: int, rank: int) -> int:
         return self.size
 

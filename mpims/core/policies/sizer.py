@@ -48,6 +48,15 @@ class Sizer:
             self.policy.limit(size, rank)
         return size
 
+    @property
+    def constant(self) -> int | None:
+        """Blocks in every chunk but the last, where that is known before; None where it is not."""
+        size = self.policy.constant
+        if size is None or self.room is not None:
+            return None
+        size = max(size, self._minimum)
+        return size if self._maximum is None else min(size, self._maximum)
+
     def explain(self) -> str:
         """Why the sizes were as they were, in a phrase, or nothing."""
         return self.policy.explain()
