@@ -17,6 +17,7 @@ Every variable part is preceded by its length, so that no two values share a for
 from __future__ import annotations
 
 import hashlib
+import sys
 import types
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 1 << 24
 _MAX_ITEMS = 100_000
+
+
+def is_masked(value: Any) -> bool:
+    """Whether a value is a masked array; NumPy's module of them is not imported for it: it is large."""
+    module = sys.modules.get("numpy.ma")
+    return module is not None and isinstance(value, module.MaskedArray)
 
 
 def digest(value: Any) -> str:
@@ -58,7 +65,7 @@ def _hash(value: Any, within: tuple[int, ...]) -> hashlib._Hash:
     state = hashlib.sha256()
     if isinstance(value, np.generic):
         value = np.asarray(value)
-    if isinstance(value, np.ndarray) and not value.dtype.hasobject and type(value) is not np.ma.MaskedArray:
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject and not is_masked(value):
         _add_array(state, value)
     elif type(value) is int and value.bit_length() > 10_000:
         _add(state, b"a", b"int", hex(value).encode())  # repr refuses more than 4300 digits
@@ -111,7 +118,7 @@ def _add_composite(state: hashlib._Hash, value: Any, within: tuple[int, ...]) ->
         return [_hash(v, within).digest() for v in values]
 
     kind = _name(type(value))
-    if type(value) is np.ma.MaskedArray:
+    if is_masked(value):
         _add(state, b"m", *hashes([value.filled(), np.ma.getmaskarray(value)]))
     elif isinstance(value, np.ndarray):
         _add(state, b"O", repr(value.shape).encode(), *hashes(value.ravel().tolist()))

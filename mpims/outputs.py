@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from mpims.core.tree import fold
+from mpims.digest import is_masked
 from mpims.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Gather:
 
 def _is_plain(result: Any) -> bool:
     """Whether a result is NumPy's and can be part of an array: a masked one would lose its mask."""
-    return isinstance(result, (np.ndarray, np.generic)) and not isinstance(result, np.ma.MaskedArray)
+    return isinstance(result, (np.ndarray, np.generic)) and not is_masked(result)
 
 
 class Reduce:

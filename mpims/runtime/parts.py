@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from mpims.core.tree import Forest, Node
+from mpims.digest import is_masked
 from mpims.outputs import Gather, Output, Reduce
 from mpims.runtime.buffers import Buffers
 
@@ -194,7 +195,7 @@ def check_results(results: Any, n_items: int) -> None:
         return
     if results is None:
         raise ResultError(f"kernel returned None for {n_items} items: return one result per item")
-    if isinstance(results, np.ma.MaskedArray):
+    if is_masked(results):
         raise ResultError(
             "kernel returned a masked array: return its .filled(value), or the mask as a field"
         )

@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,7 @@ def make_manifest(
             "mpims": __version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "mpi4py": _version("mpi4py"),
+            "mpi4py": _mpi4py_version(),
             "mpi": mpi,
         },
     }
@@ -159,8 +158,13 @@ def _class_digest(job_class: type[Job]) -> str | None:
         return None
 
 
-def _version(package: str) -> str | None:
+def _mpi4py_version() -> str | None:
+    """The version that is in use, or installed; the second takes long to find."""
+    if "mpi4py" in sys.modules:
+        return str(sys.modules["mpi4py"].__version__)
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return version(package)
+        return version("mpi4py")
     except PackageNotFoundError:
         return None

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpims.core import ranges as ranges_module
 from mpims.core.ranges import RangeSet
+
+
+@pytest.fixture(autouse=True, scope="module", params=[4, 8, ranges_module.MOST_BOUNDS])
+def most_bounds(request):
+    """Pages so short that a range set has several, and as they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranges_module, "MOST_BOUNDS", request.param)
+        yield
+
 
 LIMIT = 24
 """Small, so that ranges meet, touch and nest in most examples."""
@@ -32,6 +42,10 @@ def check_form(range_set):
     assert all(a[1] < b[0] for a, b in pairwise(listed))
     assert len(range_set) == len(listed)
     assert range_set.size == len(members(listed))
+    pages = range_set._pages
+    assert all(len(page) <= ranges_module.MOST_BOUNDS for page in pages)
+    assert all(pages) or len(pages) == 1
+    assert pages == [[]] or range_set._firsts == [page[0] for page in pages]
 
 
 def first_run(model, length):
