@@ -18,7 +18,7 @@ QUEUE_LENGTH = 2
 """Attempts a worker holds by default: the one it computes and the next ..."""
 LEAD_S = 1e-3
 """... and where chunks are short so many that they take this long ..."""
-LONGEST_QUEUE = 256
+LONGEST_QUEUE = 1024
 """... but not more than these."""
 _MEMORY = 0.3
 """What a new measurement counts in a mean."""
