@@ -210,8 +210,13 @@ class Dispatch:
         self.tail_at = None
         if not (pending.size or self._may_take_over):
             return actions
+        ranks = list(self.idle)
+        if len(ranks) > N_CANDIDATES and not pending.size:  # others each time: to sort many takes long
+            ranks = ranks[:N_CANDIDATES]
+            for rank in ranks:
+                self.idle[rank] = self.idle.pop(rank)
         # The fastest first: who gains nothing from taking over lets no slower one gain.
-        for rank in sorted(self.idle, key=lambda r: self._workers[r].block_s or 0.0):
+        for rank in sorted(ranks, key=lambda r: self._workers[r].block_s or 0.0):
             given = self.feed(self._workers[rank], now, 1)
             actions += given
             is_vain = self.tail_at is not None and not given
