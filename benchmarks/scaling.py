@@ -1,7 +1,7 @@
 """Everything in docs/scaling.md: what a hand-out costs the master, what follows, what the simulator says.
 
 Prints the tables as Markdown and draws docs/scaling.png. Run with ``python -m benchmarks.scaling`` on a
-machine where nothing else runs; some fifteen minutes on two cores. ``--quick`` sees that all of it runs;
+machine where nothing else runs; some ten minutes on two cores. ``--quick`` sees that all of it runs;
 ``--single`` and ``--batched`` give the service times that the later tables are for, in place of those
 measured.
 """
