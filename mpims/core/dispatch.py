@@ -26,6 +26,8 @@ from mpims.core.workers import Counters, WorkerState
 
 N_CANDIDATES = 16
 """Among so many ranks, others each time, the one that ends last is looked for."""
+MOST_SORTED = 1000
+"""Among so many idle ranks, others each time, the fastest come first: to sort all of more takes long."""
 _LEAST_TAIL_WAIT_S = 1e-3
 _TAIL_FRACTION = 0.25
 """With idle ranks, the attempts under way are looked at this often, in mean times of a block."""
@@ -211,8 +213,8 @@ class Dispatch:
         if not (pending.size or self._may_take_over):
             return actions
         ranks = list(self.idle)
-        if len(ranks) > N_CANDIDATES and not pending.size:  # others each time: to sort many takes long
-            ranks = ranks[:N_CANDIDATES]
+        if len(ranks) > MOST_SORTED and not pending.size:
+            ranks = ranks[:MOST_SORTED]
             for rank in ranks:
                 self.idle[rank] = self.idle.pop(rank)
         # The fastest first: who gains nothing from taking over lets no slower one gain.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from math import inf
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from mpims.core.blame import DUBIOUS
 from mpims.core.deadlines import FLOOR_S, Deadlines
 from mpims.core.desertion import STARTUP_PATIENCE
+from mpims.core.dispatch import Dispatch
 from mpims.core.events import (
     PLAIN,
     Assign,
@@ -1596,3 +1598,25 @@ def test_each_item_is_recorded_once_whatever_happens(
         else:
             now = random_step(data, ranks, numbers, now)
     go_well(ranks, now)
+
+
+@pytest.mark.parametrize("most", [2, 1000])
+def test_of_very_many_idle_ranks_others_are_looked_at_each_time(monkeypatch, most):
+    tried = []
+
+    def in_vain(dispatch, worker, now):
+        tried.append(worker.rank)
+        dispatch.tail_at = now + 1.0
+        return []
+
+    monkeypatch.setattr("mpims.core.dispatch.MOST_SORTED", most)
+    monkeypatch.setattr(Dispatch, "_take_over", in_vain)
+    sizer = Sizer(parse_policy("SS").make(1, 7))
+    scheduler = Scheduler(Ledger(1, 1), sizer, Deadlines(inf), 7)
+    for rank in range(1, 8):
+        scheduler.handle(WorkerJoined(rank), 0.0)
+    tried.clear()
+    for now in (10.0, 20.0, 30.0):
+        scheduler.handle(Tick(), now)
+    assert len(scheduler._dispatch.idle) == 6
+    assert len(set(tried)) == (3 if most == 2 else 1)
