@@ -179,10 +179,11 @@ class TaskMaster(Master):
 
     def _must_gather(self, spread: Spread) -> bool:
         """Whether an array is to wait until all ranks are there: who joins later gets a copy of its own."""
+        if not isinstance(spread.value, Shared) or any(isinstance(order, Abort) for order in self._orders):
+            return False
         joined = self.record.workers
         is_whole = all(rank in joined or rank in self._transport.lost for rank in self._workers)
-        waited_s = time.monotonic() - self._began
-        return isinstance(spread.value, Shared) and not is_whole and waited_s < GATHERING_S
+        return not is_whole and time.monotonic() - self._began < GATHERING_S
 
     def _spread(self, spread: Spread, ranks: Sequence[int]) -> None:
         """Send something to ranks; a chunk that follows finds it there."""

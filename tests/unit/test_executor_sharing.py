@@ -12,7 +12,7 @@ import pytest
 from mpims.executor import taskmaster
 from mpims.executor.cargo import Batch, decode
 from mpims.executor.functions import ITEM, Function
-from mpims.executor.orders import Spread, Tasks
+from mpims.executor.orders import Abort, Spread, Tasks
 from mpims.executor.spread import Held, Named, share_here
 from mpims.executor.taskmaster import TASKS, TaskMaster
 from mpims.options import RunOptions
@@ -119,6 +119,12 @@ def test_a_rank_that_does_not_come_is_not_waited_for_long(program, shared, monke
     time.sleep(0.06)
     program.turn()
     assert [type(one) for one in program.sent(1)] == [Held]
+
+
+def test_an_end_at_once_does_not_wait(program, shared):
+    program.join(1)
+    program.give(shared, Abort())
+    assert program.master.ended
 
 
 def test_a_value_waits_for_nobody(program):
