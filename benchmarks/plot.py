@@ -65,7 +65,8 @@ def draw_bars(axes: Any, view: View, table: Table) -> None:
     axes.grid(axis="x", alpha=0.3)
     if len(view.columns) > 1:
         bars = [axes.barh(0, 0, color=shade) for shade in SHADES[: len(view.columns)]]
-        axes.legend(bars, view.columns.values(), fontsize=8, loc="upper center", ncols=len(bars), **BELOW)
+        n_columns = 2 if max(map(len, view.columns.values())) > 25 else len(bars)  # or they are cut off
+        axes.legend(bars, view.columns.values(), fontsize=8, loc="upper center", ncols=n_columns, **BELOW)
 
 
 BELOW = {"bbox_to_anchor": (0.5, -0.14), "frameon": False}

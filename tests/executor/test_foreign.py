@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import ROOT, clean_environment
 from tests.executor import suites
-from tests.executor.test_ranks import HEAD, on_ranks
+from tests.executor.test_ranks import HEAD, on_ranks, run_on_ranks
 
 LIMIT_S = 100
 
@@ -106,13 +106,5 @@ def test_libraries_give_the_same_numbers_as_alone(tmp_path: Path, library):
         + "with mpims.Executor() as pool:\n    spread = answer(pool)\n"
         + "assert np.array_equal(alone, spread), (alone, spread)\nprint('same')\n"
     )
-    done = subprocess.run(
-        on_ranks(3, ["-m", "mpims", "script", "program.py"]),
-        cwd=tmp_path,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
+    done = run_on_ranks(3, ["-m", "mpims", "script", "program.py"], tmp_path, LIMIT_S)
     assert done.stdout.strip() == "same", done.stdout + done.stderr

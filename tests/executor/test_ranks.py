@@ -70,6 +70,21 @@ def on_ranks(n_ranks: int, program: list[str]) -> list[str]:
     )
 
 
+def run_on_ranks(
+    n_ranks: int, program: list[str], folder: Path, limit_s: float = HARD_LIMIT_S
+) -> subprocess.CompletedProcess[str]:
+    """Run a program on ranks to its end, and give what it prints."""
+    return subprocess.run(
+        on_ranks(n_ranks, program),
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=limit_s,
+        check=False,
+    )
+
+
 WAYS = {
     "script": lambda path: on_ranks(4, ["-m", "mpims", "script", path, "word"]),
     "with": lambda path: on_ranks(4, [path, "word"]),
@@ -245,15 +260,7 @@ with POOL as pool:
 
 
 def test_a_shared_array_lies_once_on_each_of_several_hosts():
-    done = subprocess.run(
-        on_ranks(6, ["-m", "tests.executor.several_hosts"]),
-        cwd=ROOT,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=HARD_LIMIT_S,
-        check=False,
-    )
+    done = run_on_ranks(6, ["-m", "tests.executor.several_hosts"], ROOT)
     assert done.stdout == "once on each host\n", done.stdout + done.stderr
 
 
@@ -347,15 +354,7 @@ def test_a_program_that_ends_its_process_leaves_no_rank_waiting(mpims_cli, tmp_p
 def test_a_program_that_ends_its_process_before_its_first_executor_leaves_no_rank_waiting(tmp_path):
     """Nor under a launcher that nobody watches."""
     (tmp_path / "program.py").write_text("import os, time\ntime.sleep(0.5)\nos._exit(7)\n")
-    done = subprocess.run(
-        on_ranks(3, ["-m", "mpims", "script", "program.py"]),
-        cwd=tmp_path,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=HARD_LIMIT_S,
-        check=False,
-    )
+    done = run_on_ranks(3, ["-m", "mpims", "script", "program.py"], tmp_path)
     assert "mpims: rank 0" in done.stderr
     assert "the program, has died: the ranks that served it end" in done.stderr
 
