@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from itertools import islice
 
 from mpims.core.blame import Blame
-from mpims.core.events import PLAIN, Action, Assign, Recall, Result, Trim, make
+from mpims.core.events import PLAIN, Action, Assign, AssignAlike, Recall, Result, Trim, make
 from mpims.core.handover import PATIENCE_S, Handover
 from mpims.core.ledger import Attempt, Ledger
-from mpims.core.measures import Measures
+from mpims.core.measures import QUEUE_LENGTH, Measures
 from mpims.core.policies import Sizer
 from mpims.core.silence import Silence
 from mpims.core.tail import cut, gains, is_worth_moving, last_to_end
@@ -147,15 +147,18 @@ class Dispatch:
             has_time = walltime.allows(worker, self.measures.block_s, now)
             length = length if has_time else 0
         ledger, pending, suits = self._ledger, self._ledger.pending, self._blame.suits
-        while len(queue) + 1 < length and pending.size and not ledger.troubles:
+        while len(queue) + QUEUE_LENGTH < length and pending.size and not ledger.troubles:
             size, n_most = self._sizer.constant, length - len(queue)
             if size is None:
                 attempts = ledger.assign_many(rank, n_most, self._sizer.next_size)
+                actions += [make(Assign, (rank, a.number, a.start, a.stop, PLAIN)) for a in attempts]
             else:
                 attempts = ledger.assign_alike(rank, n_most, size)
+                first, last = attempts[0], attempts[-1]
+                n_items = size * ledger.block
+                actions.append(make(AssignAlike, (rank, first.number, first.start, last.stop, n_items)))
             queue += attempts
             self._counters.n_chunks += len(attempts)
-            actions += [make(Assign, (rank, a.number, a.start, a.stop, PLAIN)) for a in attempts]
         while len(queue) < length and pending.size:
             n_blocks = self._sizer.next_size(-(-pending.size // ledger.block), rank)
             attempt = ledger.assign(rank, n_blocks, suits)

@@ -190,6 +190,46 @@ class Assign(NamedTuple):
     stop: int
     care: Care = PLAIN
 
+    @property
+    def size(self) -> int:
+        """Items in the chunk."""
+        return self.stop - self.start
+
+
+class AssignAlike(NamedTuple):
+    """Send items ``[start, stop)`` to a rank in chunks of `size` items, the attempts from that number on.
+
+    The last chunk is shorter if they do not come out even. It says the same as an `Assign` for each chunk,
+    for what takes less time than an action of its own.
+    """
+
+    rank: int
+    attempt: int
+    start: int
+    stop: int
+    size: int
+
+    @property
+    def care(self) -> Care:
+        """The ordinary way."""
+        return PLAIN
+
+    @property
+    def n_chunks(self) -> int:
+        """How many chunks they are."""
+        return -((self.start - self.stop) // self.size)
+
+    def singly(self) -> list[Assign]:
+        """The same, chunk by chunk."""
+        rank, first, start, stop, size = self
+        return [
+            Assign(rank, number, at, min(at + size, stop))
+            for number, at in enumerate(range(start, stop, size), first)
+        ]
+
+
+Assignment: TypeAlias = Assign | AssignAlike
+
 
 @dataclass(slots=True)
 class Recall:
@@ -267,4 +307,6 @@ class Finish:
     """Every item is done."""
 
 
-Action: TypeAlias = Assign | Recall | Trim | Drain | Record | Discard | Skip | Hire | GiveUp | Stop | Finish
+Action: TypeAlias = (
+    Assignment | Recall | Trim | Drain | Record | Discard | Skip | Hire | GiveUp | Stop | Finish
+)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from mpims.core.events import Assign
+from mpims.core.events import Assignment
 from mpims.executor.book import Book, Run
 from mpims.executor.cargo import NOTHING, Batch, encode
 from mpims.runtime.wire import Buffer
@@ -45,7 +45,7 @@ class Supplies:
         self._started = started
         self._known: dict[int, set[int]] = {}  # the functions that a rank knows
 
-    def make(self, rank: int, chunks: Sequence[Assign]) -> Sequence[Buffer]:
+    def make(self, rank: int, chunks: Sequence[Assignment]) -> Sequence[Buffer]:
         """What a rank needs for these chunks."""
         pieces: list[Piece] = []
         functions: dict[int, Any] = {}

@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 from mpims.core.events import (
     Action,
     Assign,
+    AssignAlike,
+    Assignment,
     ChunkDone,
     ChunkFailed,
     ChunksDone,
@@ -41,7 +43,7 @@ from mpims.runtime.parts import ResultError
 from mpims.runtime.tracing import Tracing
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import (
-    MOST_CHUNKS,
+    MOST_ASSIGNMENTS,
     Buffer,
     Failed,
     Joined,
@@ -64,12 +66,14 @@ from mpims.storage.tracewriter import TraceWriter
 
 LARGE_BYTES = 1 << 16
 """A result of this size is passed on before the next message is looked at."""
+MOST_CHUNKS = 96
+"""So many chunks are handed out before the next message is looked at."""
 
 
-Supply: TypeAlias = Callable[[int, Sequence[Assign]], Sequence[Buffer]]
+Supply: TypeAlias = Callable[[int, Sequence[Assignment]], Sequence[Buffer]]
 
 
-def no_supply(rank: int, chunks: Sequence[Assign]) -> Sequence[Buffer]:
+def no_supply(rank: int, assignments: Sequence[Assignment]) -> Sequence[Buffer]:
     """Ranks have the items of a job themselves."""
     return ()
 
@@ -144,6 +148,7 @@ class Desk:
         self._supply = supply
         self._skipped: dict[int, list[SkippedItem]] = {}  # attempt -> items given up in its next result
         self._actions: list[Action] = []
+        self._n_handed_out = 0
         self._deliveries: list[tuple[int, Delivery, Any, Sequence[Buffer] | None]] = []
         self.record = MasterRecord()
         self.ended = scheduler.ledger.complete
@@ -151,8 +156,8 @@ class Desk:
 
     @property
     def is_full(self) -> bool:
-        """Whether what is to be handed out fills a message: it should not wait for more."""
-        return len(self._actions) >= MOST_CHUNKS
+        """Whether so much is to be handed out that it should not wait for more messages."""
+        return self._scheduler.counters.n_chunks - self._n_handed_out >= MOST_CHUNKS
 
     def fail(self, error: MpimsError) -> None:
         """End the run with an error; the first one counts."""
@@ -271,6 +276,7 @@ class Desk:
         """Do what the scheduler has said since the last time: hand out, then store."""
         actions, delivered = self._actions, self._deliveries
         self._actions, self._deliveries = [], []
+        self._n_handed_out = self._scheduler.counters.n_chunks
         self._tracing.look()
         try:
             if actions:
@@ -304,10 +310,10 @@ class Desk:
     def _perform(self, actions: Sequence[Action]) -> None:
         """Do what was said; all chunks for one rank leave in one message."""
         send = self._transport.send
-        chunks: dict[int, list[Assign]] = {}
-        rank, for_rank = -1, list[Assign]()
+        chunks: dict[int, list[Assignment]] = {}
+        rank, for_rank = -1, list[Assignment]()
         for action in actions:
-            if type(action) is Assign:
+            if type(action) is Assign or type(action) is AssignAlike:
                 if action[0] != rank:
                     rank = action[0]
                     for_rank = chunks.setdefault(rank, [])
@@ -337,12 +343,12 @@ class Desk:
         for rank in list(chunks):
             self._hand_out(rank, chunks)
 
-    def _hand_out(self, rank: int, chunks: dict[int, list[Assign]]) -> None:
+    def _hand_out(self, rank: int, chunks: dict[int, list[Assignment]]) -> None:
         """Send a rank the chunks that are for it."""
         for_rank = chunks.pop(rank, [])
-        for i in range(0, len(for_rank), MOST_CHUNKS):
-            some = for_rank[i : i + MOST_CHUNKS]
-            self._checkpoint.assigned([(chunk.start, chunk.stop) for chunk in some])
+        for i in range(0, len(for_rank), MOST_ASSIGNMENTS):
+            some = for_rank[i : i + MOST_ASSIGNMENTS]
+            self._checkpoint.assigned([(one.start, one.stop) for one in some])
             assigns = encode_assign(some)
             self._transport.send(rank, Kind.ASSIGN, assigns, self._supply(rank, some))
             self._tracing.sent(rank, assigns)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from mpims.core.events import Assign, Care, Held, Result
+from mpims.core.events import Assignment, Care, Held, Result
 from mpims.options import RunOptions
 from mpims.processes import Process
 
@@ -161,11 +161,13 @@ class ArrayHead(NamedTuple):
 
 
 _CARES = [Care(value) for value in range(4)]  # faster than Care(value)
-_ASSIGN = struct.Struct("<qqqB")
+_ASSIGN = struct.Struct("<qqqqB")
 _RECALL = struct.Struct("<q")
 _TRIM = struct.Struct("<qq")
-ASSIGNMENTS = np.dtype([("attempt", "<i8"), ("start", "<i8"), ("stop", "<i8"), ("care", "u1")])
-"""What `_ASSIGN` is, for whoever has many."""
+ASSIGNMENTS = np.dtype(
+    [("attempt", "<i8"), ("start", "<i8"), ("stop", "<i8"), ("size", "<i8"), ("care", "u1")]
+)
+"""What `_ASSIGN` is, for whoever has many: items in chunks of one size, numbered from an attempt on."""
 _RESULT = struct.Struct("<qqqdffd")
 _RESULT_READ = struct.Struct("<qqqdff8x")  # no event has the clock
 RESULTS = np.dtype(
@@ -183,7 +185,7 @@ RESULTS = np.dtype(
 pack_result = _RESULT.pack
 """Makes bytes of a `Result`'s fields and the worker's clock at its end."""
 MOST_RESULTS = 48
-MOST_CHUNKS = 96
+MOST_ASSIGNMENTS = 90
 """So many share a message at the most."""
 
 
@@ -191,14 +193,18 @@ as_result: Callable[[tuple[int, int, int, float, float, float]], Result]
 as_result = partial(tuple.__new__, Result)  # faster than Result(*fields)
 
 
-def encode_assign(chunks: Sequence[Assign]) -> bytes:
+def encode_assign(assignments: Sequence[Assignment]) -> bytes:
     """Make the head of an ASSIGN."""
-    return b"".join([_ASSIGN.pack(c.attempt, c.start, c.stop, c.care) for c in chunks])
+    return b"".join([_ASSIGN.pack(a.attempt, a.start, a.stop, a.size, a.care) for a in assignments])
 
 
 def decode_assign(head: bytes) -> list[tuple[int, int, int, Care]]:
     """Read an ASSIGN: each attempt's number, start, stop, and how carefully."""
-    return [(number, start, stop, _CARES[care]) for number, start, stop, care in _ASSIGN.iter_unpack(head)]
+    return [
+        (number, at, end if (end := at + size) < stop else stop, _CARES[care])
+        for first, start, stop, size, care in _ASSIGN.iter_unpack(head)
+        for number, at in enumerate(range(start, stop, size), first)
+    ]
 
 
 def encode_recall(attempt: int) -> bytes:

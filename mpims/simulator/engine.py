@@ -29,6 +29,7 @@ from typing import NamedTuple, TypeAlias
 from mpims.core.events import (
     Action,
     Assign,
+    AssignAlike,
     Care,
     ChunkDone,
     Event,
@@ -334,6 +335,9 @@ class Engine:
                 there_at = sent_at + self._machine.latency_s
                 self._waiting[rank].append((action.attempt, start, stop, there_at, action.care))
                 self._go_on(rank, time)
+        elif isinstance(action, AssignAlike):
+            for one in action.singly():
+                sent_at = self._perform(one, time, sent_at)
         elif isinstance(action, (Recall, Trim)):
             there_at = sent_at + self._machine.latency_s
             if there_at > time:

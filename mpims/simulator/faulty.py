@@ -19,6 +19,7 @@ from random import Random
 from mpims.core.events import (
     Action,
     Assign,
+    AssignAlike,
     Care,
     ChunkDone,
     ChunkFailed,
@@ -233,6 +234,9 @@ class Simulation:
         for action in actions:
             if isinstance(action, Assign):
                 self._at(self._latency_s, self._assigned, action, self._master_life)
+            elif isinstance(action, AssignAlike):
+                for one in action.singly():
+                    self._at(self._latency_s, self._assigned, one, self._master_life)
             elif isinstance(action, (Recall, Trim, Drain)):
                 self._at(self._latency_s, self._told, action, self._master_life)
             elif isinstance(action, Record):

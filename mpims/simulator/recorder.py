@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpims.core.events import Action, Assign, ChunkDone, Event, Result, WorkerJoined
+from mpims.core.events import Action, Assign, AssignAlike, ChunkDone, Event, Result, WorkerJoined
 from mpims.core.scheduler import Scheduler
 from mpims.runtime.tracing import Tracing
 from mpims.runtime.wire import encode_assign, encode_results, packed_results
@@ -70,6 +70,10 @@ class Recorder:
                 items = self._items(action.start, action.stop)
                 sent = Assign(action.rank, action.attempt, *items, action.care)
                 self._tracing.sent(action.rank, encode_assign([sent]))
+            elif isinstance(action, AssignAlike):
+                items = self._items(action.start, action.stop)
+                alike = AssignAlike(action.rank, action.attempt, *items, action.size * self._block)
+                self._tracing.sent(action.rank, encode_assign([alike]))
             else:
                 self._tracing.said(action)
 

@@ -154,11 +154,15 @@ class TraceWriter:
         ranks, assigns, sent_s = zip(*self._assigns, strict=True)
         counts = [len(its) // ASSIGNMENTS.itemsize for its in assigns]
         handed_out = np.frombuffer(b"".join(assigns), ASSIGNMENTS)
-        records = np.empty(len(handed_out), SENT)
-        for name in ("attempt", "start", "stop"):
-            records[name] = handed_out[name]
-        records["rank"] = np.repeat(ranks, counts)
-        records["sent_s"] = np.repeat(sent_s, counts)
+        n_chunks = -((handed_out["start"] - handed_out["stop"]) // handed_out["size"])
+        chunks = np.repeat(handed_out, n_chunks)
+        index = np.arange(len(chunks)) - np.repeat(np.cumsum(n_chunks) - n_chunks, n_chunks)
+        records = np.empty(len(chunks), SENT)
+        records["attempt"] = chunks["attempt"] + index
+        records["start"] = chunks["start"] + index * chunks["size"]
+        records["stop"] = np.minimum(records["start"] + chunks["size"], chunks["stop"])
+        records["rank"] = np.repeat(np.repeat(ranks, counts), n_chunks)
+        records["sent_s"] = np.repeat(np.repeat(sent_s, counts), n_chunks)
         return records
 
     def _packed_results(self) -> NDArray[np.void]:

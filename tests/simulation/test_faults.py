@@ -14,6 +14,7 @@ import pytest
 from mpims.core.deadlines import Deadlines
 from mpims.core.events import Finish, GiveUp
 from mpims.core.ledger import Ledger
+from mpims.core.measures import QUEUE_LENGTH
 from mpims.core.policies import POLICIES, Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
 from mpims.simulator.faults import Faults, Simulated
@@ -54,6 +55,7 @@ def simulate(seed: int) -> tuple[Simulation, Simulated, Counter[str]]:
     timeout_s = random.choice([None, 5.0, 50.0]) if "hang" not in faults.poison.values() else 5.0
     skip = random.random() < 0.8
     cov = random.choice([0.0, 0.3, 3.0])
+    queue_length = random.choice([QUEUE_LENGTH, QUEUE_LENGTH, QUEUE_LENGTH, 1, 9])
     schedulers: list[Scheduler] = []
 
     def make_scheduler(*, done, first_attempt, n_workers):
@@ -61,7 +63,9 @@ def simulate(seed: int) -> tuple[Simulation, Simulated, Counter[str]]:
         spec = parse_policy(policy.example(n_workers).replace("CSS:100", f"CSS:{size * block}"))
         sizer = Sizer(spec.make(n_blocks, n_workers, block), least)
         ledger = Ledger(n_items, block, done=done, first_attempt=first_attempt)
-        schedulers.append(Scheduler(ledger, sizer, Deadlines(timeout_s), n_workers, skip=skip))
+        schedulers.append(
+            Scheduler(ledger, sizer, Deadlines(timeout_s), n_workers, skip=skip, queue_length=queue_length)
+        )
         return schedulers[-1]
 
     def block_time(index: int) -> float:

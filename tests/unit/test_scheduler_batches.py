@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from mpims.core.deadlines import Deadlines
-from mpims.core.events import Assign, ChunkDone, ChunksDone, Record, Result, Tick, WorkerJoined
+from mpims.core.events import (
+    Assign,
+    AssignAlike,
+    ChunkDone,
+    ChunksDone,
+    Record,
+    Result,
+    Tick,
+    WorkerJoined,
+)
 from mpims.core.ledger import Ledger
 from mpims.core.policies import Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
@@ -30,17 +39,29 @@ def recorded(actions):
     return sorted(span for action in actions if isinstance(action, Record) for span in action.ranges)
 
 
+def assigned(actions):
+    """The chunks that are handed out, each by itself."""
+    return [
+        chunk
+        for action in actions
+        if isinstance(action, (Assign, AssignAlike))
+        for chunk in (action.singly() if isinstance(action, AssignAlike) else [action])
+    ]
+
+
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_the_front_of_a_queue_is_taken_in_at_once(n):
     together, apart = begin(), begin()
     results = held(together, 1)[:n]
     actions = together.handle(ChunksDone(1, results, [None] * n), 1.0)
+    single = []
     for r in results:
-        apart.handle(ChunkDone(1, r.attempt, r.start, r.stop, 0.1, 0.1), 1.0)
+        single += apart.handle(ChunkDone(1, r.attempt, r.start, r.stop, 0.1, 0.1), 1.0)
     together.ledger.check()
     assert list(together.ledger.done) == list(apart.ledger.done)
     assert sum(stop - start for start, stop in recorded(actions)) == n
-    assert sum(isinstance(action, Assign) for action in actions) == n
+    assert assigned(actions) == assigned(single)
+    assert len(assigned(actions)) == n
     assert [held(together, rank) for rank in (1, 2)] == [held(apart, rank) for rank in (1, 2)]
 
 
@@ -77,3 +98,17 @@ def test_a_rank_that_was_given_up_may_answer():
     scheduler.handle(ChunksDone(1, late, [None] * 4), 7.0)
     scheduler.ledger.check()
     assert not scheduler.workers[1].suspect
+
+
+@pytest.mark.parametrize(("policy", "n_items"), [("SS", 40), ("CSS:3", 11), ("GSS", 40)])
+def test_chunks_of_one_size_are_handed_out_as_one(policy, n_items):
+    """What a rank is told is what the ledger has, in one action if the sizes are known before."""
+    sizer = Sizer(parse_policy(policy).make(n_items, 1))
+    scheduler = Scheduler(Ledger(n_items, 1), sizer, Deadlines(5.0), 1, queue_length=20)
+    actions = [a for a in scheduler.handle(WorkerJoined(1), 0.0) if isinstance(a, (Assign, AssignAlike))]
+    queue = [(a.number, a.start, a.stop) for a in scheduler.workers[1].queue]
+    assert [(a.attempt, a.start, a.stop) for a in assigned(actions)] == queue
+    is_constant = not policy.startswith("GSS")
+    assert any(isinstance(action, AssignAlike) for action in actions) is is_constant
+    assert (len(actions) < len(queue)) is is_constant
+    assert sum(getattr(action, "n_chunks", 1) for action in actions) == len(queue)

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from mpims.core.events import Assign, Result
+from mpims.core.events import Assign, AssignAlike, Result
 from mpims.runtime.wire import decode_results, encode_assign, encode_results, packed_results
 from mpims.storage import tracewriter
 from mpims.storage.trace import PART, TRACE, Cause, What, encode_head, read_trace
@@ -49,6 +49,23 @@ def test_what_was_written_is_read(tmp_path):
     assert parts["service_s"].tolist() == [0.125] * 6
     assert parts["ended_s"].tolist() == [7.0, 7.5] * 3
     assert parts["received_s"].tolist() == [10.0, 10.0, 11.0, 11.0, 12.0, 12.0]
+
+
+def test_chunks_handed_out_as_one_are_recorded_one_by_one(tmp_path):
+    """The last one is shorter; what comes before and behind is not mixed up with them."""
+    writer = TraceWriter(tmp_path)
+    alike = AssignAlike(2, 7, 30, 41, 4)
+    writer.sent(1, encode_assign([Assign(1, 5, 0, 10)]), 1.0)
+    writer.sent(2, encode_assign([alike, Assign(2, 10, 41, 50)]), 2.0)
+    writer.close()
+    (section,) = read_trace(tmp_path).sections
+    expected = [(1, 1.0, Assign(1, 5, 0, 10))]
+    expected += [(2, 2.0, one) for one in (*alike.singly(), Assign(2, 10, 41, 50))]
+    fields = ["rank", "sent_s", "attempt", "start", "stop"]
+    assert section.sent[fields].tolist() == [
+        (rank, sent_s, one.attempt, one.start, one.stop) for rank, sent_s, one in expected
+    ]
+    assert [one.stop - one.start for one in alike.singly()] == [4, 4, 3]
 
 
 def test_the_clock_does_not_reach_the_scheduler():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mpims
-from mpims.core.events import PLAIN, Assign, Care, Held
+from mpims.core.events import PLAIN, Assign, AssignAlike, Care, Held
 from mpims.errors import Stopped
 from mpims.options import RunOptions
 from mpims.processes import this_process
@@ -19,6 +19,7 @@ from mpims.runtime.wire import (
     Kind,
     Message,
     Start,
+    decode_assign,
     decode_object,
     decode_payload,
     decode_results,
@@ -268,6 +269,18 @@ def test_results_of_short_chunks_leave_together_before_the_last_is_begun(patient
     look(worker)
     assert results(master) == [(5, 50, 60, doubled(50, 60))]
     assert job.computed == [(10, 20), (20, 30), (30, 40), (50, 60)]
+
+
+def test_chunks_that_were_handed_out_as_one_are_several(patient):
+    worker, job, master = patient
+    alike = AssignAlike(1, 7, 10, 45, 10)
+    apart = encode_assign(alike.singly())
+    assert decode_assign(encode_assign([alike])) == decode_assign(apart)
+    master.send(1, Kind.ASSIGN, encode_assign([alike]))
+    drive(worker, 2)
+    delivered = [attempt for message in messages(master) for attempt in deliveries(message)[0]]
+    assert delivered == [(7, 10, 20), (8, 20, 30), (9, 30, 40), (10, 40, 45)]
+    assert job.computed == [(10, 20), (20, 30), (30, 40), (40, 45)]
 
 
 def test_many_results_do_not_wait(patient):
