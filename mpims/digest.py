@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _CHUNK_BYTES = 1 << 24
-_MAX_ITEMS = 100_000
+_MAX_ITEMS = 10_000
 
 
 def is_masked(value: Any) -> bool:
@@ -51,7 +51,7 @@ def digest(value: Any) -> str:
 def digest_items(items: Sequence[Any]) -> str:
     """A digest of a job's items, to tell whether two ranks have the same.
 
-    A range and an array are hashed whole; of a longer sequence than 100,000 items, that many evenly
+    A range and an array are hashed whole; of a longer sequence than 10,000 items, that many evenly
     spaced ones and the last.
     """
     if isinstance(items, (range, np.ndarray)):

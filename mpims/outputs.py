@@ -50,7 +50,10 @@ class Gather:
         if results and all(_is_plain(r) for r in results):
             first = results[0]
             if all(r.dtype == first.dtype and r.shape == first.shape for r in results):
-                return np.stack(results, dtype=first.dtype)
+                rows = np.empty((len(results), *first.shape), first.dtype)
+                for i, result in enumerate(results):  # of a single one np.stack takes ten times as long
+                    rows[i] = result
+                return rows
         return list(results)
 
 
