@@ -48,7 +48,13 @@ class RangeSet:
 
     def add(self, start: int, stop: int) -> None:
         """Put ``[start, stop)`` in."""
-        if start < stop:
+        last_page = self._pages[-1]
+        if start < stop and last_page and last_page[-1] < start:  # behind all that is in
+            last_page += (start, stop)
+            self.size += stop - start
+            if len(last_page) > MOST_BOUNDS:
+                self._replace(len(self._pages) - 1, len(self._pages) - 1, last_page)
+        elif start < stop:
             n_missing = sum([b - a for a, b in self.missing(start, stop)])
             first, last, bounds = self._gathered(start, stop)
             i, j = bisect_left(bounds, start), bisect_right(bounds, stop)
@@ -120,7 +126,7 @@ class RangeSet:
             del bounds[:2]
             if bounds:
                 self._firsts[0] = bounds[0]
-            else:
+            elif len(self._pages) > 1:
                 self._replace(0, 0, bounds)
         else:
             self._firsts[0] = bounds[0] = stop = start + length
