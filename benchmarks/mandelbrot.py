@@ -68,16 +68,9 @@ def split_half(cut: int) -> None:
 
 def launched(n_ranks: int, program: list[str]) -> str:
     """Run a program on ranks and give what it prints."""
-    from mpims.launch import find_launcher, launch_command
+    from mpims.launch import command_here
 
-    command = launch_command(
-        find_launcher(),
-        n_ranks,
-        [sys.executable, *program],
-        n_cores=len(os.sched_getaffinity(0)),
-        is_root=os.geteuid() == 0,
-        in_allocation=False,
-    )
+    command = command_here(n_ranks, [sys.executable, *program])
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         command, env=environ, capture_output=True, text=True, check=True, timeout=300

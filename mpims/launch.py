@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from mpims.errors import UsageError
-from mpims.slurm.allocation import Allocation
+from mpims.slurm.allocation import Allocation, find_allocation
 
 _MOST_THREADS_PER_CORE = 8  # Open MPI counts a core once
 _ANSWER_S = 30.0  # for a program that says its version, from a slow file system
@@ -214,3 +214,27 @@ def launch_command(
         if launcher.ulfm and tells_status:
             command += ["--runtime-options", "error-nonzero-status=false"]
     return [*command, *program]
+
+
+def command_here(n_ranks: int, program: Sequence[str], *, tells_status: bool = False) -> list[str]:
+    """Give the command line that starts a program on so many ranks from this process.
+
+    Parameters
+    ----------
+    n_ranks, program, tells_status
+        As for `launch_command`.
+
+    Raises
+    ------
+    UsageError
+        There is no launcher, see `find_launcher`; or what SLURM says of this process cannot be read.
+    """
+    return launch_command(
+        find_launcher(),
+        n_ranks,
+        program,
+        n_cores=len(os.sched_getaffinity(0)),
+        is_root=os.geteuid() == 0,
+        in_allocation=find_allocation(os.environ) is not None,
+        tells_status=tells_status,
+    )

@@ -22,7 +22,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from subprocess import Popen, TimeoutExpired
 from tempfile import TemporaryDirectory
@@ -74,7 +74,7 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 
     with TemporaryDirectory(prefix="mpims-") as folder, _arrivals() as arrivals:
         status_file = os.path.join(folder, "status")
         for n_left in reversed(range(_MOST_STARTS)):
-            launcher = _start(command, status_file)
+            launcher = start_launcher(command, {STATUS_FILE: status_file})
             try:
                 _wait(launcher, arrivals, status_file, grace_s, stop_s)
             finally:
@@ -120,11 +120,18 @@ def _arrivals() -> Iterator[list[float]]:
             signal.signal(number, handler)
 
 
-def _start(command: Sequence[str], status_file: str) -> Popen[bytes]:
+def start_launcher(command: Sequence[str], environ: Mapping[str, str]) -> Popen[bytes]:
+    """Start a launcher, in a session of its own, with this in its environment too.
+
+    Raises
+    ------
+    UsageError
+        It cannot be started.
+    """
     try:
         return Popen(
             command,
-            env={**os.environ, STATUS_FILE: status_file},
+            env={**os.environ, **environ},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=ending_with_parent(signal.SIGTERM),

@@ -14,7 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mpims.launch import find_launcher, launch_command
+from mpims.launch import command_here
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
@@ -44,7 +44,6 @@ def lint_steps() -> list[Step]:
 
 def test_steps() -> list[Step]:
     """The tests, those without ranks first: as many at a time as there are cores."""
-    launcher = find_launcher()
     n_cores = len(os.sched_getaffinity(0))
     steps = [
         ("unit tests and simulation", [*PYTEST, f"-n{n_cores}", "--durations=5", *IN_ONE_PROCESS]),
@@ -53,15 +52,7 @@ def test_steps() -> list[Step]:
         ("chaos", [*PYTEST, CHAOS]),
     ]
     for n_ranks in RANK_COUNTS:
-        command = launch_command(
-            launcher,
-            n_ranks,
-            ON_RANKS,
-            n_cores=n_cores,
-            is_root=os.geteuid() == 0,
-            in_allocation=False,
-        )
-        steps.append((f"tests on {n_ranks} ranks", command))
+        steps.append((f"tests on {n_ranks} ranks", command_here(n_ranks, ON_RANKS)))
     return steps
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from mpims.core.policies import POLICIES
 from mpims.errors import UsageError
 from mpims.job import Job
-from mpims.launch import find_launcher, launch_command, ranks_to_start
+from mpims.launch import command_here, ranks_to_start
 from mpims.leading import run_master, telling_workers
 from mpims.loading import JobSource, load_job_class, read_source
 from mpims.options import DEFAULT_POLICY, RunOptions
@@ -261,15 +261,7 @@ def launch(arguments: argparse.Namespace) -> int:
     if arguments.n_ranks < 1:
         raise UsageError(f"-n wants at least 1 rank, found {arguments.n_ranks}")
     program = [sys.executable, "-m", "mpims", *_without_n(sys.argv[1:])]
-    command = launch_command(
-        find_launcher(),
-        arguments.n_ranks,
-        program,
-        n_cores=len(os.sched_getaffinity(0)),
-        is_root=os.geteuid() == 0,
-        in_allocation=find_allocation(os.environ) is not None,
-        tells_status=True,
-    )
+    command = command_here(arguments.n_ranks, program, tells_status=True)
     terminal = name_terminal(sys.stderr)
     if terminal:
         os.environ[TERMINAL] = terminal

@@ -108,21 +108,10 @@ def _must_launch() -> bool:
 
 
 def _launch(arguments: argparse.Namespace) -> int:
-    from mpims.launch import find_launcher, launch_command
-    from mpims.slurm.allocation import find_allocation
+    from mpims.launch import command_here
     from mpims.supervise import run_ranks
 
     if arguments.n_ranks < 1:
         raise UsageError(f"-n wants at least 1 rank, found {arguments.n_ranks}")
     program = [sys.executable, "-m", "mpims", "script", arguments.program, *arguments.arguments]
-    return run_ranks(
-        launch_command(
-            find_launcher(),
-            arguments.n_ranks,
-            program,
-            n_cores=len(os.sched_getaffinity(0)),
-            is_root=os.geteuid() == 0,
-            in_allocation=find_allocation(os.environ) is not None,
-            tells_status=True,
-        )
-    )
+    return run_ranks(command_here(arguments.n_ranks, program, tells_status=True))

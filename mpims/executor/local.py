@@ -14,7 +14,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -28,10 +27,9 @@ from mpims.errors import UsageError
 from mpims.executor.channel import Channel
 from mpims.executor.errors import ExecutorBroken
 from mpims.executor.orders import Customer, Order
-from mpims.launch import find_launcher, launch_command, ranks_to_start
-from mpims.processes import ending_with_parent
+from mpims.launch import command_here, ranks_to_start
 from mpims.slurm.allocation import find_allocation
-from mpims.supervise import find_marked
+from mpims.supervise import find_marked, start_launcher
 
 SOCKET = "MPIMS_EXECUTOR"
 """The environment variable by which rank 0 finds the program, and the program all that it has started."""
@@ -157,22 +155,5 @@ def _how_many(n: int | None) -> tuple[int, int]:
 
 
 def _start(n_ranks: int, path: str) -> Popen[bytes]:
-    command = launch_command(
-        find_launcher(),
-        n_ranks,
-        [sys.executable, "-m", "mpims.executor"],
-        n_cores=len(os.sched_getaffinity(0)),
-        is_root=os.geteuid() == 0,
-        in_allocation=find_allocation(os.environ) is not None,
-        tells_status=True,
-    )
-    try:
-        return Popen(
-            command,
-            env={**os.environ, SOCKET: path},
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=ending_with_parent(signal.SIGTERM),
-        )
-    except OSError as error:
-        raise UsageError(f"cannot start the launcher {command[0]}: {error.strerror}") from None
+    program = [sys.executable, "-m", "mpims.executor"]
+    return start_launcher(command_here(n_ranks, program, tells_status=True), {SOCKET: path})

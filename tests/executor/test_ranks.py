@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mpims.launch import find_launcher, launch_command
+from mpims.launch import command_here
 from mpims.supervise import find_marked
 from tests.conftest import HARD_LIMIT_S, ROOT, clean_environment
 
@@ -60,14 +60,7 @@ class Point:
 
 def on_ranks(n_ranks: int, program: list[str]) -> list[str]:
     """The command that starts a program on ranks."""
-    return launch_command(
-        find_launcher(),
-        n_ranks,
-        [sys.executable, *program],
-        n_cores=len(os.sched_getaffinity(0)),
-        is_root=os.geteuid() == 0,
-        in_allocation=False,
-    )
+    return command_here(n_ranks, [sys.executable, *program])
 
 
 def run_on_ranks(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mpims.launch import find_launcher, launch_command
+from mpims.launch import command_here
 from tests.conftest import HARD_LIMIT_S, ROOT, clean_environment
 
 SCRIPT = """
@@ -46,14 +45,7 @@ runs()
 
 
 def on_ranks(n_ranks: int, program: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = launch_command(
-        find_launcher(),
-        n_ranks,
-        program,
-        n_cores=len(os.sched_getaffinity(0)),
-        is_root=os.geteuid() == 0,
-        in_allocation=False,
-    )
+    command = command_here(n_ranks, program)
     return subprocess.run(
         command if n_ranks > 1 else program,
         cwd=cwd,
