@@ -5,27 +5,37 @@ from __future__ import annotations
 from mpims.errors import UsageError
 
 
-def parse_items(text: str) -> int:
-    """The number of ``--items N``; ``1e6`` and ``1_000_000`` are one, too.
+def parse_count(text: str) -> int:
+    """A whole number; ``1e6`` and ``1_000_000`` are one, too.
 
     Raises
     ------
-    UsageError
-        It is no whole number.
+    ValueError
+        It is none.
 
     Examples
     --------
-    >>> parse_items("1e6"), parse_items("2.5e3"), parse_items("12")
+    >>> parse_count("1e6"), parse_count("2.5e3"), parse_count("12")
     (1000000, 2500, 12)
     """
     try:
         return int(text)
     except ValueError:
-        pass
-    try:
         value = float(text)
-    except ValueError:
-        value = float("nan")
     if not value.is_integer():  # neither are inf and nan
-        raise UsageError(f"--items wants a whole number, as 10000 or 1e6, found {text!r}")
+        raise ValueError(text)
     return int(value)
+
+
+def parse_items(text: str) -> int:
+    """The number of ``--items N``.
+
+    Raises
+    ------
+    UsageError
+        It is no whole number.
+    """
+    try:
+        return parse_count(text)
+    except ValueError:
+        raise UsageError(f"--items wants a whole number, as 10000 or 1e6, found {text!r}") from None

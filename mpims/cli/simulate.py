@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mpims.cli.counts import parse_items
+from mpims.cli.counts import parse_count, parse_items
 from mpims.core.policies import POLICIES
 from mpims.drill.plan import Moment, parse_slow
 from mpims.errors import ExitStatus, UsageError
@@ -304,12 +304,15 @@ def _study(arguments: argparse.Namespace, work: _Work) -> Study:
 
 def _numbers(text: str) -> list[int]:
     """The numbers of workers in ``2,4,8``, each once."""
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() and 1 <= int(part) <= MAX_WORKERS for part in parts):
+    try:
+        numbers = [parse_count(part) for part in text.split(",")]
+    except ValueError:
+        numbers = [0]
+    if not all(1 <= number <= MAX_WORKERS for number in numbers):
         raise UsageError(
             f"--workers wants numbers from 1 to {MAX_WORKERS:,}, as in 8,16,32, found {text!r}"
         )
-    return list(dict.fromkeys(int(part) for part in parts))
+    return list(dict.fromkeys(numbers))
 
 
 def _seconds(name: str, value: float | None, default: float) -> float:
