@@ -19,7 +19,7 @@ from mpims.core.policies import POLICIES
 from mpims.drill.plan import Moment, parse_slow
 from mpims.errors import ExitStatus, UsageError
 from mpims.simulator.costs import Costs, Distribution, check_size, draw_costs, trace_costs
-from mpims.simulator.engine import DETECTION_S, Machine
+from mpims.simulator.machine import DETECTION_S, Machine
 from mpims.simulator.plot import check_path, plot_rows
 from mpims.simulator.recording import record_run
 from mpims.simulator.study import ALL, Row, Study, run_study

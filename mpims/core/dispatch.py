@@ -2,35 +2,27 @@
 
 A worker has two attempts in its queue: the head, which it computes, and the next, which it holds so
 that it need not wait; more where chunks are shorter than a hand-out takes, so that many travel in one
-message. When nothing is left to hand out, an idle rank takes over work of another: a chunk it has not
-begun, half of what is left of the one that is expected to end last, or that one's last block as well
-(`mpims.core.tail`).
+message. When nothing is left to hand out, an idle rank takes over work of another (`mpims.core.takeover`).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Sequence
 from itertools import islice
 
 from mpims.core.blame import Blame
-from mpims.core.events import PLAIN, Action, Assign, AssignAlike, Recall, Result, Trim, make
-from mpims.core.handover import PATIENCE_S, Handover
+from mpims.core.events import PLAIN, Action, Assign, AssignAlike, Recall, Result, make
+from mpims.core.handover import Handover
 from mpims.core.ledger import Attempt, Ledger
 from mpims.core.measures import QUEUE_LENGTH, Measures
 from mpims.core.policies import Sizer
 from mpims.core.silence import Silence
-from mpims.core.tail import cut, gains, is_worth_moving, last_to_end
+from mpims.core.takeover import Takeover
 from mpims.core.walltime import Walltime
 from mpims.core.workers import Counters, WorkerState
 
-N_CANDIDATES = 16
-"""Among so many ranks, others each time, the one that ends last is looked for."""
 MOST_SORTED = 1000
 """Among so many idle ranks, others each time, the fastest come first: to sort all of more takes long."""
-_LEAST_TAIL_WAIT_S = 1e-3
-_TAIL_FRACTION = 0.25
-"""With idle ranks, the attempts under way are looked at this often, in mean times of a block."""
 
 
 class Dispatch:
@@ -59,8 +51,8 @@ class Dispatch:
         How long blocks and chunks take.
     idle
         Ranks without work.
-    tail_at
-        With idle ranks, when to look again at the attempts under way.
+    takeover
+        Finds work for idle ranks in what others hold.
     closed
         Nothing more is handed out.
     """
@@ -86,16 +78,20 @@ class Dispatch:
         self._blame = blame
         self._silence = silence
         self._counters = counters
-        self._takes_over = take_over
-        self._makes_twins = twins
-        self._handover = handover
         self.measures = Measures(ledger.block, sizer, silence, workers, queue_length)
         self._walltime = Walltime(end_at, ledger.block, sizer) if end_at is not None else None
-        # Ranks that hold a chunk they have not begun. A dict finds its first key slowly once many are gone.
-        self._with_next: OrderedDict[int, None] = OrderedDict()
+        self.takeover = Takeover(
+            ledger,
+            workers,
+            self.measures,
+            blame=blame,
+            counters=counters,
+            is_on=take_over,
+            makes_twins=twins,
+            handover=handover,
+        )
+        self._with_next = self.takeover.with_next
         self.idle: dict[int, None] = {}
-        self._busy: deque[WorkerState] = deque()  # ranks to take over from, and some that had work
-        self.tail_at: float | None = None
         self.closed = False
 
     @property
@@ -123,7 +119,7 @@ class Dispatch:
     @property
     def has_idle(self) -> bool:
         """Whether any rank is without work, or was."""
-        return bool(self.idle) or self.tail_at is not None
+        return bool(self.idle) or self.takeover.look_again_at is not None
 
     def explain(self) -> str:
         """Why the chunks were as long as they were, in a phrase, or nothing."""
@@ -169,8 +165,8 @@ class Dispatch:
             actions.append(Assign(rank, attempt.number, attempt.start, attempt.stop, attempt.care))
             if walltime is not None and not walltime.allows(worker, self.measures.block_s, now):
                 break
-        if not queue and self._takes_over and has_time:
-            actions += self._take_over(worker, now)
+        if not queue and has_time:
+            actions += self.takeover.find(worker, now)
         if not queue:
             self.idle[rank] = None
             return actions
@@ -210,10 +206,12 @@ class Dispatch:
         """Feed the ranks without work, if there is a prospect."""
         actions: list[Action] = []
         pending = self._ledger.pending
-        if not pending.size and self.tail_at is not None and self.idle and now < self.tail_at:
+        takeover = self.takeover
+        look_again_at = takeover.look_again_at
+        if not pending.size and look_again_at is not None and self.idle and now < look_again_at:
             return actions
-        self.tail_at = None
-        if not (pending.size or self._may_take_over):
+        takeover.look_again_at = None
+        if not (pending.size or takeover.is_possible):
             return actions
         ranks = list(self.idle)
         if len(ranks) > MOST_SORTED and not pending.size:
@@ -224,8 +222,8 @@ class Dispatch:
         for rank in sorted(ranks, key=lambda r: self._workers[r].block_s or 0.0):
             given = self.feed(self._workers[rank], now, 1)
             actions += given
-            is_vain = self.tail_at is not None and not given
-            if not pending.size and (is_vain or not self._may_take_over):
+            is_vain = takeover.look_again_at is not None and not given
+            if not pending.size and (is_vain or not takeover.is_possible):
                 break
         return actions
 
@@ -247,7 +245,7 @@ class Dispatch:
         self.idle.pop(worker.rank, None)
         if len(worker.queue) > 1:
             self._with_next[worker.rank] = None
-        self._list(worker)
+        self.takeover.offer(worker)
         if not worker.has_check:
             self._silence.watch(worker)
 
@@ -289,11 +287,6 @@ class Dispatch:
         if len(worker.queue) < 2:
             self._with_next.pop(worker.rank, None)
 
-    def _give(self, worker: WorkerState, attempt: Attempt) -> Assign:
-        worker.queue.append(attempt)
-        self._counters.n_chunks += 1
-        return Assign(worker.rank, attempt.number, attempt.start, attempt.stop, attempt.care)
-
     # --------------------------------------------------------------- taking back
 
     def release(self, worker: WorkerState) -> None:
@@ -303,7 +296,7 @@ class Dispatch:
             twin = attempt.twin
             self._counters.n_reissued += self._ledger.release(attempt)
             if twin is not None and twin.rank in self._workers:
-                self._list(self._workers[twin.rank])
+                self.takeover.offer(self._workers[twin.rank])
 
     def revive(self, worker: WorkerState) -> list[Action]:
         """A suspect has spoken: it goes on with what nobody else has, and drops the rest."""
@@ -335,120 +328,15 @@ class Dispatch:
         self.idle.pop(worker.rank, None)
         self._sizer.lose(worker.rank)
 
-    # ------------------------------------------------------------------ the tail
-
-    @property
-    def _may_take_over(self) -> bool:
-        """Whether there is anybody to take work over from."""
-        return self._takes_over and bool(self._with_next or self._busy)
-
-    def _list(self, worker: WorkerState) -> None:
-        """Others may take over from a rank."""
-        if not worker.is_listed:
-            worker.is_listed = True
-            self._busy.append(worker)
-
-    def _take_over(self, worker: WorkerState, now: float) -> list[Action]:
-        """Give an idle rank work that another holds."""
-        mean_s, block = self.measures.block_s, self._ledger.block
-        for rank in islice(self._with_next, N_CANDIDATES):
-            owner = self._workers[rank]
-            if not self._blame.may_try(worker.rank, owner.queue[-1]):
-                continue
-            if mean_s is None or is_worth_moving(owner, block, owner.block_s or mean_s, now):
-                moved = self._move_next(owner, worker, now)
-                if moved:
-                    return moved
-        if mean_s is None:
-            if self._handover is not None and self._with_next:
-                self._look_again(now, 0.0)
-            return []
-        last = last_to_end(self._candidates(), block, mean_s, now)
-        block_s = worker.block_s or mean_s
-        if last is None or not gains(last, block_s):
-            self._look_again(now, block_s)
-            return []
-        at = cut(last, block)
-        if at is not None:
-            return self._split(last.attempt, at, worker, now)
-        if not self._makes_twins:
-            self._look_again(now, block_s)
-            return []
-        self._counters.n_twins += 1
-        return [self._give(worker, self._ledger.duplicate(last.attempt, worker.rank))]
-
-    def _look_again(self, now: float, block_s: float) -> None:
-        """Nothing is to be had at the moment."""
-        if self._may_take_over:
-            least_s = PATIENCE_S if self._handover is not None else _LEAST_TAIL_WAIT_S
-            self.tail_at = now + max(least_s, _TAIL_FRACTION * block_s)
-
-    def _ask(self, handover: Handover, attempt: Attempt, at: int, now: float) -> list[Action]:
-        """Ask a rank for the end of an attempt; the idle one looks again when the answer is due."""
-        self.tail_at = now + PATIENCE_S
-        return handover.ask(attempt, at, now)
-
     def returned(self, worker: WorkerState, number: int, start: int, now: float) -> list[Action]:
         """A rank that was asked has dropped the items of an attempt from `start` on."""
-        if self._handover is not None:
-            self._handover.forget(number)
+        self.takeover.answered(number)
         attempt = worker.find(number)
         if attempt is not None and start < attempt.stop:
             self._ledger.give_back(attempt, max(start, attempt.start))
             self.advance(worker, attempt, attempt.start)
-        self.tail_at = None
         actions = self.feed_idle(now)
         return [*actions, *self.feed(worker, now)] if not worker.queue else actions
-
-    def _split(self, attempt: Attempt, at: int, worker: WorkerState, now: float) -> list[Action]:
-        """Give an idle rank the end of an attempt under way."""
-        handover = self._handover
-        if handover is not None:
-            if not (handover.is_exact(attempt) and handover.is_overdue(attempt, now)):
-                return self._ask(handover, attempt, at, now)
-            at = max(at, attempt.start + self._ledger.block)
-            if at >= attempt.stop:
-                return []
-        self._counters.n_split += 1
-        rest = self._ledger.split(attempt, at, worker.rank)
-        return [Trim(attempt.rank, attempt.number, at), self._give(worker, rest)]
-
-    def _candidates(self) -> list[WorkerState]:
-        """Ranks with work that another may take over, others each time if there are many.
-
-        Those of which nothing can be had before they are fed again leave the list: at the end of a run
-        most work is computed twice already, and one would look at little else.
-        """
-        busy, block = self._busy, self._ledger.block
-        is_in_trouble = self._blame.is_in_trouble if self._ledger.troubles else None
-        found = []
-        for _ in range(min(len(busy), N_CANDIDATES)):
-            worker = busy.popleft()
-            head = worker.queue[0] if worker.queue and not worker.suspect else None
-            if (
-                head is None
-                or head.twin is not None
-                or head.care
-                or (is_in_trouble and is_in_trouble(head))
-                or not (self._makes_twins or head.stop - head.start > block)
-            ):
-                worker.is_listed = False
-            else:
-                found.append(worker)
-        busy += found
-        return found
-
-    def _move_next(self, owner: WorkerState, worker: WorkerState, now: float) -> list[Action]:
-        """Give an idle rank the chunk that another holds and has not begun."""
-        handover = self._handover
-        if handover is not None and not handover.is_overdue(owner.queue[-1], now):
-            return self._ask(handover, owner.queue[-1], owner.queue[-1].start, now)
-        attempt = owner.queue.pop()
-        if len(owner.queue) < 2:
-            del self._with_next[owner.rank]
-        self._counters.n_recalled += 1
-        moved = self._ledger.reassign(attempt, worker.rank)
-        return [Recall(owner.rank, attempt.number), self._give(worker, moved)]
 
     def end_twin(self, twin: Attempt, now: float) -> list[Action]:
         """The other one of two has moved on: this one is dropped if all that it has is done."""

@@ -181,7 +181,7 @@ class Scheduler:
     def next_deadline(self) -> float | None:
         """The time at which a Tick is due, if any."""
         due = self._silence.next_at
-        for at in (self._dispatch.tail_at, self._stop_at, self._desertion.hire_at()):
+        for at in (self._dispatch.takeover.look_again_at, self._stop_at, self._desertion.hire_at()):
             if at is not None and (due is None or at < due):
                 due = at
         return due
@@ -231,7 +231,7 @@ class Scheduler:
             or worker is None
             or worker.suspect
             or dispatch.idle
-            or dispatch.tail_at is not None
+            or dispatch.takeover.look_again_at is not None
             or not worker.queue
             or worker.queue[0] is not attempt
         ):
@@ -417,7 +417,7 @@ class Scheduler:
 
     def _stop_requested(self, event: StopRequested, now: float) -> list[Action]:
         self._stop_at = now + event.grace_s
-        self._dispatch.closed, self._dispatch.tail_at = True, None
+        self._dispatch.closed, self._dispatch.takeover.look_again_at = True, None
         return [Drain(rank) for rank, worker in self.workers.items() if worker.queue]
 
     def _worker_drained(self, event: WorkerDrained, now: float) -> list[Action]:

@@ -30,7 +30,7 @@ class WorkerState:
         # An attempt, and of what is done of it: blocks, seconds in the kernel, their squares, all seconds.
         self.part: tuple[int, int, float, float, float] | None = None
         self.has_check = False  # its silence will be looked at; see `mpims.core.silence`
-        self.is_listed = False  # among the ranks with work; see `mpims.core.dispatch`
+        self.is_listed = False  # among the ranks with work; see `mpims.core.takeover`
         self.block_s: float | None = None  # mean time of a block here
         self.n_failed = 0  # blocks that failed here, one after another, and have not failed elsewhere
 

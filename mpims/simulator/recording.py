@@ -8,7 +8,8 @@ from typing import Any
 from mpims import __version__
 from mpims.errors import UsageError
 from mpims.simulator.costs import Costs
-from mpims.simulator.engine import Engine, Played
+from mpims.simulator.engine import Engine
+from mpims.simulator.machine import Played
 from mpims.simulator.recorder import Recorder, host_of
 from mpims.simulator.study import Study, make_policies, set_up
 from mpims.storage.manifest import FORMAT

@@ -14,7 +14,8 @@ from mpims.core.policies import POLICIES, Policy, PolicySpec, Sizer, parse_polic
 from mpims.core.scheduler import Scheduler
 from mpims.errors import UsageError
 from mpims.simulator.costs import Costs
-from mpims.simulator.engine import Engine, Machine
+from mpims.simulator.engine import Engine
+from mpims.simulator.machine import Machine
 
 ALL = "all"
 

@@ -16,7 +16,8 @@ from mpims.core.policies import POLICIES, Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
 from mpims.drill.plan import Moment
 from mpims.simulator.costs import Costs, Distribution, Shape, draw_costs
-from mpims.simulator.engine import Engine, Machine
+from mpims.simulator.engine import Engine
+from mpims.simulator.machine import Machine
 from mpims.simulator.study import Study, run_study
 
 EXPONENTIAL = Distribution(Shape.EXPONENTIAL)

@@ -53,7 +53,7 @@ class Driver:
             twins=handover is None and self.random.random() < 0.5,
             handover=handover,
         )
-        self.makes_twins = self.scheduler._dispatch._makes_twins
+        self.makes_twins = self.scheduler._dispatch.takeover._makes_twins
         self.queues: dict[int, list[list[int]]] = {rank: [] for rank in range(1, self.n_ranks + 1)}
         self.n_recorded: dict[int, int] = {}
         self.n_items, self.n_assigned = 0, 0

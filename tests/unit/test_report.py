@@ -20,7 +20,7 @@ from mpims.pages.findings import find
 from mpims.pages.text import report_lines
 from mpims.simulator import recorder
 from mpims.simulator.costs import Distribution, draw_costs
-from mpims.simulator.engine import Machine
+from mpims.simulator.machine import Machine
 from mpims.simulator.recording import record_run
 from mpims.simulator.study import Study
 from mpims.storage.trace import TRACE, What, split_blocks

@@ -11,7 +11,7 @@ from mpims.drill.plan import Moment
 from mpims.pages.accounts import Use, make_accounts
 from mpims.pages.history import read_history
 from mpims.simulator.costs import Distribution, draw_costs
-from mpims.simulator.engine import Machine
+from mpims.simulator.machine import Machine
 from mpims.simulator.recording import record_run
 from mpims.simulator.study import Study
 from mpims.storage.trace import What

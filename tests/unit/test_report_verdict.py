@@ -13,7 +13,7 @@ from mpims.pages.incidents import find_incidents
 from mpims.pages.outcomes import find_outcomes
 from mpims.pages.slowest import paces, slowest, spread
 from mpims.simulator.costs import Costs, Distribution, draw_costs
-from mpims.simulator.engine import Machine
+from mpims.simulator.machine import Machine
 from mpims.simulator.recording import record_run
 from mpims.simulator.study import Study
 from mpims.storage.trace import What

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from mpims.core.blame import DUBIOUS
 from mpims.core.deadlines import FLOOR_S, Deadlines
 from mpims.core.desertion import STARTUP_PATIENCE
-from mpims.core.dispatch import Dispatch
 from mpims.core.events import (
     PLAIN,
     Assign,
@@ -42,6 +41,7 @@ from mpims.core.events import (
 from mpims.core.ledger import Ledger
 from mpims.core.policies import Policy, Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
+from mpims.core.takeover import Takeover
 
 ISOLATED, ITEMWISE = Care.ISOLATED, Care.ITEMWISE
 
@@ -1604,13 +1604,13 @@ def test_each_item_is_recorded_once_whatever_happens(
 def test_of_very_many_idle_ranks_others_are_looked_at_each_time(monkeypatch, most):
     tried = []
 
-    def in_vain(dispatch, worker, now):
+    def in_vain(takeover, worker, now):
         tried.append(worker.rank)
-        dispatch.tail_at = now + 1.0
+        takeover.look_again_at = now + 1.0
         return []
 
     monkeypatch.setattr("mpims.core.dispatch.MOST_SORTED", most)
-    monkeypatch.setattr(Dispatch, "_take_over", in_vain)
+    monkeypatch.setattr(Takeover, "find", in_vain)
     sizer = Sizer(parse_policy("SS").make(1, 7))
     scheduler = Scheduler(Ledger(1, 1), sizer, Deadlines(inf), 7)
     for rank in range(1, 8):

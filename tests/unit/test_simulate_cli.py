@@ -12,7 +12,7 @@ from mpims.cli.main import make_parser
 from mpims.core.policies import POLICIES
 from mpims.errors import ExitStatus, UsageError
 from mpims.simulator.costs import Costs
-from mpims.simulator.engine import Machine
+from mpims.simulator.machine import Machine
 from mpims.simulator.study import complete, possible_policies, what_is_known
 from mpims.storage.manifest import FORMAT
 from mpims.storage.trace import PART, TRACE, encode_block, encode_head, encode_notes

@@ -13,7 +13,8 @@ from mpims.core.policies import Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
 from mpims.drill.plan import Moment
 from mpims.simulator.costs import Costs
-from mpims.simulator.engine import Engine, Machine, Played
+from mpims.simulator.engine import Engine
+from mpims.simulator.machine import Machine, Played
 
 
 def play(
