@@ -269,7 +269,7 @@ class Dispatch:
         attempts = queue[: len(results)]
         in_force = self._ledger.attempts
         for attempt, result in zip(attempts, results, strict=True):
-            number, start, stop, _, _, _ = result
+            number, start, stop, _, _, _, _ = result
             if (
                 attempt.number != number
                 or attempt.start != start

@@ -53,7 +53,8 @@ class ChunkDone(NamedTuple):
 
     ``units`` are the ranges that can only be taken whole, in order, such as the subtrees of a
     reduction. None says that the result can be cut between any two blocks. ``squares_s2`` is the sum of
-    the squares of the blocks' times.
+    the squares of the blocks' times; ``overhead_s`` is what passed between the end of the rank's attempt
+    before and the begin of this one, 0 but for its first part.
     """
 
     rank: int
@@ -64,6 +65,7 @@ class ChunkDone(NamedTuple):
     longest_block_s: float
     units: tuple[Range, ...] | None = None
     squares_s2: float = 0.0
+    overhead_s: float = 0.0
 
 
 class Result(NamedTuple):
@@ -75,6 +77,7 @@ class Result(NamedTuple):
     busy_s: float = 0.0
     longest_block_s: float = 0.0
     squares_s2: float = 0.0
+    overhead_s: float = 0.0
 
 
 @dataclass(slots=True)

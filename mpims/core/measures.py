@@ -68,7 +68,9 @@ class Measures:
         self.learn_blocks(worker, n_blocks, event.busy_s, event.longest_block_s, n_blocks)
         if self.learns and worker is not None:
             whole_s = now - worker.silent_since
-            self.learn_part(worker, attempt, n_blocks, event.busy_s, event.squares_s2, whole_s)
+            self.learn_part(
+                worker, attempt, n_blocks, event.busy_s, event.squares_s2, whole_s, event.overhead_s
+            )
 
     def learn_whole(
         self, worker: WorkerState, attempts: Sequence[Attempt], results: Sequence[Result], now: float
@@ -77,7 +79,7 @@ class Measures:
         n_blocks, busy_s, longest_s = 0, 0.0, self._longest_s
         block, learns = self._block, self.learns
         whole_s = (now - worker.silent_since) / len(results)
-        for attempt, (_, start, stop, its_s, its_longest_s, squares_s2) in zip(
+        for attempt, (_, start, stop, its_s, its_longest_s, squares_s2, overhead_s) in zip(
             attempts, results, strict=True
         ):
             n_its = -((start - stop) // block)
@@ -86,7 +88,7 @@ class Measures:
             if its_longest_s > longest_s:
                 longest_s = its_longest_s
             if learns:
-                self.learn_part(worker, attempt, n_its, its_s, squares_s2, whole_s)
+                self.learn_part(worker, attempt, n_its, its_s, squares_s2, whole_s, overhead_s)
         self.learn_blocks(worker, n_blocks, busy_s, longest_s, n_blocks / len(results))
 
     def learn_blocks(
@@ -117,6 +119,7 @@ class Measures:
         busy_s: float,
         squares_s2: float,
         whole_s: float,
+        overhead_s: float,
     ) -> None:
         """Tell the policy what a chunk took, once all its parts are there."""
         part = worker.part
@@ -126,11 +129,14 @@ class Measures:
                 busy_s += part[2]
                 squares_s2 += part[3]
                 whole_s += part[4]
+                overhead_s += part[5]
             worker.part = None
         if attempt.start < attempt.stop:
-            worker.part = attempt.number, n_blocks, busy_s, squares_s2, whole_s
+            worker.part = attempt.number, n_blocks, busy_s, squares_s2, whole_s, overhead_s
         else:
-            self._sizer.learn(make(Sample, (worker.rank, n_blocks, busy_s, squares_s2, whole_s)))
+            self._sizer.learn(
+                make(Sample, (worker.rank, n_blocks, busy_s, squares_s2, whole_s, overhead_s))
+            )
 
     def _length(self, chunk_s: float) -> int:
         """How many chunks of so many seconds a rank is to hold."""

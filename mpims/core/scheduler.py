@@ -223,7 +223,7 @@ class Scheduler:
 
     def _chunk_done(self, event: ChunkDone, now: float) -> list[Action]:
         """In short in the ordinary case; a hand-out is to cost microseconds."""
-        rank, number, start, stop, busy_s, longest_s, units, squares_s2 = event
+        rank, number, start, stop, busy_s, longest_s, units, squares_s2, overhead_s = event
         ledger, dispatch = self.ledger, self._dispatch
         attempt, worker = ledger.attempts.get(number), self.workers.get(rank)
         if (
@@ -245,7 +245,8 @@ class Scheduler:
         measures, n_blocks = dispatch.measures, -((start - stop) // ledger.block)
         measures.learn_blocks(worker, n_blocks, busy_s, longest_s, n_blocks)
         if measures.learns:
-            measures.learn_part(worker, attempt, n_blocks, busy_s, squares_s2, now - worker.silent_since)
+            whole_s = now - worker.silent_since
+            measures.learn_part(worker, attempt, n_blocks, busy_s, squares_s2, whole_s, overhead_s)
         worker.n_failed = 0
         worker.silent_since = now
         actions = dispatch.follow(worker, attempt, now)
@@ -303,8 +304,8 @@ class Scheduler:
         actions: list[Action] = []
         for result, units in zip(event.results, event.units, strict=True):
             if not self.ended:
-                number, start, stop, busy_s, longest_s, squares_s2 = result
-                done = ChunkDone(event.rank, number, start, stop, busy_s, longest_s, units, squares_s2)
+                number, start, stop, busy_s, longest_s, *rest = result
+                done = ChunkDone(event.rank, number, start, stop, busy_s, longest_s, units, *rest)
                 actions += self._any_chunk_done(done, now)
         return actions
 

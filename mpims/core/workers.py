@@ -27,8 +27,9 @@ class WorkerState:
         self.length = length  # attempts that the queue is to hold
         self.silent_since = now
         self.suspect = False
-        # An attempt, and of what is done of it: blocks, seconds in the kernel, their squares, all seconds.
-        self.part: tuple[int, int, float, float, float] | None = None
+        # An attempt, and of what is done of it: blocks, seconds in the kernel, their squares, all seconds,
+        # and those before its begin.
+        self.part: tuple[int, int, float, float, float, float] | None = None
         self.has_check = False  # its silence will be looked at; see `mpims.core.silence`
         self.is_listed = False  # among the ranks with work; see `mpims.core.takeover`
         self.block_s: float | None = None  # mean time of a block here

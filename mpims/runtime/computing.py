@@ -174,6 +174,9 @@ class Computing(Holding):
                 return
             self._now = now = clock()
             busy_s = now - began
+            if self._attempt_ended is not None:
+                self._overhead_s = began - self._attempt_ended
+                self._attempt_ended = None
             is_ours = getrefcount(results) == _ALONE
             if (
                 stop < attempt.stop
@@ -184,7 +187,11 @@ class Computing(Holding):
                 continue
             # A chunk of one block, with results like those before it: what `_block_done` does, in short.
             queue.popleft()
-            heads.append(pack_result(attempt.number, start, stop, busy_s, busy_s, busy_s * busy_s, now))
+            squares_s2, overhead_s = busy_s * busy_s, self._overhead_s
+            heads.append(
+                pack_result(attempt.number, start, stop, busy_s, busy_s, squares_s2, overhead_s, now)
+            )
+            self._overhead_s, self._attempt_ended = 0.0, now
             if busy_s > self.longest_s:
                 self.longest_s = busy_s
             if len(queue) <= 1 or now >= hold_until or len(heads) >= HELD_BACK:
@@ -315,6 +322,7 @@ class Computing(Holding):
         attempt.at = stop
         if stop >= attempt.stop and attempt in self._queue:
             self._queue.remove(attempt)
+            self._attempt_ended = self._now
 
     def _end_itemwise(self, attempt: Attempt) -> None:
         """Deliver a block whose items were tried alone, once all is known of it."""

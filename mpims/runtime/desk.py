@@ -202,8 +202,8 @@ class Desk:
             units = self._results.units(payload, heads)
             event: Event
             if len(heads) == 1:
-                number, start, stop, busy_s, longest_s, squares_s2 = heads[0]
-                event = ChunkDone(source, number, start, stop, busy_s, longest_s, units[0], squares_s2)
+                number, start, stop, busy_s, longest_s, *rest = heads[0]
+                event = ChunkDone(source, number, start, stop, busy_s, longest_s, units[0], *rest)
             else:
                 event = ChunksDone(source, heads, units)
             actions = self._scheduler.handle(event, now)

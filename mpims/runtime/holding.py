@@ -65,6 +65,8 @@ class Holding:
         self._heads: list[bytes] = []  # of what is in the part and complete, packed
         self._part_start: int | None = None  # of what is in the part beside it
         self._busy_s = self._longest_s = self._squares_s2 = 0.0  # of the blocks that begin there
+        self._overhead_s = 0.0  # of the attempt that begins there
+        self._attempt_ended: float | None = None  # until the next one is begun
         self._now = self._last_report = self._last_sent = time.perf_counter()
         self.longest_s = 0.0
 
@@ -105,15 +107,23 @@ class Holding:
             longest_s = self._longest_s
             self._heads.append(
                 pack_result(
-                    attempt.number, start, attempt.at, self._busy_s, longest_s, self._squares_s2, self._now
+                    attempt.number,
+                    start,
+                    attempt.at,
+                    self._busy_s,
+                    longest_s,
+                    self._squares_s2,
+                    self._overhead_s,
+                    self._now,
                 )
             )
             self._part.close()
             if longest_s > self.longest_s:
                 self.longest_s = longest_s
             self._part_start = None
-            self._busy_s = self._longest_s = self._squares_s2 = 0.0
+            self._busy_s = self._longest_s = self._squares_s2 = self._overhead_s = 0.0
         if attempt.at >= attempt.stop:
+            self._attempt_ended = self._now
             queue = self._queue
             if queue and queue[0] is attempt:
                 queue.popleft()
@@ -147,4 +157,5 @@ class Holding:
     def _new_part(self) -> None:
         self._part = new_part(self._job.output, self._block, self._n_items)
         self._part_start = None
-        self._busy_s = self._longest_s = self._squares_s2 = 0.0
+        self._busy_s = self._longest_s = self._squares_s2 = self._overhead_s = 0.0
+        self._attempt_ended = self._now

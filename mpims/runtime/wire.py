@@ -168,8 +168,8 @@ ASSIGNMENTS = np.dtype(
     [("attempt", "<i8"), ("start", "<i8"), ("stop", "<i8"), ("size", "<i8"), ("care", "u1")]
 )
 """What `_ASSIGN` is, for whoever has many: items in chunks of one size, numbered from an attempt on."""
-_RESULT = struct.Struct("<qqqdffd")
-_RESULT_READ = struct.Struct("<qqqdff8x")  # no event has the clock
+_RESULT = struct.Struct("<qqqdfffd")
+_RESULT_READ = struct.Struct("<qqqdfff8x")  # no event has the clock
 RESULTS = np.dtype(
     [
         ("attempt", "<i8"),
@@ -178,6 +178,7 @@ RESULTS = np.dtype(
         ("busy_s", "<f8"),
         ("longest_block_s", "<f4"),
         ("squares_s2", "<f4"),
+        ("overhead_s", "<f4"),
         ("ended_s", "<f8"),  # the worker's clock at the end of its last block
     ]
 )
@@ -189,7 +190,7 @@ MOST_ASSIGNMENTS = 90
 """So many share a message at the most."""
 
 
-as_result: Callable[[tuple[int, int, int, float, float, float]], Result]
+as_result: Callable[[tuple[int, int, int, float, float, float, float]], Result]
 as_result = partial(tuple.__new__, Result)  # faster than Result(*fields)
 
 

@@ -137,6 +137,7 @@ class Engine:
         """The loop: what happens at every hand-out is written out, all else is elsewhere."""
         scheduler, heap, running, waiting = self._scheduler, self._heap, self._running, self._waiting
         prefix, squares, pace, due = self._prefix, self._squares, self._pace, self._due
+        ended = [-1.0] * len(pace)  # when a rank was done with the last chunk, until it begins the next
         latency_s, service_s = self._machine.latency_s, self._machine.service_s
         overhead_s, report_s = self._machine.overhead_s, self._machine.report_s
         handle, begin, note_size = scheduler.handle, self._begin, self._sizes.add
@@ -160,7 +161,7 @@ class Engine:
                     self._happen(self._rare.pop(rank), time)
                     deadline = self._next_deadline()
                 continue
-            _, number, start, stop, last, _, care = part
+            _, number, start, stop, last, began, care = part
             factor = pace[rank]
             queue = waiting[rank]
             if stop < last:
@@ -182,10 +183,16 @@ class Engine:
                 if self._free_at > now:
                     now = self._wait(now)
                 busy_s = (prefix[stop] - prefix[start]) * factor
-                squares_s2 = (squares[stop] - squares[start]) * factor * factor if squares else 0.0
+                squares_s2 = between_s = 0.0
+                if squares:
+                    squares_s2 = (squares[stop] - squares[start]) * factor * factor
+                    if ended[rank] >= 0.0:
+                        between_s = began - ended[rank]
+                    ended[rank] = time if stop == last else -1.0
+                longest_s = busy_s / (stop - start)
                 event = make(
                     ChunkDone,
-                    (rank, number, start, stop, busy_s, busy_s / (stop - start), None, squares_s2),
+                    (rank, number, start, stop, busy_s, longest_s, None, squares_s2, between_s),
                 )
                 free_at = now
                 actions = handle(event, now)
@@ -214,6 +221,8 @@ class Engine:
                 served_s += free_at - now
                 if due:
                     self._die_when_due(time)
+            else:
+                ended[rank] = time
             if deadline < inf or running[rank] is None:
                 deadline = self._next_deadline()
         self._played.n_messages += n_messages

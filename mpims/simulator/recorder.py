@@ -45,7 +45,14 @@ class Recorder:
     ) -> None:
         """A rank has delivered what it had at `ended_s`."""
         items = self._items(event.start, event.stop)
-        result = Result(event.attempt, *items, event.busy_s, event.longest_block_s, event.squares_s2)
+        result = Result(
+            event.attempt,
+            *items,
+            event.busy_s,
+            event.longest_block_s,
+            event.squares_s2,
+            event.overhead_s,
+        )
         self._tracing.result(event.rank, packed_results(encode_results([result], None, [ended_s])[0]), now)
         self._said(actions)
         self._tracing.served(service_s)

@@ -7,6 +7,7 @@ from math import ceil, sqrt
 import pytest
 
 from mpims.core.policies import Sample, parse_policy
+from mpims.core.policies.auto import DEAREST_S
 from mpims.options import DEFAULT_POLICY
 
 
@@ -16,7 +17,7 @@ def auto(n_blocks=100_000, n_workers=4):
 
 def sample(rank, times, overhead_s=0.0):
     busy_s = sum(times)
-    return Sample(rank, len(times), busy_s, sum(t * t for t in times), busy_s + overhead_s)
+    return Sample(rank, len(times), busy_s, sum(t * t for t in times), busy_s + overhead_s, overhead_s)
 
 
 def learn(policy, times, n_times=1, overhead_s=0.0, ranks=(1, 2, 3, 4)):
@@ -65,7 +66,7 @@ def test_what_is_handed_out_is_worth_handing_out():
 def test_ranks_that_wait_for_a_core_do_not_make_chunks_endless():
     policy = auto(10_000_000)
     learn(policy, [1e-3] * 100, n_times=20, overhead_s=0.5)
-    assert policy.overhead_s == pytest.approx(0.5)
+    assert policy.overhead_s == pytest.approx(DEAREST_S)
     assert policy.propose(1000, 1) == 125  # and not 250: a hundredth of 100 ms is a millisecond
     assert policy.propose(500, 1) == 100
 
@@ -75,6 +76,15 @@ def test_a_single_dear_hand_out_says_nothing():
     learn(policy, [1e-5] * 100, n_times=20, overhead_s=1e-5)
     policy.learn(sample(1, [1e-5] * 100, overhead_s=1e-3))
     assert policy.overhead_s == pytest.approx(1.1e-4, rel=0.1)
+
+
+def test_what_passes_between_blocks_is_no_hand_out():
+    """Nor is the time that a result lay with a master that slept: it comes later, the next one sooner."""
+    policy = auto(10_000_000)
+    learn(policy, [5e-3] * 100, overhead_s=1e-4)
+    for late_s in (0.01, -0.01) * 10:
+        policy.learn(sample(1, [5e-3] * 100, overhead_s=1e-4)._replace(whole_s=0.5 + 100 * 7e-5 + late_s))
+    assert policy.overhead_s == pytest.approx(1e-4)
 
 
 def test_the_start_of_a_rank_is_no_hand_out():

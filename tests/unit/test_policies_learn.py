@@ -26,7 +26,8 @@ def sizer_of(spec, n_blocks, n_workers):
 def sample(rank, times, overhead_s=0.0):
     """What a rank measured of blocks with these times."""
     busy_s = sum(times)
-    return Sample(rank, len(times), busy_s, sum(time * time for time in times), busy_s + overhead_s)
+    squares_s2 = sum(time * time for time in times)
+    return Sample(rank, len(times), busy_s, squares_s2, busy_s + overhead_s, overhead_s)
 
 
 def drive(sizer, n_blocks, speeds, overhead_s=0.0):
@@ -291,7 +292,7 @@ def wasted_s(spec, n_blocks, n_workers, h, seed):
             remaining -= size
             busy_s = draw.gammavariate(size, 1.0)
             total_s += busy_s
-            running[rank] = Sample(rank, size, busy_s, 2 * busy_s**2 / size, busy_s + h)
+            running[rank] = Sample(rank, size, busy_s, 2 * busy_s**2 / size, busy_s + h, h)
             heapq.heappush(asking, (now + busy_s + h, rank))
     return end_s - total_s / n_workers
 
@@ -360,7 +361,7 @@ def test_a_sample_that_cannot_be_true_is_left_out(name, nonsense_s):
         for rank in (1, 2):
             sizer.next_size(10_000, rank)
             sizer.learn(sample(rank, [1.0, 2.0, 3.0]))
-    told.learn(Sample(1, 5, nonsense_s, nonsense_s, nonsense_s))
+    told.learn(Sample(1, 5, nonsense_s, nonsense_s, nonsense_s, nonsense_s))
     told.learn(Sample(1, 0, 1.0, 1.0, 1.0))
     assert [told.next_size(9000, rank) for rank in (1, 2)] == [
         untold.next_size(9000, rank) for rank in (1, 2)

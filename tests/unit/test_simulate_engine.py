@@ -55,6 +55,18 @@ def test_overhead_is_paid_for_every_chunk():
     assert play([1] * 6, "CSS:1", n_workers=2, overhead_s=0.5)[0].makespan_s == 4.5
 
 
+def test_the_policy_is_told_what_passes_between_two_chunks():
+    """The overhead of a chunk that is there already; of one that is waited for, its way too."""
+    _, scheduler = play([0.01] * 3000, "auto", n_workers=1, overhead_s=2e-4, queue_length=2)
+    assert policy_of(scheduler).overhead_s == pytest.approx(2e-4)
+    _, scheduler = play([0.01] * 3000, "auto", n_workers=1, overhead_s=2e-4, latency_s=1e-4)
+    assert policy_of(scheduler).overhead_s == pytest.approx(4e-4)
+
+
+def policy_of(scheduler: Scheduler):
+    return scheduler._dispatch._sizer.policy
+
+
 def test_messages_are_under_way():
     """JOINED, then for each item ASSIGN and RESULT; the next ASSIGN follows at once."""
     assert play([1] * 3, n_workers=1, latency_s=0.25)[0].makespan_s == pytest.approx(0.25 + 3 * 1.5)

@@ -283,6 +283,34 @@ def test_chunks_that_were_handed_out_as_one_are_several(patient):
     assert job.computed == [(10, 20), (20, 30), (30, 40), (40, 45)]
 
 
+def test_a_result_tells_what_passed_since_the_chunk_before(started):
+    """The first one of a rank tells nothing, nor does a part that follows another of its chunk."""
+    worker, _, master = started
+    assign(master, 1, 0, 10)
+    drive(worker)
+    time.sleep(0.02)
+    worker._computing.report_interval_s = 0.0  # each block is a part
+    assign(master, 2, 10, 30)
+    drive(worker)
+    heads = [head for message in messages(master) for head in decode_results(message.head)[0]]
+    assert [(head.attempt, head.start) for head in heads] == [(1, 0), (2, 10), (2, 20)]
+    assert [head.overhead_s > 0 for head in heads] == [False, True, False]
+    assert 0.02 <= heads[1].overhead_s < 10
+
+
+def test_the_time_since_a_dropped_chunk_is_told_too(patient):
+    worker, _, master = patient
+    worker._computing.burst_s = 0.0
+    assign(master, 1, 0, 20)
+    look(worker)
+    master.send(1, Kind.RECALL, encode_recall(1))
+    assign(master, 2, 30, 40)
+    drive(worker)
+    (head,) = [head for message in messages(master) for head in decode_results(message.head)[0]]
+    assert (head.attempt, head.start) == (2, 30)
+    assert head.overhead_s > 0
+
+
 def test_many_results_do_not_wait(patient):
     worker, _, master = patient
     chunks = [Assign(1, i + 1, 0, 10) for i in range(2 * MOST_RESULTS)]

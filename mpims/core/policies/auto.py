@@ -58,7 +58,7 @@ class Auto(Policy):
         self._ranks: dict[int, _Rank] = {}
         self._speeds = SumOverRanks()
         self._n_blocks = self._squares = 0.0  # of all ranks; the squares in those of the rank's mean
-        self.overhead_s: float | None = None  # that a chunk costs its rank beside the kernel
+        self.overhead_s: float | None = None  # that pass between two chunks of a rank
         self._spread2 = 0.0
 
     def propose(self, remaining: int, rank: int) -> int:
@@ -70,7 +70,7 @@ class Auto(Policy):
         b2 = self._spread2 * n_workers / (4 * share)
         x = 2 + b2 + sqrt(b2 * (b2 + 4))
         size = self._weight(rank, seen) * share / x
-        least = min(self.overhead_s or 0.0, DEAREST_S) / OVERHEAD * seen.speed
+        least = (self.overhead_s or 0.0) / OVERHEAD * seen.speed
         if size < least:
             size = min(least, share)
         return round_up(size)
@@ -82,14 +82,14 @@ class Auto(Policy):
         return 1 + belief * (weight - 1)
 
     def learn(self, sample: Sample) -> None:
-        rank, n_blocks, busy_s, squares_s2, whole_s = sample
+        rank, n_blocks, busy_s, squares_s2, _, overhead_s = sample
         if not (n_blocks > 0 and 0.0 <= busy_s <= LONGEST_S and 0.0 <= squares_s2 <= LONGEST_S**2):
             return
         seen = self._ranks.get(rank)
         if seen is None:
             seen = self._ranks[rank] = _Rank()
-        elif 0.0 <= whole_s <= LONGEST_S:  # the first chunk of a rank has its start in it
-            self._learn_overhead(max(0.0, whole_s - busy_s))
+        elif 0.0 <= overhead_s <= LONGEST_S:  # before the first chunk of a rank there was none
+            self._learn_overhead(min(overhead_s, DEAREST_S))
         seen.n_blocks = _KEPT * seen.n_blocks + n_blocks
         seen.busy_s = _KEPT * seen.busy_s + max(busy_s, SHORTEST_S * n_blocks)
         seen.speed = seen.n_blocks / seen.busy_s
@@ -105,13 +105,13 @@ class Auto(Policy):
         self._ranks.pop(rank, None)
         self._speeds.drop(rank)
 
-    def _learn_overhead(self, extra_s: float) -> None:
+    def _learn_overhead(self, overhead_s: float) -> None:
         """Follow the cheap hand-outs: in the dear ones a rank waited, or another program had its core."""
         before = self.overhead_s
         if before is None:
-            self.overhead_s = extra_s
+            self.overhead_s = overhead_s
         else:
-            self.overhead_s = before + (_FALL if extra_s < before else _RISE) * (extra_s - before)
+            self.overhead_s = before + (_FALL if overhead_s < before else _RISE) * (overhead_s - before)
 
     def explain(self) -> str:
         if not self._ranks:

@@ -28,7 +28,9 @@ class Sample(NamedTuple):
     squares_s2
         The sum of the squares of the single blocks' seconds.
     whole_s
-        Seconds of the rank for this chunk, the overhead included.
+        Seconds from the rank's result before to this one, as the master sees them.
+    overhead_s
+        Seconds between the chunk that the rank computed before and this one.
     """
 
     rank: int
@@ -36,6 +38,7 @@ class Sample(NamedTuple):
     busy_s: float
     squares_s2: float
     whole_s: float
+    overhead_s: float = 0.0
 
 
 class Policy(ABC):
