@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mpims.core.events import PLAIN
+from mpims.core.chunks import PLAIN
 from mpims.core.ledger import Attempt
 from mpims.core.troubles import Trouble, Troubles
 from mpims.core.workers import WorkerState

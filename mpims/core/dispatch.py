@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from itertools import islice
 
 from mpims.core.blame import Blame
-from mpims.core.events import PLAIN, Action, Assign, AssignAlike, Recall, Result, make
+from mpims.core.chunks import PLAIN, Assign, AssignAlike, Result, make
+from mpims.core.events import Action, Recall
 from mpims.core.handover import Handover
 from mpims.core.ledger import Attempt, Ledger
 from mpims.core.measures import QUEUE_LENGTH, Measures

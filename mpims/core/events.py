@@ -1,43 +1,16 @@
 """What goes into the scheduler (events, past participles) and what comes out (actions, imperatives).
 
-All are values that nobody changes. Those made for every chunk are named tuples; where microseconds count
-`make` makes them, in half the time that a call of the class or a slotted dataclass takes. Python is not
-asked to see to it that nobody changes the others.
+All are values that nobody changes. Those made for every chunk are named tuples, some of them in
+`mpims.core.chunks`. Python is not asked to see to it that nobody changes the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntFlag
 from typing import NamedTuple, TypeAlias
 
-Range: TypeAlias = tuple[int, int]
-"""A half-open range of items, ``(start, stop)``."""
-
-
-make = tuple.__new__
-"""``make(Assign, (rank, attempt, start, stop, care))`` makes a named tuple of all its fields."""
-
-
-class Care(IntFlag):
-    """How carefully a chunk is to be computed; 0 is the ordinary way."""
-
-    ISOLATED = 1
-    """In a child process: a rank died or fell silent over it."""
-    ITEMWISE = 2
-    """One item at a time: the block failed again and again, and one of its items is at fault."""
-
-
-PLAIN = Care(0)
-
-
-class Held(NamedTuple):
-    """An attempt of an earlier master that a rank goes on with: what it has still to deliver."""
-
-    attempt: int
-    start: int
-    stop: int
+from mpims.core.chunks import Assignment, Held, Range, Result
 
 
 @dataclass(slots=True)
@@ -64,18 +37,6 @@ class ChunkDone(NamedTuple):
     busy_s: float
     longest_block_s: float
     units: tuple[Range, ...] | None = None
-    squares_s2: float = 0.0
-    overhead_s: float = 0.0
-
-
-class Result(NamedTuple):
-    """What is delivered of one attempt, and how long it took: see `ChunkDone`."""
-
-    attempt: int
-    start: int
-    stop: int
-    busy_s: float = 0.0
-    longest_block_s: float = 0.0
     squares_s2: float = 0.0
     overhead_s: float = 0.0
 
@@ -182,56 +143,6 @@ Event: TypeAlias = (
     | ItemsClosed
     | ItemsReturned
 )
-
-
-class Assign(NamedTuple):
-    """Send items ``[start, stop)`` to a rank, as the attempt of that number."""
-
-    rank: int
-    attempt: int
-    start: int
-    stop: int
-    care: Care = PLAIN
-
-    @property
-    def size(self) -> int:
-        """Items in the chunk."""
-        return self.stop - self.start
-
-
-class AssignAlike(NamedTuple):
-    """Send items ``[start, stop)`` to a rank in chunks of `size` items, the attempts from that number on.
-
-    The last chunk is shorter if they do not come out even. It says the same as an `Assign` for each chunk,
-    for what takes less time than an action of its own.
-    """
-
-    rank: int
-    attempt: int
-    start: int
-    stop: int
-    size: int
-
-    @property
-    def care(self) -> Care:
-        """The ordinary way."""
-        return PLAIN
-
-    @property
-    def n_chunks(self) -> int:
-        """How many chunks they are."""
-        return -((self.start - self.stop) // self.size)
-
-    def singly(self) -> list[Assign]:
-        """The same, chunk by chunk."""
-        rank, first, start, stop, size = self
-        return [
-            Assign(rank, number, at, min(at + size, stop))
-            for number, at in enumerate(range(start, stop, size), first)
-        ]
-
-
-Assignment: TypeAlias = Assign | AssignAlike
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from mpims.core.events import PLAIN, Care, Held, Range
+from mpims.core.chunks import PLAIN, Care, Held, Range
 from mpims.core.ranges import RangeSet
 from mpims.core.troubles import Trouble, Troubles
 

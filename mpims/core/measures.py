@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpims.core.events import ChunkDone, Result, make
+from mpims.core.chunks import Result, make
+from mpims.core.events import ChunkDone
 from mpims.core.ledger import Attempt
 from mpims.core.policies import Sample, Sizer
 from mpims.core.silence import Silence

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from mpims.core.events import Range
+from mpims.core.chunks import Range
 
 MOST_BOUNDS = 2048
 """A page has no more bounds than this: what is put in moves those behind it in its page, and no others."""

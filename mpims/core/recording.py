@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpims.core.events import Action, ChunkDone, ChunksDone, Discard, Range, Record
+from mpims.core.chunks import Range
+from mpims.core.events import Action, ChunkDone, ChunksDone, Discard, Record
 from mpims.core.ledger import Ledger
 from mpims.core.workers import Counters
 

@@ -38,12 +38,12 @@ from collections.abc import Callable
 from typing import Any
 
 from mpims.core.blame import Blame
+from mpims.core.chunks import Care, make
 from mpims.core.deadlines import Deadlines
 from mpims.core.desertion import Desertion
 from mpims.core.dispatch import Dispatch
 from mpims.core.events import (
     Action,
-    Care,
     ChunkDone,
     ChunkFailed,
     ChunksDone,
@@ -65,7 +65,6 @@ from mpims.core.events import (
     WorkerJoined,
     WorkerLost,
     WorkerSpoke,
-    make,
 )
 from mpims.core.handover import Handover
 from mpims.core.ledger import Ledger

@@ -10,7 +10,8 @@ from collections import OrderedDict, deque
 from itertools import islice
 
 from mpims.core.blame import Blame
-from mpims.core.events import Action, Assign, Recall, Trim
+from mpims.core.chunks import Assign
+from mpims.core.events import Action, Recall, Trim
 from mpims.core.handover import PATIENCE_S, Handover
 from mpims.core.ledger import Attempt, Ledger
 from mpims.core.measures import Measures

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from mpims.core.events import Range
+from mpims.core.chunks import Range
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from operator import attrgetter
 
-from mpims.core.events import PLAIN, Care, Range
+from mpims.core.chunks import PLAIN, Care, Range
 
 _start = attrgetter("start")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from mpims.core.events import Assignment
+from mpims.core.chunks import Assignment
 from mpims.executor.book import Book, Run
 from mpims.executor.cargo import NOTHING, Batch, encode
 from mpims.runtime.wire import Buffer

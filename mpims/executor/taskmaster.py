@@ -13,8 +13,9 @@ from math import inf
 from threading import Event, Thread
 from typing import Any
 
+from mpims.core.chunks import Range, Result
 from mpims.core.deadlines import Deadlines
-from mpims.core.events import ItemsAdded, ItemsClosed, Range, Result
+from mpims.core.events import ItemsAdded, ItemsClosed
 from mpims.core.handover import Handover
 from mpims.core.ledger import Attempt, Ledger
 from mpims.core.measures import QUEUE_LENGTH

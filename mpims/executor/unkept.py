@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mpims.core.events import Range, Result
+from mpims.core.chunks import Range, Result
 from mpims.executor.cargo import Batch
 from mpims.runtime.wire import Buffer
 from mpims.storage.checkpoint import Checkpoint

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
-from mpims.core.events import Care, Range
+from mpims.core.chunks import Care, Range
 from mpims.errors import ExitStatus, describe, user_traceback
 from mpims.job import Job
 from mpims.options import RunOptions

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mpims.core.events import Range, Record, Result
+from mpims.core.chunks import Range, Result
+from mpims.core.events import Record
 
 
 class Delivery(NamedTuple):

@@ -10,11 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from mpims.core.chunks import Assign, AssignAlike, Assignment, Result
 from mpims.core.events import (
     Action,
-    Assign,
-    AssignAlike,
-    Assignment,
     ChunkDone,
     ChunkFailed,
     ChunksDone,
@@ -26,7 +24,6 @@ from mpims.core.events import (
     ItemsReturned,
     Recall,
     Record,
-    Result,
     Skip,
     Stop,
     Trim,

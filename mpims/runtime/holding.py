@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from mpims.core.events import Care, Held
+from mpims.core.chunks import Care, Held
 from mpims.errors import describe
 from mpims.job import Job
 from mpims.runtime.itemwise import ItemwiseBlock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mpims.core.events import Range
+from mpims.core.chunks import Range
 from mpims.runtime.wire import SkippedItem
 
 

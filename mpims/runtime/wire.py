@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from mpims.core.events import Assignment, Care, Held, Result
+from mpims.core.chunks import Assignment, Care, Held, Result
 from mpims.options import RunOptions
 from mpims.processes import Process
 

@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from mpims.core.chunks import Held
 from mpims.core.deadlines import FACTOR, FLOOR_S
-from mpims.core.events import Held
 from mpims.errors import UsageError, describe, user_traceback
 from mpims.job import Job, block_of
 from mpims.processes import send_signal, this_process

@@ -25,11 +25,9 @@ from heapq import heappop, heappush, heapreplace
 from math import inf
 from typing import NamedTuple, TypeAlias
 
+from mpims.core.chunks import Assign, AssignAlike, Care, make
 from mpims.core.events import (
     Action,
-    Assign,
-    AssignAlike,
-    Care,
     ChunkDone,
     Event,
     Hire,
@@ -39,7 +37,6 @@ from mpims.core.events import (
     Trim,
     WorkerJoined,
     WorkerLost,
-    make,
 )
 from mpims.core.scheduler import Scheduler
 from mpims.errors import InternalError

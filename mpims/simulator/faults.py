@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from mpims.core.events import Care, Drain, Event, Finish, GiveUp, Range, Recall, Trim
+from mpims.core.chunks import Care, Range
+from mpims.core.events import Drain, Event, Finish, GiveUp, Recall, Trim
 from mpims.core.scheduler import Scheduler
 
 BlockTime: TypeAlias = Callable[[int], float]

@@ -16,11 +16,9 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from random import Random
 
+from mpims.core.chunks import Assign, AssignAlike, Care, Held, Range
 from mpims.core.events import (
     Action,
-    Assign,
-    AssignAlike,
-    Care,
     ChunkDone,
     ChunkFailed,
     Discard,
@@ -28,10 +26,8 @@ from mpims.core.events import (
     Event,
     Finish,
     GiveUp,
-    Held,
     Hire,
     MasterAway,
-    Range,
     Recall,
     Record,
     Skip,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpims.core.events import Action, Assign, AssignAlike, ChunkDone, Event, Result, WorkerJoined
+from mpims.core.chunks import Assign, AssignAlike, Result
+from mpims.core.events import Action, ChunkDone, Event, WorkerJoined
 from mpims.core.scheduler import Scheduler
 from mpims.runtime.tracing import Tracing
 from mpims.runtime.wire import encode_assign, encode_results, packed_results

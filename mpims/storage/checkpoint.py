@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mpims.core.events import Range, Result
+from mpims.core.chunks import Range, Result
 from mpims.errors import UsageError, describe
 from mpims.processes import boot_id
 from mpims.runtime.parts import ResultError

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
-from mpims.core.events import Range
+from mpims.core.chunks import Range
 from mpims.storage.records import Buffer, RecordKind
 
 RANGE = struct.Struct("<QQ")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpims.core.events import Range, Result
+from mpims.core.chunks import Range, Result
 from mpims.core.ranges import RangeSet
 from mpims.errors import RunFailed, UsageError, describe
 from mpims.runtime.parts import ResultError

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mpims.core.events import Range, Result
+from mpims.core.chunks import Range, Result
 from mpims.core.tree import ABSENT, Forest, Node, node_items
 from mpims.errors import MpimsError, RunFailed, Stopped, UsageError, describe
 from mpims.outputs import Gather, Output, Reduce

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -410,3 +411,16 @@ def test_what_names_a_rank_names_its_host():
 
 def test_no_permission_to_leave_out_a_host_is_left_over():
     assert NAMELESS.keys() - nameless() == set()
+
+
+def test_a_worker_does_not_import_what_only_a_master_needs():
+    """Start-up is multiplied by thousands of ranks."""
+    code = "import sys, mpims.cli.serve, mpims.runtime.worker; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    imported = set(done.stdout.split())
+    assert "mpims.runtime.computing" in imported
+    assert imported.isdisjoint(
+        {"mpims.core.events", "mpims.core.scheduler", "mpims.storage.journal", "rich", "numpy.ma"}
+    )

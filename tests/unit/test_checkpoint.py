@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import mpims
-from mpims.core.events import Result
+from mpims.core.chunks import Result
 from mpims.core.ranges import RangeSet
 from mpims.digest import digest
 from mpims.errors import MpimsError, RunFailed, Stopped, UsageError

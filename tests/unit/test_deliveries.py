@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpims.core.events import Record, Result
+from mpims.core.chunks import Result
+from mpims.core.events import Record
 from mpims.runtime.deliveries import deliveries
 
 

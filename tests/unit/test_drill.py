@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mpims.core.events import Result
+from mpims.core.chunks import Result
 from mpims.core.ranges import RangeSet
 from mpims.drill.plan import (
     PARSERS,

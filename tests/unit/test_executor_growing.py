@@ -6,9 +6,9 @@ from random import Random
 
 import pytest
 
+from mpims.core.chunks import Assign
 from mpims.core.deadlines import Deadlines
 from mpims.core.events import (
-    Assign,
     ChunkDone,
     ChunkFailed,
     Finish,

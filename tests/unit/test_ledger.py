@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpims.core.events import PLAIN, Care, Held
+from mpims.core.chunks import PLAIN, Care, Held
 from mpims.core.ledger import Attempt, Ledger
 
 

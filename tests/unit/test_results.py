@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mpims
-from mpims.core.events import Result
+from mpims.core.chunks import Result
 from mpims.errors import RunFailed, Stopped
 from mpims.runtime.parts import ResultError
 from mpims.runtime.wire import decode_payload, decode_results, encode_results

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import mpims
-from mpims.core.events import Result
+from mpims.core.chunks import Result
 from mpims.errors import ExitStatus, RunFailed, Stopped, UsageError
 from mpims.farm import Farm
 from mpims.leading import run_master

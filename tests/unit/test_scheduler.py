@@ -11,19 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpims.core.blame import DUBIOUS
+from mpims.core.chunks import PLAIN, Assign, Care, Held
 from mpims.core.deadlines import FLOOR_S, Deadlines
 from mpims.core.desertion import STARTUP_PATIENCE
 from mpims.core.events import (
-    PLAIN,
-    Assign,
-    Care,
     ChunkDone,
     ChunkFailed,
     Discard,
     Drain,
     Finish,
     GiveUp,
-    Held,
     Hire,
     MasterAway,
     Recall,

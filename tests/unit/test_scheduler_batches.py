@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from mpims.core.chunks import Assign, AssignAlike, Result
 from mpims.core.deadlines import Deadlines
-from mpims.core.events import (
-    Assign,
-    AssignAlike,
-    ChunkDone,
-    ChunksDone,
-    Record,
-    Result,
-    Tick,
-    WorkerJoined,
-)
+from mpims.core.events import ChunkDone, ChunksDone, Record, Tick, WorkerJoined
 from mpims.core.ledger import Ledger
 from mpims.core.policies import Sizer, parse_policy
 from mpims.core.scheduler import Scheduler

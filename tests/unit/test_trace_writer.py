@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from mpims.core.events import Assign, AssignAlike, Result
+from mpims.core.chunks import Assign, AssignAlike, Result
 from mpims.runtime.wire import decode_results, encode_assign, encode_results, packed_results
 from mpims.storage import tracewriter
 from mpims.storage.trace import PART, TRACE, Cause, What, encode_head, read_trace

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpims.core.events import PLAIN, Care
+from mpims.core.chunks import PLAIN, Care
 from mpims.core.troubles import Troubles
 
 N_ITEMS = 30

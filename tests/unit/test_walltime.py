@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpims.core.chunks import Assign
 from mpims.core.deadlines import Deadlines
-from mpims.core.events import Assign, ChunkDone, Finish, Stop, Tick, WorkerJoined, WorkerLost
+from mpims.core.events import ChunkDone, Finish, Stop, Tick, WorkerJoined, WorkerLost
 from mpims.core.ledger import Ledger
 from mpims.core.policies import Sizer, parse_policy
 from mpims.core.scheduler import Scheduler

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mpims
-from mpims.core.events import PLAIN, Assign, AssignAlike, Care, Held
+from mpims.core.chunks import PLAIN, Assign, AssignAlike, Care, Held
 from mpims.errors import Stopped
 from mpims.options import RunOptions
 from mpims.processes import this_process
