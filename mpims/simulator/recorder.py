@@ -74,14 +74,10 @@ class Recorder:
 
     def _said(self, actions: Sequence[Action]) -> None:
         for action in actions:
-            if isinstance(action, Assign):
+            if isinstance(action, (Assign, AssignAlike)):
                 items = self._items(action.start, action.stop)
-                sent = Assign(action.rank, action.attempt, *items, action.care)
+                sent = AssignAlike(action.rank, action.attempt, *items, action.size * self._block)
                 self._tracing.sent(action.rank, encode_assign([sent]))
-            elif isinstance(action, AssignAlike):
-                items = self._items(action.start, action.stop)
-                alike = AssignAlike(action.rank, action.attempt, *items, action.size * self._block)
-                self._tracing.sent(action.rank, encode_assign([alike]))
             else:
                 self._tracing.said(action)
 

@@ -17,6 +17,13 @@ from mpims.outputs import Gather, Reduce
 # -------------------------------------------------------------------------- Gather
 
 
+def boxed(value):
+    """An array without axes that holds an object."""
+    array = np.empty((), dtype=object)
+    array[()] = value
+    return array
+
+
 def same_array(found, expected):
     """Equal in kind, dtype, shape and value."""
     expected = np.asarray(expected)
@@ -71,6 +78,33 @@ def test_an_array_of_objects_is_a_list():
 )
 def test_numpy_values_of_one_form_become_an_array(results, expected):
     same_array(Gather().pack(results), expected)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize(
+    "result",
+    [
+        np.arange(6.0).reshape(2, 3),
+        np.arange(6.0).reshape(2, 3).T,
+        np.float32(1.5),
+        np.str_("ab"),
+        np.bytes_(b"ab"),
+        np.array((1, 2.0), dtype=[("a", "i4"), ("b", "f8")]),
+        np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")])[0],
+        np.datetime64("2020-01-01"),
+        np.zeros((0, 2)),
+        np.array([{}, [1, 2]], dtype=object),
+        boxed([1, 2]),
+        boxed({"a": 1}),
+    ],
+    ids=lambda result: f"{type(result).__name__}-{result.dtype}-{result.shape}",
+)
+def test_results_of_items_become_rows(result, n):
+    packed, stacked = Gather().pack([result] * n), np.stack([result] * n)
+    assert (packed.dtype, packed.shape) == (stacked.dtype, stacked.shape)
+    assert packed.flags.c_contiguous
+    assert not np.shares_memory(packed, result)
+    assert repr(packed) == repr(stacked)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from mpims.simulator.costs import Distribution, draw_costs
 from mpims.simulator.machine import Machine
 from mpims.simulator.recording import record_run
 from mpims.simulator.study import Study
-from mpims.storage.trace import TRACE, What, split_blocks
+from mpims.storage.trace import TRACE, What, read_trace, split_blocks
 from tests.traces import DONE, event, history, joined, section
 
 
@@ -226,6 +226,18 @@ def test_a_simulated_run_leaves_a_run_directory(tmp_path, capsys):
     capsys.readouterr()
     assert run("simulate", "--dist", f"trace:{folder}", "--workers", 2, "--policy", "SS") == 0
     assert "as made recorded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("n_items", [3000, 2999])
+def test_the_trace_of_a_simulation_has_every_chunk_of_many_handed_out_as_one(n_items, tmp_path):
+    folder = tmp_path / "run"
+    options = ["--policy", "SS", "--items", n_items, "--block", 3, "--mean", 1e-5, "--workers", 2]
+    assert run("simulate", *options, "--trace", folder) == ExitStatus.DONE
+    sent = read_trace(folder).sections[0].sent
+    first = np.sort(sent[sent["attempt"] <= 1000], order="attempt")  # what comes later was taken over
+    assert first["attempt"].tolist() == list(range(1, 1001))
+    assert first["start"].tolist() == list(range(0, 3000, 3))
+    assert first["stop"].tolist() == [*range(3, 3000, 3), n_items]
 
 
 @pytest.mark.parametrize(
