@@ -21,8 +21,13 @@ LEAD_S = 1e-3
 """... and where chunks are short so many that they take this long ..."""
 LONGEST_QUEUE = 1024
 """... but not more than these."""
+SLACK_OF_SHORT, SLACK_OF_MEAN = 0.9, 0.125
+"""A rank that holds a chunk beside the one it computes is unlikely to be done with both within this part
+of a short chunk, and of a mean one: where chunks are alike the first counts, where they are not the other."""
 _MEMORY = 0.3
-"""What a new measurement counts in a mean."""
+"""What a new measurement counts in a mean ..."""
+_RISE = 0.02
+"""... and in what a short chunk takes, which follows a shorter one at once."""
 
 
 class Measures:
@@ -43,8 +48,8 @@ class Measures:
         How long a block takes of late; None before any is measured.
     learns
         Whether the policy does.
-    chunk_s
-        How long a chunk takes of late.
+    chunk_s, short_s
+        How long a chunk takes of late, and a short one.
     longest_queue
         Attempts a worker holds at the most, however short they are.
     """
@@ -61,7 +66,12 @@ class Measures:
         self.longest_queue = LONGEST_QUEUE
         self._longest_s = -1.0
         self.block_s: float | None = None
-        self.chunk_s = 0.0
+        self.chunk_s = self.short_s = 0.0
+
+    @property
+    def slack_s(self) -> float:
+        """For how long it does not matter to a rank with two chunks in hand that nobody looks."""
+        return max(SLACK_OF_SHORT * self.short_s, SLACK_OF_MEAN * self.chunk_s)
 
     def learn(self, worker: WorkerState | None, attempt: Attempt, event: ChunkDone, now: float) -> None:
         """A result is there."""
@@ -100,8 +110,13 @@ class Measures:
         if longest_s > self._longest_s:
             self._longest_s = longest_s
             self._silence.learn(longest_s, self._workers)
-        self.chunk_s += _MEMORY * (of_chunk * block_s - self.chunk_s)
-        mean_s = self.block_s
+        chunk_s, mean_s = of_chunk * block_s, self.block_s
+        self.chunk_s += _MEMORY * (chunk_s - self.chunk_s)
+        short_s = self.short_s
+        if chunk_s < short_s or mean_s is None:
+            self.short_s = chunk_s
+        else:
+            self.short_s = short_s + _RISE * (chunk_s - short_s)
         self.block_s = block_s if mean_s is None else mean_s + _MEMORY * (block_s - mean_s)
         if worker is None:
             return

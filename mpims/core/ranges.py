@@ -49,7 +49,9 @@ class RangeSet:
     def add(self, start: int, stop: int) -> None:
         """Put ``[start, stop)`` in."""
         last_page = self._pages[-1]
-        if start < stop and last_page and last_page[-1] < start:  # behind all that is in
+        if start < stop and (not last_page or last_page[-1] < start):  # behind all that is in
+            if not last_page:
+                self._firsts[0] = start
             last_page += (start, stop)
             self.size += stop - start
             if len(last_page) > MOST_BOUNDS:

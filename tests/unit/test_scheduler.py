@@ -1183,6 +1183,42 @@ def test_a_careful_chunk_teaches_nothing():
     assert scheduler.workers[1].block_s == 4.0
 
 
+# ------------------------------------------------------- for how long nobody need look
+
+
+def slack_after(block_times, n_items=1000):
+    """What is said once rank 1 has delivered blocks that took so long, with rank 2 at its first."""
+    scheduler = make(n_items, 2)
+    join(scheduler, 1, 2)
+    for block_s in block_times:
+        held = scheduler.workers[1].queue[0]
+        done(scheduler, 1, held.number, held.start, held.stop, block_s=block_s)
+    return scheduler.slack_s
+
+
+def test_before_anything_is_measured_it_is_not_known():
+    assert slack_after([]) == 0.0
+
+
+def test_where_chunks_are_alike_it_is_nearly_one_of_them():
+    assert 0.85 < slack_after([1.0] * 20) < 1.0
+
+
+def test_one_short_chunk_is_enough_to_look_again_soon():
+    assert slack_after([1.0] * 20 + [0.02]) == pytest.approx(0.125 * 0.7, rel=0.1)
+
+
+def test_a_short_chunk_is_forgotten_slowly():
+    short, later, at_last = (slack_after([1.0] * 20 + [0.02] + [1.0] * n) for n in (1, 10, 200))
+    assert short < later < at_last
+    assert later < 0.25
+    assert at_last > 0.85
+
+
+def test_a_rank_without_a_next_chunk_cannot_wait():
+    assert slack_after([1.0] * 5, n_items=8) == 0.0
+
+
 # ---------------------------------------------------------------- a rank that fails all
 
 

@@ -68,7 +68,7 @@ class Transport(ABC):
         """Give the next message, or None if none came within `timeout_s` seconds.
 
         `slack_s` says for how long probably nobody waits for an answer to it: the core may be given away
-        for a part of that at a time.
+        for that time.
         """
 
     def where(self, rank: int) -> str:

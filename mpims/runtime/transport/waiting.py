@@ -4,6 +4,7 @@ A plain sleeping poll makes single hand-outs fifty times slower, because both si
 other; a blocking call burns the core that a worker needs. So: spin with yields for a moment that
 depends on how often messages come, then sleep in doubling steps, never longer than a small part of
 the usual gap between messages, so that what a sleep adds to an answer is small against the work.
+While nobody waits for an answer it is one sleep, after which several messages may be there.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ LONG_SPIN_S = 300e-6
 SHORT_SPIN_S = 20e-6
 FIRST_SLEEP_S = 50e-6
 LONGEST_SLEEP_S = 20e-3
+LONGEST_NAP_S = 0.1
+"""A sleep while nobody waits for an answer: no longer, for a death or Ctrl-C is to be seen soon."""
 GAP_FRACTION = 1 / 20
 """A sleep is at most this part of the mean gap, or of the time waited already if that is longer."""
-SLACK_FRACTION = 1 / 4
-"""Where nobody waits for an answer, it is this part of the time for which that is so."""
 MOVING_SPIN_S = 0.1
 """A large message moves only while MPI is called: so long it is done all the time, then often."""
 _MEMORY = 0.2
@@ -103,8 +104,8 @@ class Waiting:
                 self._sleep(min(FIRST_SLEEP_S, timeout_s - waited))
             return True
         is_fast = self._mean_gap_s < FAST_GAP_S
-        if slack_s * SLACK_FRACTION > FAST_GAP_S and not is_fast:
-            self._sleep(min(slack_s * SLACK_FRACTION, LONGEST_SLEEP_S, timeout_s - waited))
+        if slack_s > FAST_GAP_S and not is_fast:
+            self._sleep(min(slack_s, LONGEST_NAP_S, timeout_s - waited))
             return True
         if waited < (LONG_SPIN_S if is_fast else SHORT_SPIN_S):
             self._give_way()
