@@ -24,6 +24,8 @@ from mpims.core.workers import Counters, WorkerState
 
 MOST_SORTED = 1000
 """Among so many idle ranks, others each time, the fastest come first: to sort all of more takes long."""
+MOST_ASKING = 10_000
+"""With more idle ranks than these, none looks for work where another has just found that there is none."""
 
 
 class Dispatch:
@@ -166,7 +168,7 @@ class Dispatch:
             actions.append(Assign(rank, attempt.number, attempt.start, attempt.stop, attempt.care))
             if walltime is not None and not walltime.allows(worker, self.measures.block_s, now):
                 break
-        if not queue and has_time:
+        if not queue and has_time and (len(self.idle) <= MOST_ASKING or self.takeover.is_due(now)):
             actions += self.takeover.find(worker, now)
         if not queue:
             self.idle[rank] = None

@@ -23,7 +23,7 @@ LONGEST_QUEUE = 1024
 """... but not more than these."""
 SLACK_OF_SHORT, SLACK_OF_MEAN = 0.9, 0.125
 """A rank that holds a chunk beside the one it computes is unlikely to be done with both within this part
-of a short chunk, and of a mean one: where chunks are alike the first counts, where they are not the other."""
+of a short chunk, or of a mean one: where chunks are alike the first counts, elsewhere the other."""
 _MEMORY = 0.3
 """What a new measurement counts in a mean ..."""
 _RISE = 0.02

@@ -18,7 +18,7 @@ from mpims.core.measures import Measures
 from mpims.core.tail import cut, gains, is_worth_moving, last_to_end
 from mpims.core.workers import Counters, WorkerState
 
-N_CANDIDATES = 16
+N_CANDIDATES = 8
 """Among so many ranks, others each time, the one that ends last is looked for."""
 _LEAST_TAIL_WAIT_S = 1e-3
 _TAIL_FRACTION = 0.25
@@ -78,6 +78,10 @@ class Takeover:
     def is_possible(self) -> bool:
         """Whether there is anybody to take work over from."""
         return self._is_on and bool(self.with_next or self._busy)
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to look: no rank has just found nothing."""
+        return self.look_again_at is None or now >= self.look_again_at
 
     def offer(self, worker: WorkerState) -> None:
         """Others may take over from a rank."""

@@ -10,7 +10,7 @@ The scheduler is the real one; what is simulated is the ranks, the way to them, 
 
 The master is one server that takes messages in the order of their arrival. All are equally long under
 way, so they arrive in the order in which they were sent: what the master does with one is worked out when
-the worker sends it, and the heap holds little but the ends of what the workers compute.
+the worker sends it, and the agenda holds little but the ends of what the workers compute.
 
 The unit is the block: the scheduler's ledger counts blocks of 1.
 """
@@ -21,7 +21,7 @@ import gc
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
-from heapq import heappop, heappush, heapreplace
+from heapq import heappop, heapreplace
 from math import inf
 from typing import NamedTuple, TypeAlias
 
@@ -40,6 +40,7 @@ from mpims.core.events import (
 )
 from mpims.core.scheduler import Scheduler
 from mpims.errors import InternalError
+from mpims.simulator.agenda import Agenda
 from mpims.simulator.costs import Costs
 from mpims.simulator.machine import Machine, Played
 from mpims.simulator.recorder import Recorder
@@ -96,7 +97,8 @@ class Engine:
         self._waiting: list[list[_Held]] = [[] for _ in range(n_ranks)]
         self._dead: set[int] = set()
         # (time, rank) at which a rank delivers; in place of a rank a negative key of `_rare`.
-        self._heap: list[tuple[float, int]] = []
+        mean_s = costs.prefix[-1] / max(1, costs.n_blocks)
+        self._agenda = Agenda(machine.n_workers, mean_s / machine.n_workers)
         self._rare: dict[int, Event | Action | _Death] = {}
         self._next_key = -(1 << 62)
         self._free_at = 0.0  # the master is busy until then
@@ -132,7 +134,8 @@ class Engine:
 
     def _play(self) -> None:
         """The loop: what happens at every hand-out is written out, all else is elsewhere."""
-        scheduler, heap, running, waiting = self._scheduler, self._heap, self._running, self._waiting
+        scheduler, running, waiting = self._scheduler, self._running, self._waiting
+        agenda, heap = self._agenda, self._agenda.near
         prefix, squares, pace, due = self._prefix, self._squares, self._pace, self._due
         ended = [-1.0] * len(pace)  # when a rank was done with the last chunk, until it begins the next
         latency_s, service_s = self._machine.latency_s, self._machine.service_s
@@ -142,6 +145,8 @@ class Engine:
         n_messages, served_s = 0, 0.0
         deadline = self._next_deadline()
         while not scheduler.ended:
+            if not heap:
+                agenda.refill()
             if deadline < inf and (not heap or deadline <= heap[0][0] + latency_s):
                 self._tell(Tick(), deadline - latency_s)
                 deadline = self._next_deadline()
@@ -162,7 +167,7 @@ class Engine:
             factor = pace[rank]
             queue = waiting[rank]
             if stop < last:
-                heapreplace(heap, (begin(rank, number, stop, last, time, care), rank))
+                end = begin(rank, number, stop, last, time, care)
             elif queue:
                 following, a, b, there_at, care = queue.pop(0)
                 origin = (there_at if there_at > time else time) + overhead_s
@@ -171,10 +176,15 @@ class Engine:
                     end = begin(rank, following, a, b, origin, care)
                 else:
                     running[rank] = (end, following, a, b, b, origin, care)
-                heapreplace(heap, (end, rank))
             else:
                 running[rank] = None
+                end = inf
+            if end < agenda.edge:
+                heapreplace(heap, (end, rank))
+            else:
                 heappop(heap)
+                if end < inf:
+                    agenda.push_later((end, rank))
             if number:
                 now = time + latency_s
                 if self._free_at > now:
@@ -202,9 +212,8 @@ class Engine:
                         free_at += service_s
                         there_at = free_at + latency_s
                         if running[rank] is None:
-                            heappush(
-                                heap, (begin(rank, number, start, stop, there_at + overhead_s, care), rank)
-                            )
+                            end = begin(rank, number, start, stop, there_at + overhead_s, care)
+                            agenda.push((end, rank))
                         else:
                             queue.append((number, start, stop, there_at, care))
                     else:
@@ -232,7 +241,7 @@ class Engine:
     def _plan(self, time: float, what: Event | Action | _Death) -> None:
         """Let something happen at a time, before whatever workers deliver then."""
         self._rare[self._next_key] = what
-        heappush(self._heap, (time, self._next_key))
+        self._agenda.push((time, self._next_key))
         self._next_key += 1
 
     def _happen(self, what: Event | Action | _Death, time: float) -> None:
@@ -306,7 +315,7 @@ class Engine:
         if self._running[rank] is None and self._waiting[rank]:
             number, start, stop, there_at, care = self._waiting[rank].pop(0)
             origin = max(there_at, time) + self._machine.overhead_s
-            heappush(self._heap, (self._begin(rank, number, start, stop, origin, care), rank))
+            self._agenda.push((self._begin(rank, number, start, stop, origin, care), rank))
 
     def _obey(self, action: Recall | Trim, time: float) -> None:
         """A rank is told to drop an attempt or to end it early, which it does between two blocks."""
@@ -330,7 +339,7 @@ class Engine:
         if stop == start or (is_recall and care & Care.ISOLATED):  # a child can be killed in a block
             end = time
         self._running[rank] = (end, number, start, stop, last, origin, care)
-        heappush(self._heap, (end, rank))
+        self._agenda.push((end, rank))
 
     def _under_way(self, part: _Part, pace: float, time: float) -> int:
         """The end of the block that is computed at a time; the start if none is yet."""

@@ -1653,3 +1653,22 @@ def test_of_very_many_idle_ranks_others_are_looked_at_each_time(monkeypatch, mos
         scheduler.handle(Tick(), now)
     assert len(scheduler._dispatch.idle) == 6
     assert len(set(tried)) == (3 if most == 2 else 1)
+
+
+@pytest.mark.parametrize(("most", "asking"), [(3, [2, 3, 4, 5]), (10_000, [2, 3, 4, 5, 6])])
+def test_of_very_many_idle_ranks_none_looks_where_another_has_just_found_nothing(monkeypatch, most, asking):
+    tried = []
+
+    def in_vain(takeover, worker, now):
+        tried.append(worker.rank)
+        takeover.look_again_at = now + 1.0
+        return []
+
+    monkeypatch.setattr("mpims.core.dispatch.MOST_ASKING", most)
+    monkeypatch.setattr(Takeover, "find", in_vain)
+    scheduler = Scheduler(Ledger(1, 1), Sizer(parse_policy("SS").make(1, 9)), Deadlines(inf), 9)
+    for rank in range(1, 7):
+        scheduler.handle(WorkerJoined(rank), 0.0)
+    assert tried == asking
+    scheduler.handle(WorkerJoined(7), 1.0)
+    assert tried == [*asking, 7]

@@ -154,3 +154,13 @@ def test_a_run_is_a_function_of_its_arguments(latency_s, service_s):
     block_s = np.random.default_rng(3).exponential(1.0, 300)
     first = play(block_s, "GSS", queue_length=2, **arguments)[0]
     assert play(block_s, "GSS", queue_length=2, **arguments)[0] == first
+
+
+def test_what_is_put_off_changes_nothing(monkeypatch):
+    """As with thousands of ranks, of which most are not near."""
+    block_s = np.random.default_rng(1).exponential(size=300)
+    options = {"n_workers": 20, "overhead_s": 0.01, "latency_s": 0.02, "service_s": 0.01, "take_over": True}
+    deaths = [(3, Moment(after_s=2.0)), (5, Moment(after_s=0.0))]
+    near = play(block_s, "GSS", **options, deaths=deaths)[0]
+    monkeypatch.setattr("mpims.simulator.agenda.FEW", 0)
+    assert play(block_s, "GSS", **options, deaths=deaths)[0] == near
