@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import sys
 import threading
@@ -102,7 +103,9 @@ def on_threads(job_class: type[mpims.Job], n_ranks: int, folder: Path, **options
     finally:
         for thread in threads:
             thread.join(10)
-            assert not thread.is_alive()
+            if thread.is_alive():
+                faulthandler.dump_traceback()  # where each thread is
+            assert not thread.is_alive(), f"a rank did not end: {errors}"
 
 
 def alone(job: mpims.Job, folder: Path, **options: Any) -> Outcome:
