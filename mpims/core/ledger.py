@@ -87,6 +87,11 @@ class Ledger:
         """How many blocks wait to be handed out."""
         return -(-self.pending.size // self.block)
 
+    @property
+    def newest(self) -> Attempt | None:
+        """The attempt that was made last, if it is in force."""
+        return self.attempts.get(self._next_number - 1)
+
     # ---------------------------------------------------------------- handing out
 
     def assign(

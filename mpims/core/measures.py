@@ -7,6 +7,7 @@ rank is to hold: two, but more where chunks are shorter than a hand-out takes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from mpims.core.chunks import Result, make
 from mpims.core.events import ChunkDone
@@ -21,13 +22,13 @@ LEAD_S = 1e-3
 """... and where chunks are short so many that they take this long ..."""
 LONGEST_QUEUE = 1024
 """... but not more than these."""
-SLACK_OF_SHORT, SLACK_OF_MEAN = 0.9, 0.125
+SLACK_OF_SHORT, SLACK_OF_MEAN = 0.6, 0.125
 """A rank that holds a chunk beside the one it computes is unlikely to be done with both within this part
-of a short chunk, or of a mean one: where chunks are alike the first counts, elsewhere the other."""
+of what the chunk takes with short blocks, or with mean ones: where blocks are alike the first counts."""
 _MEMORY = 0.3
 """What a new measurement counts in a mean ..."""
 _RISE = 0.02
-"""... and in what a short chunk takes, which follows a shorter one at once."""
+"""... and in what a short block takes, which follows a shorter one at once."""
 
 
 class Measures:
@@ -46,10 +47,10 @@ class Measures:
     ----------
     block_s
         How long a block takes of late; None before any is measured.
+    short_s
+        How long a short one does: the mean in a chunk, where that was least.
     learns
         Whether the policy does.
-    chunk_s, short_s
-        How long a chunk takes of late, and a short one.
     longest_queue
         Attempts a worker holds at the most, however short they are.
     """
@@ -66,12 +67,13 @@ class Measures:
         self.longest_queue = LONGEST_QUEUE
         self._longest_s = -1.0
         self.block_s: float | None = None
-        self.chunk_s = self.short_s = 0.0
+        self.short_s = inf
 
-    @property
-    def slack_s(self) -> float:
-        """For how long it does not matter to a rank with two chunks in hand that nobody looks."""
-        return max(SLACK_OF_SHORT * self.short_s, SLACK_OF_MEAN * self.chunk_s)
+    def slack_s(self, n_blocks: int) -> float:
+        """For how long it does not matter to a rank with two chunks of so many blocks that nobody looks."""
+        if self.block_s is None:
+            return 0.0
+        return n_blocks * max(SLACK_OF_SHORT * self.short_s, SLACK_OF_MEAN * self.block_s)
 
     def learn(self, worker: WorkerState | None, attempt: Attempt, event: ChunkDone, now: float) -> None:
         """A result is there."""
@@ -110,13 +112,8 @@ class Measures:
         if longest_s > self._longest_s:
             self._longest_s = longest_s
             self._silence.learn(longest_s, self._workers)
-        chunk_s, mean_s = of_chunk * block_s, self.block_s
-        self.chunk_s += _MEMORY * (chunk_s - self.chunk_s)
-        short_s = self.short_s
-        if chunk_s < short_s or mean_s is None:
-            self.short_s = chunk_s
-        else:
-            self.short_s = short_s + _RISE * (chunk_s - short_s)
+        mean_s, short_s = self.block_s, self.short_s
+        self.short_s = block_s if block_s < short_s else short_s + _RISE * (block_s - short_s)
         self.block_s = block_s if mean_s is None else mean_s + _MEMORY * (block_s - mean_s)
         if worker is None:
             return

@@ -188,7 +188,10 @@ class Scheduler:
     @property
     def slack_s(self) -> float:
         """For how long probably no rank waits for us: each holds a chunk beside the one it computes."""
-        return self._dispatch.measures.slack_s if len(self.workers) == self._dispatch.n_with_next else 0.0
+        newest = self.ledger.newest  # there are no shorter ones: chunks get shorter, if they change
+        if newest is None or self._dispatch.n_with_next < len(self.workers):
+            return 0.0
+        return self._dispatch.measures.slack_s(-((newest.start - newest.stop) // self.ledger.block))
 
     def explain(self) -> str:
         """Why the chunks were as long as they were, in a phrase, or nothing."""

@@ -45,6 +45,8 @@ TASKS = "tasks"
 """What ranks that compute tasks, and their master, call the job."""
 RECEIVING_BYTES = 256 << 20
 """Memory for what arrives is kept up to this: results that come before their turn are many at once."""
+RESULT_WAIT_S = 10e-3
+"""A result lies no longer than this while all ranks are busy: the program waits for it."""
 GATHERING_S = 10.0
 """A shared array, and what is ordered after it, waits so long for ranks that have not joined yet."""
 
@@ -108,6 +110,7 @@ class TaskMaster(Master):
             stop_signals=StopSignals(),
             joined=self._spread_again,
             supply=self._supplies.make,
+            longest_nap_s=RESULT_WAIT_S,
         )
 
     def give(self, order: Order) -> None:

@@ -30,6 +30,8 @@ from mpims.storage.tracewriter import TraceWriter
 
 LONGEST_WAIT_S = 1.0
 """The master looks around at least this often."""
+LONGEST_NAP_S = 0.1
+"""While no rank waits for an answer it sleeps no longer: a death, or Ctrl-C, is to be seen soon."""
 AWAY_S = 2.0
 """A step that takes so much longer than it may says that the master itself was suspended."""
 TICK_LATENESS_S = 0.05
@@ -70,6 +72,8 @@ class Master:
         Makes a worker in this process when no other rank is left.
     supply
         As for `mpims.runtime.desk.Desk`.
+    longest_nap_s
+        How long a result may lie there, while no rank waits for an answer to it.
     stop_signals, grace_s
         Tells whether the run is to stop; and how long it then waits for results.
     stopping
@@ -104,10 +108,12 @@ class Master:
         stats: Callable[[], Mapping[str, Any]] = dict,
         progress: NoProgress | None = None,
         supply: Supply = no_supply,
+        longest_nap_s: float = LONGEST_NAP_S,
     ) -> None:
         self._transport = transport
         self._scheduler = scheduler
         self._checkpoint = checkpoint
+        self._longest_nap_s = longest_nap_s
         self._n_items = identity[0]
         self._workers = workers
         self._hire = hire
@@ -184,7 +190,7 @@ class Master:
     def step(self, timeout_s: float) -> None:
         """Take in what has come, waiting for it at most that long, and do what follows."""
         desk, scheduler = self._desk, self._scheduler
-        message = self._transport.receive(timeout_s, scheduler.slack_s)
+        message = self._transport.receive(timeout_s, min(scheduler.slack_s, self._longest_nap_s))
         now = began = time.monotonic()
         away_s = now - self._stepped - timeout_s
         if away_s > AWAY_S:

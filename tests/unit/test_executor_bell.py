@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from math import inf
+from types import SimpleNamespace
 
 import pytest
 
+from mpims.core.scheduler import Scheduler
 from mpims.executor.helping import REST_S, Turns
+from mpims.executor.taskmaster import RESULT_WAIT_S, TaskMaster
 from mpims.runtime.transport.joint import JointTransport
 from mpims.runtime.transport.local import local_transports
 from mpims.runtime.transport.waiting import Waiting
@@ -42,6 +45,15 @@ def test_waiting_hears_the_bell_between_two_looks():
     assert waiting.pause(1.0)
     waiting.bell = None
     assert waiting.bell is None
+
+
+def test_a_result_does_not_wait_long_while_all_ranks_are_busy(monkeypatch):
+    here, _ = local_transports(2)
+    slacks = []
+    monkeypatch.setattr(here, "receive", lambda timeout_s, slack_s=0.0: slacks.append(slack_s))
+    monkeypatch.setattr(Scheduler, "slack_s", 5.0)
+    TaskMaster(here, [1], SimpleNamespace(started=None), timeout_s=None, n_retries=0).step(0.0)
+    assert slacks == [RESULT_WAIT_S]
 
 
 class Work:

@@ -15,12 +15,14 @@ import pytest
 
 import mpims
 from mpims.core.policies import POLICIES
+from mpims.core.scheduler import Scheduler
 from mpims.digest import digest
 from mpims.errors import RunFailed, UsageError
 from mpims.leading import run_master
 from mpims.options import RunOptions
 from mpims.outcome import Outcome
-from mpims.runtime.transport.local import local_transports
+from mpims.runtime.master import LONGEST_NAP_S
+from mpims.runtime.transport.local import LocalTransport, local_transports
 from mpims.session import serve
 
 
@@ -423,6 +425,20 @@ def test_run_directory_errors(tmp_path):
         alone(Words(), used)
     with pytest.raises(UsageError, match=r"cannot make run directory .*Not a directory"):
         alone(Words(), used / "something" / "run")
+
+
+def test_the_master_sleeps_while_all_ranks_are_busy_but_not_for_long(tmp_path, monkeypatch):
+    slacks = []
+
+    def receive(transport, timeout_s, slack_s=0.0):
+        slacks.append(slack_s)
+        return of_before(transport, timeout_s, slack_s)
+
+    of_before = LocalTransport.receive
+    monkeypatch.setattr(LocalTransport, "receive", receive)
+    monkeypatch.setattr(Scheduler, "slack_s", 5.0)
+    on_threads(Sum32, 3, tmp_path / "a")
+    assert max(slacks) == LONGEST_NAP_S
 
 
 def test_default_run_directories_do_not_collide(tmp_path, monkeypatch):

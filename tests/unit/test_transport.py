@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpims.runtime.transport.local import local_transports
-from mpims.runtime.transport.waiting import LONGEST_NAP_S, Waiting
+from mpims.runtime.transport.waiting import Waiting
 from tests.transport_contract import check_pair
 
 
@@ -79,12 +79,6 @@ def test_a_wait_with_slack_looks_but_now_and_then():
     time, waiting = waiting_after(0.025)
     wait(time, waiting, 0.035, slack_s=0.015)
     assert time.sleeps == pytest.approx([0.015, 0.015, 0.005], rel=0.01)
-
-
-def test_no_slack_is_so_long_that_a_death_is_seen_late():
-    time, waiting = waiting_after(1.0)
-    wait(time, waiting, 1.0, slack_s=10.0)
-    assert max(time.sleeps) == LONGEST_NAP_S
 
 
 def test_while_a_large_message_is_under_way_mpi_is_called_all_the_time():

@@ -23,8 +23,6 @@ LONG_SPIN_S = 300e-6
 SHORT_SPIN_S = 20e-6
 FIRST_SLEEP_S = 50e-6
 LONGEST_SLEEP_S = 20e-3
-LONGEST_NAP_S = 0.1
-"""A sleep while nobody waits for an answer: no longer, for a death or Ctrl-C is to be seen soon."""
 GAP_FRACTION = 1 / 20
 """A sleep is at most this part of the mean gap, or of the time waited already if that is longer."""
 MOVING_SPIN_S = 0.1
@@ -105,7 +103,7 @@ class Waiting:
             return True
         is_fast = self._mean_gap_s < FAST_GAP_S
         if slack_s > FAST_GAP_S and not is_fast:
-            self._sleep(min(slack_s, LONGEST_NAP_S, timeout_s - waited))
+            self._sleep(min(slack_s, timeout_s - waited))
             return True
         if waited < (LONG_SPIN_S if is_fast else SHORT_SPIN_S):
             self._give_way()
