@@ -66,13 +66,15 @@ class Costs:
     @cached_property
     def squares(self) -> list[float]:
         """The same of the squares of the blocks' times."""
-        return _sums(self._block_s**2)
+        with np.errstate(over="ignore"):
+            return _sums(self._block_s**2)
 
 
 def _sums(values: Floats) -> list[float]:
+    with np.errstate(over="ignore"):  # what is infinite is refused, or is a spread that says nothing
+        sums = np.cumsum(values)
     # A list, for one of its numbers is had in half the time that one of an array takes.
-    sums: list[float] = np.concatenate(([0.0], np.cumsum(values))).tolist()
-    return sums
+    return [0.0, *sums.tolist()]
 
 
 # --------------------------------------------------------------------- distributions

@@ -96,8 +96,8 @@ class Engine:
         self._running: list[_Part | None] = [None] * n_ranks
         self._waiting: list[list[_Held]] = [[] for _ in range(n_ranks)]
         self._dead: set[int] = set()
-        # (time, rank) at which a rank delivers; in place of a rank a negative key of `_rare`.
         mean_s = costs.prefix[-1] / max(1, costs.n_blocks)
+        # (time, rank) at which a rank delivers; in place of a rank a negative key of `_rare`.
         self._agenda = Agenda(machine.n_workers, mean_s / machine.n_workers)
         self._rare: dict[int, Event | Action | _Death] = {}
         self._next_key = -(1 << 62)
