@@ -210,8 +210,7 @@ class Dispatch:
         actions: list[Action] = []
         pending = self._ledger.pending
         takeover = self.takeover
-        look_again_at = takeover.look_again_at
-        if not pending.size and look_again_at is not None and self.idle and now < look_again_at:
+        if not pending.size and self.idle and not takeover.is_due(now):
             return actions
         takeover.look_again_at = None
         if not (pending.size or takeover.is_possible):

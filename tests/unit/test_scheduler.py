@@ -1640,42 +1640,41 @@ def test_each_item_is_recorded_once_whatever_happens(
     go_well(ranks, now)
 
 
-@pytest.mark.parametrize("most", [2, 1000])
-def test_of_very_many_idle_ranks_others_are_looked_at_each_time(monkeypatch, most):
-    tried = []
+@pytest.fixture
+def tried(monkeypatch):
+    """The ranks that look for work in what others hold: in vain, and so not again within a second."""
+    ranks = []
 
-    def in_vain(takeover, worker, now):
-        tried.append(worker.rank)
+    def find(takeover, worker, now):
+        ranks.append(worker.rank)
         takeover.look_again_at = now + 1.0
         return []
 
+    monkeypatch.setattr(Takeover, "find", find)
+    return ranks
+
+
+@pytest.mark.parametrize("most", [2, 1000])
+def test_of_very_many_idle_ranks_others_are_looked_at_each_time(monkeypatch, tried, most):
     monkeypatch.setattr("mpims.core.dispatch.MOST_SORTED", most)
-    monkeypatch.setattr(Takeover, "find", in_vain)
-    sizer = Sizer(parse_policy("SS").make(1, 7))
-    scheduler = Scheduler(Ledger(1, 1), sizer, Deadlines(inf), 7)
-    for rank in range(1, 8):
-        scheduler.handle(WorkerJoined(rank), 0.0)
+    scheduler = make(1, 7, timeout_s=inf)
+    join(scheduler, *range(1, 8))
     tried.clear()
     for now in (10.0, 20.0, 30.0):
-        scheduler.handle(Tick(), now)
+        tick(scheduler, now)
     assert len(scheduler._dispatch.idle) == 6
     assert len(set(tried)) == (3 if most == 2 else 1)
 
 
 @pytest.mark.parametrize(("most", "asking"), [(3, [2, 3, 4, 5]), (10_000, [2, 3, 4, 5, 6])])
-def test_of_very_many_idle_ranks_none_looks_where_another_has_just_found_nothing(monkeypatch, most, asking):
-    tried = []
-
-    def in_vain(takeover, worker, now):
-        tried.append(worker.rank)
-        takeover.look_again_at = now + 1.0
-        return []
-
+def test_of_very_many_idle_ranks_none_looks_where_another_has_just_found_nothing(
+    monkeypatch, tried, most, asking
+):
     monkeypatch.setattr("mpims.core.dispatch.MOST_ASKING", most)
-    monkeypatch.setattr(Takeover, "find", in_vain)
-    scheduler = Scheduler(Ledger(1, 1), Sizer(parse_policy("SS").make(1, 9)), Deadlines(inf), 9)
-    for rank in range(1, 7):
-        scheduler.handle(WorkerJoined(rank), 0.0)
+    scheduler = make(1, 9, timeout_s=inf)
+    join(scheduler, *range(1, 7))
     assert tried == asking
-    scheduler.handle(WorkerJoined(7), 1.0)
+    join(scheduler, 7, now=1.0)
+    assert tried == [*asking, 7]
+    tick(scheduler, 1.9)
     assert tried == [*asking, 7]

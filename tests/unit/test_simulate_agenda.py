@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 from math import inf
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -45,6 +46,21 @@ def test_the_order_is_that_of_a_heap(first, later, gap_s, n_entries):
     while heap:
         assert take(agenda) == heappop(heap)
     assert take(agenda) is None
+
+
+def test_the_order_is_that_of_a_heap_in_a_long_run():
+    """Of 300 entries the next comes, some 64 to a bucket, and each is followed by one that may be near."""
+    random, n = Random(1), 300
+    agenda, heap = Agenda(MANY, 1 / n), [(random.expovariate(1), key) for key in range(n)]
+    heapify(heap)
+    for entry in heap:
+        agenda.push(entry)
+    for key in range(n, 20 * n):
+        entry = heappop(heap)
+        assert take(agenda) == entry
+        following = (entry[0] + random.expovariate(1), key)
+        heappush(heap, following)
+        agenda.push(following)
 
 
 def test_of_few_entries_all_are_near():

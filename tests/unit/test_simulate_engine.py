@@ -156,11 +156,22 @@ def test_a_run_is_a_function_of_its_arguments(latency_s, service_s):
     assert play(block_s, "GSS", queue_length=2, **arguments)[0] == first
 
 
-def test_what_is_put_off_changes_nothing(monkeypatch):
+@pytest.mark.parametrize("queue_length", [1, 2])
+@pytest.mark.parametrize("policy", ["SS", "GSS"])
+def test_what_is_put_off_changes_nothing(monkeypatch, policy, queue_length):
     """As with thousands of ranks, of which most are not near."""
-    block_s = np.random.default_rng(1).exponential(size=300)
-    options = {"n_workers": 20, "overhead_s": 0.01, "latency_s": 0.02, "service_s": 0.01, "take_over": True}
-    deaths = [(3, Moment(after_s=2.0)), (5, Moment(after_s=0.0))]
-    near = play(block_s, "GSS", **options, deaths=deaths)[0]
+    block_s = np.random.default_rng(1).exponential(size=2000)
+    options = {
+        "n_workers": 100,
+        "overhead_s": 0.01,
+        "latency_s": 0.02,
+        "service_s": 1e-3,
+        "take_over": True,
+    }
+    options |= {
+        "queue_length": queue_length,
+        "deaths": [(3, Moment(after_s=2.0)), (5, Moment(after_s=0.0))],
+    }
+    near = play(block_s, policy, **options)[0]
     monkeypatch.setattr("mpims.simulator.agenda.FEW", 0)
-    assert play(block_s, "GSS", **options, deaths=deaths)[0] == near
+    assert play(block_s, policy, **options)[0] == near
