@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
 from enum import IntEnum
 
 
@@ -101,6 +100,8 @@ def describe(error: BaseException) -> str:
 
 def user_traceback(error: BaseException) -> str:
     """The traceback of an exception that the user's code raised, without the frames of mpims."""
+    import traceback  # for these lines alone
+
     told = traceback.TracebackException.from_exception(error)
     ours = os.path.dirname(__file__) + os.sep
     told.stack = traceback.StackSummary.from_list(f for f in told.stack if not f.filename.startswith(ours))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -30,7 +29,6 @@ from mpims.report.announcement import (
     takeover_line,
 )
 from mpims.report.progress import make_progress
-from mpims.report.summary import summary_lines
 from mpims.runtime.items import check_kernel, items_identity, resolve_items
 from mpims.runtime.lead import Lead
 from mpims.runtime.master import Master
@@ -127,7 +125,7 @@ class Farm:
         manifest = make_manifest(
             self._job,
             self._options,
-            run_id=uuid.uuid4().hex,
+            run_id=os.urandom(16).hex(),
             source_digest=self._source.digest if self._source else None,
             items=self._identity,
             block=self._block,
@@ -212,7 +210,7 @@ class Farm:
             stop_signals=self._stop_signals,
             grace_s=self._options.grace_s,
             stopping=self._tell_stopping,
-            joined=lambda: self._record.write_ranks(self._master.record),
+            ranks_changed=lambda: self._record.write_ranks(self._master.record),
             heartbeat=self._lock.refresh,
             stats=lambda: self._record.figures(self._master.record),
             progress=self._progress,
@@ -283,6 +281,8 @@ class Farm:
             raise failure from None
         summary = self._record.write(self._master.record, self._items, value=value, path=path)
         self._checkpoint.close("done")
+        from mpims.report.summary import summary_lines  # at the end, not before the first chunk
+
         for line in summary_lines(summary, value):
             self._say(line)
         return Outcome(value, summary, self._folder)

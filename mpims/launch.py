@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from mpims.errors import UsageError
 from mpims.slurm.allocation import Allocation, find_allocation
@@ -26,8 +24,7 @@ class Flavour(Enum):
     INTEL_MPI = "Intel MPI"
 
 
-@dataclass(frozen=True, slots=True)
-class Launcher:
+class Launcher(NamedTuple):
     """A program that starts ranks; `ulfm` if it can let a run survive the death of one."""
 
     path: str
@@ -53,6 +50,8 @@ def find_launcher(folders: Sequence[str] | None = None, library: str | None = No
     UsageError
         There is no MPI library, no launcher, or none of the library's kind.
     """
+    import shutil  # for this call alone
+
     if folders is None:
         folders = [os.path.dirname(sys.executable), *os.get_exec_path()]
     candidates = [shutil.which(name, path=folder) for folder in folders for name in ("mpirun", "mpiexec")]
@@ -110,6 +109,8 @@ def _version(text: str) -> str:
 
 def _output(*command: str) -> str:
     """What a program prints; nothing if it fails."""
+    import subprocess  # for this call alone
+
     try:
         return subprocess.run(
             command,

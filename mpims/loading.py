@@ -6,18 +6,16 @@ import hashlib
 import importlib
 import linecache
 import sys
-import traceback
 import types
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 from mpims.errors import UsageError, describe
 from mpims.job import Job
 
 
-@dataclass(frozen=True, slots=True)
-class JobSource:
+class JobSource(NamedTuple):
     """A job definition as it travels to the other ranks.
 
     Only rank 0 reads the file; the text goes with the message, so that thousands of ranks do not
@@ -183,6 +181,8 @@ def _run(name: str, text: str) -> types.ModuleType:
     except UsageError:
         raise
     except (Exception, SystemExit) as error:  # whatever the user's file raises while it runs
+        import traceback  # for this line alone
+
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == name]
         place = f"{name}:{lines[-1]}" if lines else name
         raise UsageError(f"{place}: {describe(error)}") from None

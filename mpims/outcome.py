@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpims.errors import ExitStatus
-from mpims.report.summary import Summary
+
+if TYPE_CHECKING:
+    from mpims.report.summary import Summary
 
 
 @dataclass(frozen=True, slots=True)

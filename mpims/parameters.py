@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
 from numbers import Complex, Integral, Real
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Union
+from typing import Any, ClassVar, Literal, NamedTuple, Union
 
 from mpims.errors import UsageError
 
@@ -18,8 +18,7 @@ REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "(required)"})()
 """Stands for the default of a parameter that has none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One annotated class attribute of a job."""
 
     name: str
@@ -35,18 +34,16 @@ def find_parameters(cls: type, base: type) -> dict[str, Parameter]:
     UsageError
         An annotation cannot be evaluated, or a parameter has the name of an attribute of `base`.
     """
-    try:
-        hints = typing.get_type_hints(cls)
-    except Exception as error:  # whatever the user's annotation raises when it is evaluated
-        raise UsageError(f"job {cls.__name__}: an annotation cannot be read: {error}") from None
-    reserved = set(typing.get_type_hints(base)) | set(dir(base))
-    found = {}
+    reserved = {*dir(base), *inspect.get_annotations(base)}
+    found: dict[str, Parameter] = {}
     for parent in reversed(cls.__mro__):
         if not issubclass(parent, base) or parent is base:
             continue
-        for name in inspect.get_annotations(parent):
-            hint = hints[name]
-            if name.startswith("_") or typing.get_origin(hint) is ClassVar or hint is ClassVar:
+        for name, hint in _own_hints(cls, parent).items():
+            if name.startswith("_"):
+                continue
+            if typing.get_origin(hint) is ClassVar or hint is ClassVar:
+                found.pop(name, None)
                 continue
             if name in reserved:
                 raise UsageError(
@@ -55,6 +52,17 @@ def find_parameters(cls: type, base: type) -> dict[str, Parameter]:
                 )
             found[name] = Parameter(name, hint, getattr(cls, name, REQUIRED))
     return found
+
+
+def _own_hints(job: type, parent: type) -> dict[str, Any]:
+    """The annotations of one class, without those of its parents: each evaluated is time at start-up."""
+    own = {"__annotations__": inspect.get_annotations(parent), "__module__": parent.__module__}
+    names = getattr(sys.modules.get(parent.__module__), "__dict__", {})
+    try:
+        # As for a class, its module's names come before its own.
+        return typing.get_type_hints(type(parent.__name__, (), own), dict(vars(parent)), names)
+    except Exception as error:  # whatever the user's annotation raises when it is evaluated
+        raise UsageError(f"job {job.__name__}: an annotation cannot be read: {error}") from None
 
 
 def bind(job: str, parameters: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,15 +12,13 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from ctypes import CDLL
-from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(NamedTuple):
     """A process, as no other one is or will be.
 
     Parameters
@@ -45,7 +43,7 @@ class Process:
 
     def as_dict(self) -> dict[str, Any]:
         """The process for JSON."""
-        return asdict(self)
+        return self._asdict()
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any]) -> Process:
@@ -56,7 +54,7 @@ class Process:
         ValueError
             It is anything else.
         """
-        if not isinstance(mapping, Mapping) or set(mapping) != {field.name for field in fields(cls)}:
+        if not isinstance(mapping, Mapping) or set(mapping) != set(cls._fields):
             raise ValueError(f"{mapping!r} is no process")
         process = cls(**mapping)
         fits = (

@@ -5,19 +5,20 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpims.core.scheduler import Scheduler
 from mpims.digest import digest
 from mpims.errors import MpimsError, Stopped, describe
 from mpims.processes import this_process
-from mpims.report.summary import Summary, balance
 from mpims.report.wording import with_hosts
 from mpims.runtime.desk import MasterRecord
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.rundir import FAILED, MANIFEST, SUMMARY, write_json
+
+if TYPE_CHECKING:
+    from mpims.report.summary import Summary
 
 RANKS_INTERVAL_S = 5.0
 """The ranks that have joined are written down at most this often before all have."""
@@ -115,6 +116,8 @@ class RunRecord:
         error
             ... or what ended it.
         """
+        from mpims.report.summary import balance  # at the end, not before the first chunk
+
         figures = self.figures(record)
         efficiency, imbalance = balance(list(figures["busy_s"].values()), figures["workers_s"])
         failures = self._checkpoint.failures
@@ -132,7 +135,7 @@ class RunRecord:
         }
         if failures:
             entries = [
-                {**asdict(failures[item]), "value": _item_text(items, item)} for item in sorted(failures)
+                {**failures[item]._asdict(), "value": _item_text(items, item)} for item in sorted(failures)
             ]
             write_json(self._folder / FAILED, {"run_id": self._manifest["run_id"], "items": entries})
         write_json(self._folder / SUMMARY, dict(summary))

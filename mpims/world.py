@@ -6,8 +6,7 @@ import os
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mpims.errors import ExitStatus, UsageError
 
@@ -21,8 +20,7 @@ STOP_SIGNAL = signal.SIGUSR1
 """What the ranks get when the run is to stop: rank 0 stops it, the others ignore the signal."""
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(NamedTuple):
     """What the launcher of this process says: its rank and how many were started.
 
     MPI may see it otherwise: `srun` without the PMI that the MPI library speaks starts `size` processes

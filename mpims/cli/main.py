@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -126,6 +125,8 @@ def _run(arguments: Sequence[str], lead: Lead | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.FAILED
     except Exception as error:  # the top of the command line
+        import traceback  # for these lines alone
+
         reason = f"this is a defect of mpims, please report it: {type(error).__name__}: {error}"
         return _tell(InternalError(reason, traceback.format_exc()))
 

@@ -27,7 +27,6 @@ from mpims.report.progress import TERMINAL, name_terminal
 from mpims.runtime.lead import Lead
 from mpims.session import connect
 from mpims.slurm.allocation import find_allocation
-from mpims.supervise import run_ranks
 from mpims.world import find_world
 
 DESCRIPTION = """\
@@ -268,6 +267,8 @@ def launch(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         print(f"mpims: {shlex.join(command)}", file=sys.stderr, flush=True)
     grace_s = RunOptions().grace_s if arguments.grace_s is None else arguments.grace_s
+    from mpims.supervise import run_ranks  # only where ranks are started
+
     return run_ranks(command, stop_s=grace_s + _STOP_S)
 
 

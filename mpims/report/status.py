@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mpims.core.scheduler import Scheduler
 from mpims.errors import UsageError
@@ -18,8 +18,7 @@ FORMAT = 1
 """Version of ``status.json``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class Sight(NamedTuple):
     """What the master sees of its run at one moment.
 
     Attributes
@@ -70,7 +69,7 @@ def take_sight(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Status:
     """The contents of ``status.json``.
 

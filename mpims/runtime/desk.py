@@ -105,7 +105,7 @@ class Desk:
     trace
         Where it is written down what was handed out, what each result cost, and what went wrong.
     joined
-        Called when a rank has joined.
+        Called when a rank has joined, before it gets anything.
     hire
         Called when no other rank is left to compute.
     supply

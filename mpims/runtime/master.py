@@ -79,7 +79,9 @@ class Master:
     stopping
         Called when it is, with the reason and the seconds that it waits.
     joined
-        Called when a rank has joined.
+        Called when a rank has joined, before it gets anything.
+    ranks_changed
+        Called when ranks have joined and have their first chunks.
     heartbeat
         Called now and then, all the time.
     stats
@@ -104,6 +106,7 @@ class Master:
         grace_s: float = 10.0,
         stopping: Callable[[str, float], None] = lambda reason, grace_s: None,
         joined: Callable[[], None] = lambda: None,
+        ranks_changed: Callable[[], None] = lambda: None,
         heartbeat: Callable[[float], None] = lambda now: None,
         stats: Callable[[], Mapping[str, Any]] = dict,
         progress: NoProgress | None = None,
@@ -118,6 +121,8 @@ class Master:
         self._workers = workers
         self._hire = hire
         self._own: Worker | None = None
+        self._ranks_changed = ranks_changed
+        self._n_joined = 0
         self._stop_signals = stop_signals
         self._grace_s = grace_s
         self._stopping = stopping
@@ -215,6 +220,9 @@ class Master:
             self._looked = now
             self._look_around(now, is_due)
         desk.settle()
+        if len(self.record.workers) > self._n_joined:
+            self._n_joined = len(self.record.workers)
+            self._ranks_changed()
         if n_taken:
             desk.note_service(time.monotonic() - began)
         self._progress.update(now)

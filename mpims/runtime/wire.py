@@ -10,7 +10,6 @@ from __future__ import annotations
 import pickle
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache, partial
 from itertools import repeat
@@ -68,8 +67,7 @@ class Message(NamedTuple):
     buffers: list[Buffer]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class Start(NamedTuple):
     """Everything that a rank needs to compute, or to go on as the master.
 
     Attributes
@@ -98,8 +96,7 @@ class Start:
     master: Process
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Joined:
+class Joined(NamedTuple):
     """Who a worker is, what it sees as the items, and what an earlier master gave it."""
 
     host: str
@@ -110,8 +107,7 @@ class Joined:
     job: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class Failed(NamedTuple):
     """Where the user's code failed on a worker, and its traceback.
 
     Attempt 0 stands for all before the first. `is_final`: an item, tried alone as often as may be.
@@ -143,8 +139,7 @@ class Fence(NamedTuple):
     signal: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
+class End(NamedTuple):
     """How the run ended: status 0, or that of an error with its text; `lost` ranks are dead."""
 
     status: int

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from mpims.errors import UsageError
 
@@ -17,8 +15,7 @@ _ANSWER_S = 10.0  # for squeue, which waits long for a controller that is busy o
 _MOST_NODES = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Allocation:
+class Allocation(NamedTuple):
     """What SLURM gave to this job.
 
     Attributes
@@ -55,7 +52,7 @@ class Allocation:
     def as_dict(self) -> dict[str, Any]:
         """What the manifest says of it."""
         kept = ("job_id", "array_task", "n_restarts", "nodes", "n_tasks", "end_time_s")
-        return {name: value for name, value in asdict(self).items() if name in kept}
+        return {name: value for name, value in self._asdict().items() if name in kept}
 
 
 def find_allocation(environ: Mapping[str, str]) -> Allocation | None:
@@ -121,6 +118,8 @@ def find_end_time(allocation: Allocation, now_s: float | None = None) -> float |
 
 
 def _ask_end_time(job_id: str) -> float | None:
+    import subprocess  # for this call alone
+
     try:
         answer = subprocess.run(
             ["squeue", "-h", "-j", job_id, "-O", "EndTime"],

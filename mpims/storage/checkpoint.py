@@ -22,7 +22,6 @@ from mpims.storage.commits import RANGE, Failure, commit_record
 from mpims.storage.journal import Journal
 from mpims.storage.past import Past, read_past
 from mpims.storage.records import RecordKind
-from mpims.storage.replay import read_journal
 from mpims.storage.results import Results, disk_error
 from mpims.storage.rundir import JOURNAL
 
@@ -84,6 +83,8 @@ class Checkpoint:
         Stopped
             It cannot be written.
         """
+        from mpims.storage.replay import read_journal  # only a run that goes on reads one
+
         path = folder / JOURNAL
         replay = read_journal(path, boot_id())
         if replay.run_id != run_id:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from mpims.core.chunks import Range
@@ -18,8 +17,7 @@ _COUNTS = struct.Struct("<II")  # number of ranges, number of buffers
 _SIZE = struct.Struct("<Q")
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """An item that was given up; an entry of ``failed.json``.
 
     Attributes
@@ -68,7 +66,7 @@ def commit_record(
     """
     kept = list(buffers)
     if failures:
-        kept.append(json.dumps([asdict(failure) for failure in failures]).encode())
+        kept.append(json.dumps([failure._asdict() for failure in failures]).encode())
     parts: list[Buffer] = [_COUNTS.pack(len(ranges), len(kept))]
     parts += [RANGE.pack(*span) for span in ranges]
     parts += [_SIZE.pack(memoryview(buffer).nbytes) for buffer in kept]

@@ -37,7 +37,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from mpims.processes import this_process
 from mpims.storage.appendfile import AppendFile, BackgroundSync, sync_folder
@@ -50,7 +50,9 @@ from mpims.storage.records import (
     RecordKind,
     encode_record,
 )
-from mpims.storage.replay import Replay
+
+if TYPE_CHECKING:
+    from mpims.storage.replay import Replay
 
 Record: TypeAlias = tuple[RecordKind, Sequence[Buffer]]
 """A kind, and the parts of a payload."""

@@ -21,7 +21,6 @@ import fcntl
 import json
 import math
 import os
-import tempfile
 import time
 from contextlib import suppress
 from enum import Enum
@@ -211,6 +210,8 @@ def _is_elsewhere(owner: Process) -> bool:
 
 def _is_stale(folder: Path, descriptor: int) -> bool:
     """Whether the last heartbeat is long ago, by the clock that stamped it: that of the file system."""
+    import tempfile  # for this line alone
+
     with tempfile.TemporaryFile(dir=folder) as probe:
         os.utime(probe.fileno())
         now = os.fstat(probe.fileno()).st_mtime

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpims.core.chunks import Range, Result
 from mpims.core.ranges import RangeSet
@@ -15,8 +15,10 @@ from mpims.runtime.parts import ResultError
 from mpims.runtime.wire import Buffer, decode_object
 from mpims.storage.commits import RANGE, Failure, parse_commit
 from mpims.storage.records import RESULT_KINDS, RecordKind
-from mpims.storage.replay import Record, Replay
 from mpims.storage.results import Results
+
+if TYPE_CHECKING:
+    from mpims.storage.replay import Record, Replay
 
 
 @dataclass(slots=True)

@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections import defaultdict
-from dataclasses import replace
 
 import numpy as np
 
@@ -47,7 +46,7 @@ def main() -> None:
     def elsewhere() -> processes.Process:
         process = own()
         host = f"{process.host}-{host_of(own_rank())}"  # by its own name another boot would be a death
-        return replace(process, host=host, boot=f"{process.boot}-{host_of(own_rank())}")
+        return process._replace(host=host, boot=f"{process.boot}-{host_of(own_rank())}")
 
     for module in ("mpims.executor.taskworker", "mpims.executor.taskmaster", "mpims.executor.spread"):
         __import__(module)

@@ -66,7 +66,7 @@ IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__
 
 CATCH_ALL = {
     ("mpims/errors.py", "describe"): "the user's exception gives its own text",
-    ("mpims/parameters.py", "find_parameters"): "the user's annotations are evaluated",
+    ("mpims/parameters.py", "_own_hints"): "the user's annotations are evaluated",
     ("mpims/loading.py", "_import_module"): "the user's module is imported",
     ("mpims/loading.py", "_run"): "the user's file is run",
     ("mpims/runtime/items.py", "resolve_items"): "the user's items() is called",

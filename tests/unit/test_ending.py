@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -78,7 +77,7 @@ def test_what_kept_a_rank_from_beginning_is_heard_after_the_end_too():
     master, one, two = local_transports(3)
     failed = Failed(attempt=0, start=0, stop=0, reason="no such directory here", detail="", is_usage=True)
     one.send(0, Kind.FAILED, b"", encode_object(failed))
-    two.send(0, Kind.FAILED, b"", encode_object(replace(failed, attempt=7, reason="too late to matter")))
+    two.send(0, Kind.FAILED, b"", encode_object(failed._replace(attempt=7, reason="too late to matter")))
     for worker in (one, two):
         worker.send(0, Kind.GOODBYE)
     refused = []

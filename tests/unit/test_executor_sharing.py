@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,7 +51,7 @@ class Program:
             self.sent(rank)
 
     def join(self, rank):
-        process = replace(this_process(), host="n2", boot="another", pid=rank)
+        process = this_process()._replace(host="n2", boot="another", pid=rank)
         joined = Joined(host="n2", process=process, holding=(), n_items=0, items_digest="", job=TASKS)
         self.ranks[rank - 1].send(0, Kind.JOINED, b"", encode_object(joined))
         self.turn()

@@ -9,7 +9,6 @@ import os
 import signal
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 
@@ -71,7 +70,7 @@ def write_lock(folder, owner, age_s=0.0):
 
 
 def elsewhere(process):
-    return replace(process, host="node7", boot="another", namespace="pid:[1]")
+    return process._replace(host="node7", boot="another", namespace="pid:[1]")
 
 
 def test_a_lock_says_who_holds_it(tmp_path):
@@ -159,7 +158,7 @@ def test_a_killed_owner_has_no_lock(tmp_path):
 
 def test_of_many_one_gets_it(tmp_path):
     """All begin at once, on the lock of a dead process."""
-    write_lock(tmp_path, replace(this_process(), started=1))
+    write_lock(tmp_path, this_process()._replace(started=1))
     reading, writing = os.pipe()
     answers, answering = os.pipe()
     pids = []
@@ -235,7 +234,7 @@ def test_a_lock_that_is_refused_falls_to_none_but_a_silent_owner_elsewhere(
     tmp_path, host, boot, age_s, is_taken
 ):
     owner = this_process()
-    owner = replace(owner, host=host or owner.host, boot=owner.boot if boot == "" else boot)
+    owner = owner._replace(host=host or owner.host, boot=owner.boot if boot == "" else boot)
     write_lock(tmp_path, owner, age_s)
     with a_lock_that_stays(tmp_path):
         if not is_taken:
@@ -321,7 +320,7 @@ def test_a_lock_that_another_one_took_over_first_is_left_to_it(tmp_path, monkeyp
     def take_over_and_read(*arguments):
         monkeypatch.setattr(os, "pread", pread)
         (tmp_path / "lock").unlink()
-        write_lock(tmp_path, replace(elsewhere(this_process()), pid=77))
+        write_lock(tmp_path, elsewhere(this_process())._replace(pid=77))
         return pread(*arguments)
 
     def refuse(*_):

@@ -404,3 +404,16 @@ def test_an_array_is_refused_where_a_word_is_wanted():
 )
 def test_a_type_is_named_as_it_was_written(hint, expected):
     assert type_name(hint) == expected
+
+
+def test_a_type_may_be_one_of_the_class_itself():
+    class Shades(Job):
+        Shade = Literal["light", "dark"]
+        shade: Shade = "dark"
+
+    class Numbered(Shades):
+        n: int = 1
+
+    assert Numbered().parameters == {"shade": "dark", "n": 1}
+    with pytest.raises(UsageError, match="shade"):
+        Numbered(shade="red")

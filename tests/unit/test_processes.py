@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,13 +111,13 @@ def test_a_killed_process_is_dead_before_and_after_it_is_waited_for(child):
 
 def test_what_can_be_told_of_other_machines_boots_and_namespaces():
     here = this_process()
-    assert is_alive(replace(here, started=here.started + 1)) is False
-    assert is_alive(replace(here, boot="another")) is False
-    assert is_alive(replace(here, boot="another", host="elsewhere")) is None
-    assert is_alive(replace(here, host="another-container", namespace="pid:[1]")) is None
-    assert is_alive(replace(here, host="renamed")) is True
+    assert is_alive(here._replace(started=here.started + 1)) is False
+    assert is_alive(here._replace(boot="another")) is False
+    assert is_alive(here._replace(boot="another", host="elsewhere")) is None
+    assert is_alive(here._replace(host="another-container", namespace="pid:[1]")) is None
+    assert is_alive(here._replace(host="renamed")) is True
     for lacking in ("boot", "namespace", "started"):
-        assert is_alive(replace(here, **{lacking: None})) is None
+        assert is_alive(here._replace(**{lacking: None})) is None
 
 
 def test_a_program_may_have_any_name():
@@ -175,7 +174,7 @@ def test_no_signal_reaches_a_process_that_is_another(child, monkeypatch):
             {"namespace": "pid:[1]"},
             {"namespace": None},
         ):
-            assert send_signal(replace(process, **changes), signal.SIGTERM) is False
+            assert send_signal(process._replace(**changes), signal.SIGTERM) is False
     assert child.poll() is None
 
 
@@ -228,7 +227,7 @@ def test_no_descriptor_is_left_open(child):
     process = process_of(child.pid)
     before = os.listdir("/proc/self/fd")
     send_signal(process, 0)
-    send_signal(replace(process, started=0), 0)
+    send_signal(process._replace(started=0), 0)
     assert os.listdir("/proc/self/fd") == before
 
 

@@ -11,7 +11,6 @@ import pty
 import re
 import struct
 import termios
-from dataclasses import replace
 
 import pytest
 
@@ -66,8 +65,8 @@ class Run:
 
     def at(self, second: float, **changes):
         figures = {**FIGURES, "busy_s": {"1": 2.0 * second, "2": second}}
-        self.sight = replace(self.sight, n_done=min(1000, int(10 * second)), figures=figures)
-        self.sight = replace(self.sight, **changes)
+        self.sight = self.sight._replace(n_done=min(1000, int(10 * second)), figures=figures)
+        self.sight = self.sight._replace(**changes)
         self.progress.update(100.0 + second)
 
 
@@ -145,7 +144,7 @@ def test_a_rank_that_dies_while_it_is_silent_is_not_heard_of_again():
 def test_what_was_lost_before_this_master_is_no_news_and_has_its_host():
     view = Notes()
     progress = Progress(lambda: view, job="X()", n_ranks=4, hosts={0: "n0"})
-    progress.begin(lambda: replace(SIGHT, lost={0}), 0.0)
+    progress.begin(lambda: SIGHT._replace(lost={0}), 0.0)
     progress.update(5.0)
     assert view.notes == []
     assert view.statuses[-1].lost == {"0": "n0"}

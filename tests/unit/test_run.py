@@ -21,6 +21,7 @@ from mpims.errors import RunFailed, UsageError
 from mpims.leading import run_master
 from mpims.options import RunOptions
 from mpims.outcome import Outcome
+from mpims.record import RunRecord
 from mpims.runtime.master import LONGEST_NAP_S
 from mpims.runtime.transport.local import LocalTransport, local_transports
 from mpims.session import serve
@@ -455,3 +456,28 @@ def test_options_of_run():
         mpims.run(Words(), policy="XX")
     with pytest.raises(UsageError, match="wants a job, found a int"):
         mpims.run(3)  # type: ignore[arg-type]
+
+
+def test_ranks_compute_before_it_is_written_down_who_they_are(tmp_path, monkeypatch):
+    computing, seen = threading.Event(), []
+
+    class Tells(mpims.Job):
+        def items(self):
+            return 3
+
+        def kernel(self, items):
+            computing.set()
+            return np.zeros(len(items))
+
+    write_ranks = RunRecord.write_ranks
+
+    def look(self, record):
+        seen.append(computing.wait(5))
+        write_ranks(self, record)
+
+    monkeypatch.setattr(RunRecord, "write_ranks", look)
+    on_threads(Tells, 3, tmp_path / "run")
+    assert seen
+    assert all(seen)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert set(manifest["ranks"]) == {"0", "1", "2"}

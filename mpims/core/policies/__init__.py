@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from mpims.core.policies.adaptive import (
@@ -147,6 +146,8 @@ def parse_policy(text: str) -> PolicySpec:
     name, colon, rest = text.partition(":")
     technique = _BY_UPPER_NAME.get(name.upper())
     if technique is None:
+        from difflib import get_close_matches  # for this line alone
+
         near = get_close_matches(name.upper(), _BY_UPPER_NAME, n=1, cutoff=0.5)
         hint = f"; did you mean {_BY_UPPER_NAME[near[0]].name}?" if near else ""
         raise ValueError(f"no policy {name!r}: there are {', '.join(POLICIES)}{hint}")

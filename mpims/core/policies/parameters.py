@@ -8,7 +8,7 @@ from typing import TypeAlias
 Value: TypeAlias = "int | float | tuple[float, ...]"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Parameter:
     """A number that a technique takes.
 
