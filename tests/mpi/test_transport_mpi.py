@@ -50,6 +50,19 @@ def test_sending_never_blocks(transport):
 
 
 @pytest.mark.mpi(min_size=2)
+def test_what_came_since_the_last_look_is_seen_at_the_first(transport):
+    if transport.rank == 0:
+        time.sleep(0.5)
+        message = transport.receive(0.0)
+        assert message is not None
+        assert message.head == b"here for long"
+        transport.send(1, Kind.GOODBYE)
+    elif transport.rank == 1:
+        transport.send(0, Kind.RECALL, b"here for long")
+        assert next_message(transport).kind is Kind.GOODBYE
+
+
+@pytest.mark.mpi(min_size=2)
 def test_what_is_no_frame_is_told_with_its_sender_and_host(transport):
     from mpi4py import MPI
 

@@ -46,6 +46,7 @@ _INLINE = 0x8000
 _SIZE = struct.Struct("<Q")
 _ABORT_STATUS = 75
 _KINDS = {int(kind): kind for kind in Kind}  # faster than Kind(tag)
+_STALE_S = 0.2e-3  # since the last look: messages may have come of which MPI does not know yet
 _DELIVERY_S = 0.2  # to others it looks like a death: what was sent last is to be read before
 
 
@@ -71,6 +72,7 @@ class MpiTransport(Transport):
             atexit.register(self._leave)
         self._waiting = Waiting()
         self._status = MPI.Status()
+        self._probed = 0.0
         self._frame = bytearray(_MAX_FRAME_BYTES)
         self._sending: deque[tuple[list[MPI.Request], Any, int]] = deque()
         self._unsent_bytes = 0
@@ -164,7 +166,7 @@ class MpiTransport(Transport):
         if self._ready:
             return self._ready.popleft()
         try:
-            if not self._comm.Iprobe(MPI.ANY_SOURCE, MPI.ANY_TAG, self._status):
+            if not self._probe():
                 if self._sending:
                     self._sweep()
                 return None
@@ -172,6 +174,20 @@ class MpiTransport(Transport):
         except MPI.Exception as error:
             self._notice_failures(error)
             return self._ready.popleft() if self._ready else None
+
+    def _probe(self) -> bool:
+        """Whether a frame is there.
+
+        Open MPI looks among what it has taken in already, and only then whether there is something new
+        (`mca_pml_ob1_iprobe`): what came since the last look is found by a second call.
+        """
+        now = time.perf_counter()
+        is_stale = now - self._probed > _STALE_S
+        self._probed = now
+        probe, any_source, any_tag = self._comm.Iprobe, MPI.ANY_SOURCE, MPI.ANY_TAG
+        return probe(any_source, any_tag, self._status) or (
+            is_stale and probe(any_source, any_tag, self._status)
+        )
 
     def _take_frame(self) -> Message | None:
         source, tag = self._status.source, self._status.tag
