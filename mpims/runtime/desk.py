@@ -63,6 +63,8 @@ from mpims.storage.tracewriter import TraceWriter
 
 LARGE_BYTES = 1 << 16
 """A result of this size is passed on before the next message is looked at."""
+MUCH_BYTES = 1 << 20
+"""After a result of this size it is its reader's turn: what he drops is the memory for the next one."""
 MOST_CHUNKS = 96
 """So many chunks are handed out before the next message is looked at."""
 
@@ -146,6 +148,7 @@ class Desk:
         self._skipped: dict[int, list[SkippedItem]] = {}  # attempt -> items given up in its next result
         self._actions: list[Action] = []
         self._n_handed_out = 0
+        self._took_much = False  # with the last result
         self._deliveries: list[tuple[int, Delivery, Any, Sequence[Buffer] | None]] = []
         self.record = MasterRecord()
         self.ended = scheduler.ledger.complete
@@ -153,8 +156,8 @@ class Desk:
 
     @property
     def is_full(self) -> bool:
-        """Whether so much is to be handed out that it should not wait for more messages."""
-        return self._scheduler.counters.n_chunks - self._n_handed_out >= MOST_CHUNKS
+        """Whether so much came, or is to be handed out, that it should not wait for more messages."""
+        return self._took_much or self._scheduler.counters.n_chunks - self._n_handed_out >= MOST_CHUNKS
 
     def fail(self, error: MpimsError) -> None:
         """End the run with an error; the first one counts."""
@@ -212,7 +215,9 @@ class Desk:
                 self._deliveries.append((source, delivery, part, buffers))
         except MpimsError as error:
             self.fail(error)
-        if memoryview(message.buffers[-1]).nbytes >= LARGE_BYTES:
+        n_bytes = memoryview(message.buffers[-1]).nbytes
+        self._took_much = n_bytes >= MUCH_BYTES
+        if n_bytes >= LARGE_BYTES:
             self.settle()  # the next one may take a while to come in
 
     def _on_joined(self, rank: int, joined: Joined, now: float) -> None:

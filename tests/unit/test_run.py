@@ -22,8 +22,10 @@ from mpims.leading import run_master
 from mpims.options import RunOptions
 from mpims.outcome import Outcome
 from mpims.record import RunRecord
-from mpims.runtime.master import LONGEST_NAP_S
+from mpims.runtime.desk import Desk
+from mpims.runtime.master import LONGEST_NAP_S, Master
 from mpims.runtime.transport.local import LocalTransport, local_transports
+from mpims.runtime.wire import Kind
 from mpims.session import serve
 
 
@@ -481,3 +483,33 @@ def test_ranks_compute_before_it_is_written_down_who_they_are(tmp_path, monkeypa
     assert all(seen)
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert set(manifest["ranks"]) == {"0", "1", "2"}
+
+
+@pytest.mark.parametrize(("n_bytes", "is_large"), [(2 << 20, True), (8, False)])
+def test_after_a_large_result_it_is_its_readers_turn(tmp_path, monkeypatch, n_bytes, is_large):
+    n_taken = []
+
+    class Large(mpims.Job):
+        block = 1
+
+        def items(self):
+            return 12
+
+        def kernel(self, items):
+            return np.zeros((1, n_bytes // 8))
+
+    step, take = Master.step, Desk.take
+
+    def slow_step(self, timeout_s):
+        time.sleep(0.02)  # several results are there
+        n_taken.append(0)
+        step(self, timeout_s)
+
+    def counted(self, message, now):
+        n_taken[-1] += message.kind is Kind.RESULT
+        take(self, message, now)
+
+    monkeypatch.setattr(Master, "step", slow_step)
+    monkeypatch.setattr(Desk, "take", counted)
+    on_threads(Large, 3, tmp_path / "run", policy="SS")
+    assert (max(n_taken) == 1) == is_large
