@@ -20,7 +20,7 @@ from mpims.errors import UsageError
 from mpims.job import Job
 from mpims.options import RunOptions
 
-FORMAT = 2
+FORMAT = 3
 """Version of the run directory's layout."""
 
 _DECIDING = {
