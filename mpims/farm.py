@@ -279,10 +279,10 @@ class Farm:
             if failure is error:
                 raise
             raise failure from None
-        summary = self._record.write(self._master.record, self._items, value=value, path=path)
-        self._checkpoint.close("done")
         from mpims.report.summary import summary_lines  # at the end, not before the first chunk
 
+        summary = self._record.write(self._master.record, self._items, value=value, path=path)
+        self._checkpoint.close("done")
         for line in summary_lines(summary, value):
             self._say(line)
         return Outcome(value, summary, self._folder)

@@ -257,6 +257,8 @@ def must_launch(arguments: argparse.Namespace) -> bool:
 
 def launch(arguments: argparse.Namespace) -> int:
     """Start the same command on ranks of its own."""
+    from mpims.supervise import run_ranks  # only where ranks are started
+
     if arguments.n_ranks < 1:
         raise UsageError(f"-n wants at least 1 rank, found {arguments.n_ranks}")
     program = [sys.executable, "-m", "mpims", *_without_n(sys.argv[1:])]
@@ -267,8 +269,6 @@ def launch(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         print(f"mpims: {shlex.join(command)}", file=sys.stderr, flush=True)
     grace_s = RunOptions().grace_s if arguments.grace_s is None else arguments.grace_s
-    from mpims.supervise import run_ranks  # only where ranks are started
-
     return run_ranks(command, stop_s=grace_s + _STOP_S)
 
 

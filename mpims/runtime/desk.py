@@ -148,7 +148,7 @@ class Desk:
         self._skipped: dict[int, list[SkippedItem]] = {}  # attempt -> items given up in its next result
         self._actions: list[Action] = []
         self._n_handed_out = 0
-        self._took_much = False  # with the last result
+        self._took_much = False  # with the last message
         self._deliveries: list[tuple[int, Delivery, Any, Sequence[Buffer] | None]] = []
         self.record = MasterRecord()
         self.ended = scheduler.ledger.complete
@@ -169,6 +169,7 @@ class Desk:
     def take(self, message: Message, now: float) -> None:
         """Take in a message that came at time `now`; what follows is done by `settle`."""
         kind, rank = message.kind, message.source
+        self._took_much = False
         if kind is Kind.RESULT:
             self._on_result(message, now)
         elif kind is Kind.JOINED:
