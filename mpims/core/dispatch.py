@@ -2,7 +2,8 @@
 
 A worker has two attempts in its queue: the head, which it computes, and the next, which it holds so
 that it need not wait; more where chunks are shorter than a hand-out takes, so that many travel in one
-message. When nothing is left to hand out, an idle rank takes over work of another (`mpims.core.takeover`).
+message, and far from the end, so that the master may be late. When nothing is left to hand out, an idle
+rank takes over work of another (`mpims.core.takeover`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from mpims.core.workers import Counters, WorkerState
 
 MOST_SORTED = 1000
 """Among so many idle ranks, others each time, the fastest come first: to sort all of more takes long."""
+MOST_COUNTED = 100
+"""With more ranks than these there is always one that has just delivered: nobody counts what all have."""
 MOST_ASKING = 10_000
 """With more idle ranks than these, none looks for work where another has just found that there is none."""
 
@@ -81,7 +84,7 @@ class Dispatch:
         self._blame = blame
         self._silence = silence
         self._counters = counters
-        self.measures = Measures(ledger.block, sizer, silence, workers, queue_length)
+        self.measures = Measures(ledger, sizer, silence, workers, queue_length)
         self._walltime = Walltime(end_at, ledger.block, sizer) if end_at is not None else None
         self.takeover = Takeover(
             ledger,
@@ -98,9 +101,12 @@ class Dispatch:
         self.closed = False
 
     @property
-    def n_with_next(self) -> int:
-        """How many ranks hold a chunk beside the one they compute."""
-        return len(self._with_next)
+    def n_ahead(self) -> int:
+        """So many chunks each rank holds beside the one it computes, or more."""
+        workers = self._workers
+        if len(self._with_next) < len(workers):
+            return 0
+        return min([len(w.queue) for w in workers.values()]) - 1 if len(workers) <= MOST_COUNTED else 1
 
     def end_overtaken(self, start: int, stop: int, now: float) -> list[Action]:
         """A rank was beyond where its attempt was cut: who has these items too gets the rest anew."""

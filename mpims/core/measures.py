@@ -1,7 +1,7 @@
 """What was measured: how long blocks and chunks take, in general and on each rank, and what follows.
 
 Three learn of it: the deadlines (the longest block), the policy (each whole chunk), and how many chunks a
-rank is to hold: two, but more where chunks are shorter than a hand-out takes.
+rank is to hold: two, but more where chunks are shorter than a hand-out takes, and far from the end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from math import inf
 
 from mpims.core.chunks import Result, make
 from mpims.core.events import ChunkDone
-from mpims.core.ledger import Attempt
+from mpims.core.ledger import Attempt, Ledger
 from mpims.core.policies import Sample, Sizer
 from mpims.core.silence import Silence
 from mpims.core.workers import WorkerState
@@ -22,6 +22,15 @@ LEAD_S = 1e-3
 """... and where chunks are short so many that they take this long ..."""
 LONGEST_QUEUE = 1024
 """... but not more than these."""
+FAR_LEAD_S = 0.5
+"""Far from the end a rank has work for so long: it need not wait for a master that waits for a file system,
+and a master that need not answer at once wakes seldom, for several results at a time ..."""
+FAR_LENGTH = 50
+"""... but not more attempts than these ..."""
+FAR_SHARE = 1 / 8
+"""... and all ranks together no more than this part of what is pending, so that it evens out at the end."""
+FAR_STEP = 1 / 16
+"""How many they are to be is asked anew each time when so much less is pending."""
 SLACK_OF_SHORT, SLACK_OF_MEAN = 0.6, 0.125
 """A rank that holds a chunk beside the one it computes is unlikely to be done with both within this part
 of what the chunk takes with short blocks, or with mean ones: where blocks are alike the first counts."""
@@ -36,8 +45,8 @@ class Measures:
 
     Parameters
     ----------
-    block
-        Items in a block.
+    ledger
+        The items.
     sizer, silence, workers
         The policy, who watches the ranks, and the ranks.
     queue_length
@@ -56,9 +65,15 @@ class Measures:
     """
 
     def __init__(
-        self, block: int, sizer: Sizer, silence: Silence, workers: dict[int, WorkerState], queue_length: int
+        self,
+        ledger: Ledger,
+        sizer: Sizer,
+        silence: Silence,
+        workers: dict[int, WorkerState],
+        queue_length: int,
     ) -> None:
-        self._block = block
+        self._block = ledger.block
+        self._pending = ledger.pending
         self._sizer = sizer
         self.learns = sizer.learns
         self._silence = silence
@@ -70,7 +85,9 @@ class Measures:
         self.short_s = inf
 
     def slack_s(self, n_blocks: int) -> float:
-        """For how long it does not matter to a rank with two chunks of so many blocks that nobody looks."""
+        """For how long it does not matter to a rank that holds a chunk of so many blocks beside the one it
+        computes that nobody looks.
+        """
         if self.block_s is None:
             return 0.0
         return n_blocks * max(SLACK_OF_SHORT * self.short_s, SLACK_OF_MEAN * self.block_s)
@@ -121,8 +138,8 @@ class Measures:
         if before_s is not None:
             block_s = before_s + _MEMORY * (block_s - before_s)
         worker.block_s = block_s
-        if block_s < LEAD_S or worker.length > self._least_length:
-            worker.length = self._length(of_chunk * block_s)
+        if self._pending.size < worker.length_for:
+            self._set_length(worker, of_chunk, of_chunk * block_s)
 
     def learn_part(
         self,
@@ -151,10 +168,17 @@ class Measures:
                 make(Sample, (worker.rank, n_blocks, busy_s, squares_s2, whole_s, overhead_s))
             )
 
-    def _length(self, chunk_s: float) -> int:
-        """How many chunks of so many seconds a rank is to hold."""
-        least = self._least_length
-        if least == 1 or least * chunk_s >= LEAD_S:
-            return least
-        longest = self.longest_queue
-        return int(LEAD_S / chunk_s) if longest * chunk_s > LEAD_S else longest
+    def _set_length(self, worker: WorkerState, n_blocks: float, chunk_s: float) -> None:
+        """How many chunks of so many blocks and seconds a rank is to hold."""
+        length, longest, n_pending = self._least_length, self.longest_queue, self._pending.size
+        worker.holds_back = is_short = length * chunk_s < LEAD_S
+        worker.length_for = inf if is_short else n_pending - n_pending * FAR_STEP
+        if length == 1:
+            pass
+        elif is_short:
+            length = int(LEAD_S / chunk_s) if longest * chunk_s > LEAD_S else longest
+        elif length * chunk_s < FAR_LEAD_S and length < longest:
+            share = FAR_SHARE * n_pending / (n_blocks * self._block * len(self._workers))
+            if share > length:
+                length = min(int(FAR_LEAD_S / chunk_s), int(share), FAR_LENGTH, longest)
+        worker.length = length

@@ -187,11 +187,12 @@ class Scheduler:
 
     @property
     def slack_s(self) -> float:
-        """For how long probably no rank waits for us: each holds a chunk beside the one it computes."""
+        """For how long probably no rank waits for us: each holds chunks beside the one it computes."""
         newest = self.ledger.newest  # there are no shorter ones: chunks get shorter, if they change
-        if newest is None or self._dispatch.n_with_next < len(self.workers):
+        if newest is None:
             return 0.0
-        return self._dispatch.measures.slack_s(-((newest.start - newest.stop) // self.ledger.block))
+        n_blocks = -((newest.start - newest.stop) // self.ledger.block)
+        return self._dispatch.n_ahead * self._dispatch.measures.slack_s(n_blocks)
 
     def explain(self) -> str:
         """Why the chunks were as long as they were, in a phrase, or nothing."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from mpims.core.ledger import Attempt
 
 
@@ -11,8 +13,10 @@ class WorkerState:
     __slots__ = (
         "block_s",
         "has_check",
+        "holds_back",
         "is_listed",
         "length",
+        "length_for",
         "n_failed",
         "part",
         "queue",
@@ -25,6 +29,8 @@ class WorkerState:
         self.rank = rank
         self.queue: list[Attempt] = []
         self.length = length  # attempts that the queue is to hold
+        self.length_for = inf  # with fewer items pending than these it may be another
+        self.holds_back = True  # results of short chunks until those of others leave with them
         self.silent_since = now
         self.suspect = False
         # An attempt, and of what is done of it: blocks, seconds in the kernel, their squares, all seconds,
@@ -44,8 +50,8 @@ class WorkerState:
 
     @property
     def begun(self) -> list[Attempt]:
-        """The attempts that the rank may have begun: it keeps results back while it holds several."""
-        return self.queue[: max(1, len(self.queue) - 1)]
+        """The attempts that the rank may have begun."""
+        return self.queue[: max(1, len(self.queue) - 1)] if self.holds_back else self.queue[:1]
 
 
 class Counters:

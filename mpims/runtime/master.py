@@ -30,7 +30,7 @@ from mpims.storage.tracewriter import TraceWriter
 
 LONGEST_WAIT_S = 1.0
 """The master looks around at least this often."""
-LONGEST_NAP_S = 0.1
+LONGEST_NAP_S = 0.25
 """While no rank waits for an answer it sleeps no longer: a death, or Ctrl-C, is to be seen soon."""
 AWAY_S = 2.0
 """A step that takes so much longer than it may says that the master itself was suspended."""

@@ -201,25 +201,25 @@ class Engine:
                     ChunkDone,
                     (rank, number, start, stop, busy_s, longest_s, None, squares_s2, between_s),
                 )
-                free_at = now
                 actions = handle(event, now)
+                free_at = now + service_s
+                there_at = free_at + latency_s
                 for action in actions:
                     if type(action) is Record:
                         continue
                     if type(action) is Assign and action.rank == rank:
                         _, number, start, stop, care = action
                         note_size(stop - start)
-                        free_at += service_s
-                        there_at = free_at + latency_s
                         if running[rank] is None:
                             end = begin(rank, number, start, stop, there_at + overhead_s, care)
                             agenda.push((end, rank))
                         else:
                             queue.append((number, start, stop, there_at, care))
+                    elif type(action) is AssignAlike and action.rank == rank:
+                        for one in action.singly():
+                            self._hand_out(one, time, there_at)
                     else:
                         free_at = self._perform(action, time, free_at)
-                if free_at == now:
-                    free_at += service_s
                 self._free_at = free_at
                 if recorder is not None:
                     recorder.delivered(event, time, now, free_at - now, actions)
@@ -276,16 +276,12 @@ class Engine:
     def _perform(self, action: Action, time: float, sent_at: float) -> float:
         """Do what the scheduler says, seen from `time`; give when the master has sent it."""
         if isinstance(action, Assign):
-            rank, start, stop = action.rank, action.start, action.stop
-            self._sizes.add(stop - start)
             sent_at += self._machine.service_s
-            if rank not in self._dead:
-                there_at = sent_at + self._machine.latency_s
-                self._waiting[rank].append((action.attempt, start, stop, there_at, action.care))
-                self._go_on(rank, time)
+            self._hand_out(action, time, sent_at + self._machine.latency_s)
         elif isinstance(action, AssignAlike):
+            sent_at += self._machine.service_s
             for one in action.singly():
-                sent_at = self._perform(one, time, sent_at)
+                self._hand_out(one, time, sent_at + self._machine.latency_s)
         elif isinstance(action, (Recall, Trim)):
             there_at = sent_at + self._machine.latency_s
             if there_at > time:
@@ -295,6 +291,13 @@ class Engine:
         elif isinstance(action, Hire):
             self._plan(sent_at, WorkerJoined(0))
         return sent_at
+
+    def _hand_out(self, chunk: Assign, time: float, there_at: float) -> None:
+        rank, start, stop = chunk.rank, chunk.start, chunk.stop
+        self._sizes.add(stop - start)
+        if rank not in self._dead:
+            self._waiting[rank].append((chunk.attempt, start, stop, there_at, chunk.care))
+            self._go_on(rank, time)
 
     # ----------------------------------------------------------------- the workers
 

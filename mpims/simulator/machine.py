@@ -24,7 +24,8 @@ class Machine:
     overhead_s
         Seconds that each chunk costs its worker before the kernel begins: the h of the literature.
     service_s
-        Seconds that each hand-out, and each result without one, keeps the master busy.
+        Seconds that each result, with what is handed out for it, keeps the master busy, and each message
+        with chunks beside.
     latency_s
         Seconds that a message is under way.
     report_s

@@ -14,6 +14,7 @@ from mpims.core.blame import DUBIOUS
 from mpims.core.chunks import PLAIN, Assign, Care, Held
 from mpims.core.deadlines import FLOOR_S, Deadlines
 from mpims.core.desertion import STARTUP_PATIENCE
+from mpims.core.dispatch import MOST_COUNTED
 from mpims.core.events import (
     ChunkDone,
     ChunkFailed,
@@ -36,6 +37,7 @@ from mpims.core.events import (
     WorkerSpoke,
 )
 from mpims.core.ledger import Ledger
+from mpims.core.measures import FAR_LENGTH
 from mpims.core.policies import Policy, Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
 from mpims.core.takeover import Takeover
@@ -1113,7 +1115,7 @@ def test_a_new_master_adopts_what_is_pending_and_recalls_the_rest():
 def test_two_adopted_attempts_are_all_that_a_rank_gets():
     scheduler = make(20, 1)
     assert scheduler.handle(WorkerJoined(1, (Held(3, 0, 4), Held(5, 8, 9))), 0.0) == []
-    assert scheduler._dispatch.n_with_next == 1
+    assert scheduler._dispatch.n_ahead == 1
 
 
 def test_what_is_done_is_not_handed_out_and_numbers_go_on():
@@ -1224,6 +1226,75 @@ def test_where_chunks_get_shorter_those_in_hand_count():
 
 def test_a_rank_without_a_next_chunk_cannot_wait():
     assert slack_after([1.0] * 5, n_items=8) == 0.0
+
+
+# ------------------------------------------------------------------- far from the end
+
+
+def play(scheduler, block_s, until=1.0, n_ranks=2):
+    """Ranks deliver in turn until that part of the items is done; what they then hold, in attempts."""
+    join(scheduler, *range(1, n_ranks + 1))
+    ledger, now = scheduler.ledger, 0.0
+    while ledger.done.size < until * ledger.n_items:
+        for rank in range(1, n_ranks + 1):
+            now += block_s
+            held = scheduler.workers[rank].queue[0]
+            done(scheduler, rank, held.number, held.start, held.stop, now=now, block_s=block_s)
+    return [len(worker.queue) for worker in scheduler.workers.values()]
+
+
+@pytest.mark.parametrize(("block_s", "length"), [(0.3, 2), (0.1, 5), (0.025, 20), (0.001, FAR_LENGTH)])
+def test_far_from_the_end_ranks_have_work_for_half_a_second(block_s, length):
+    assert play(make(2000, 2), block_s, until=0.01) == [length, length]
+
+
+def test_the_nearer_the_end_the_less_they_hold():
+    """All together an eighth of what is pending, a ninth of what is left; and two each."""
+    for until, n_held in ((0.02, 196 / 9), (0.25, 150 / 9), (0.5, 100 / 9), (0.75, 50 / 9), (0.9, 4)):
+        assert sum(play(make(200, 2), 0.01, until)) == pytest.approx(n_held, abs=1.5)
+
+
+def test_what_a_rank_is_to_hold_at_the_most_counts_there_too():
+    assert play(make(2000, 2, longest_queue=2), 0.01, until=0.01) == [2, 2]
+    assert play(make(2000, 2, longest_queue=7), 0.01, until=0.01) == [7, 7]
+    assert play(make(2000, 2, queue_length=1), 0.01, until=0.01) == [1, 1]
+
+
+def test_with_large_chunks_left_nobody_holds_more():
+    assert play(make(4000, 2, "FAC2"), 1e-4, until=0.01) == [2, 2]
+
+
+def test_with_more_in_hand_nobody_need_look_for_longer():
+    scheduler = make(2000, 2)
+    assert play(scheduler, 0.05, until=0.01) == [10, 10]
+    assert scheduler.slack_s == pytest.approx(9 * 0.6 * 0.05)
+    for _ in range(3):
+        scheduler.workers[2].queue.pop()
+    assert scheduler.slack_s == pytest.approx(6 * 0.6 * 0.05)
+
+
+def test_among_many_ranks_it_is_not_counted():
+    scheduler = make(100 * MOST_COUNTED, MOST_COUNTED + 1)
+    assert min(play(scheduler, 0.05, until=0.1, n_ranks=MOST_COUNTED + 1)) > 2
+    assert scheduler.slack_s == pytest.approx(0.6 * 0.05)
+
+
+def test_of_long_chunks_only_the_first_can_have_killed_its_rank():
+    scheduler = make(2000, 2)
+    assert play(scheduler, 0.05, until=0.01) == [10, 10]
+    first, *others = [(a.start, a.stop) for a in scheduler.workers[2].queue]
+    scheduler.handle(WorkerLost(2), 10.0)
+    assert scheduler.ledger.troubles.at(first[0]).care == ISOLATED
+    assert all(scheduler.ledger.troubles.at(start) is None for start, _ in others)
+
+
+def test_of_short_ones_each_can_whose_result_waits():
+    scheduler = make(2000, 2)
+    assert play(scheduler, 1e-4, until=0.01) == [10, 10]
+    spans = [(a.start, a.stop) for a in scheduler.workers[2].queue]
+    scheduler.handle(WorkerLost(2), 10.0)
+    struck = [scheduler.ledger.troubles.at(start) is not None for start, _ in spans]
+    assert struck == [True] * 9 + [False]
 
 
 # ---------------------------------------------------------------- a rank that fails all

@@ -92,6 +92,14 @@ def test_results_wait_for_a_busy_master():
     assert played.longest_wait_s == pytest.approx(0.15)
 
 
+@pytest.mark.parametrize("block_s", [0.01, 1e-5])
+def test_chunks_that_are_given_with_a_result_cost_the_master_nothing_more(block_s):
+    """Far from the end, and where they are short, a rank gets several at once, and later none."""
+    played, scheduler = play([block_s] * 2000, n_workers=1, service_s=1e-6, queue_length=2, take_over=True)
+    assert scheduler.counters.n_chunks == 2000
+    assert played.served_s == pytest.approx((2 + 2000) * 1e-6)  # two when it joins
+
+
 def test_a_slow_rank_gets_fewer():
     played, _ = play([1] * 12, n_workers=2, slowness={2: 3.0})
     assert played.makespan_s == 9  # nine by the fast one, three by the other
