@@ -1254,6 +1254,20 @@ def test_the_nearer_the_end_the_less_they_hold():
         assert sum(play(make(200, 2), 0.01, until)) == pytest.approx(n_held, abs=1.5)
 
 
+def test_of_blocks_of_several_items_they_hold_as_many():
+    for until, n_held in ((0.02, 196 / 9), (0.5, 100 / 9)):
+        assert sum(play(make(1000, 2, block=5), 0.01, until)) == pytest.approx(n_held, abs=1.5)
+
+
+def test_where_blocks_are_short_it_is_asked_at_each_result_how_many():
+    scheduler = make(100_000, 2)
+    assert play(scheduler, 1e-4, until=2e-4) == [10, 10]
+    for _ in range(30):
+        held = scheduler.workers[1].queue[0]
+        done(scheduler, 1, held.number, held.start, held.stop, block_s=5e-5)
+    assert len(scheduler.workers[1].queue) == pytest.approx(20, abs=1)
+
+
 def test_what_a_rank_is_to_hold_at_the_most_counts_there_too():
     assert play(make(2000, 2, longest_queue=2), 0.01, until=0.01) == [2, 2]
     assert play(make(2000, 2, longest_queue=7), 0.01, until=0.01) == [7, 7]
