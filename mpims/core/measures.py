@@ -30,7 +30,8 @@ FAR_LENGTH = 50
 FAR_SHARE = 1 / 8
 """... and all ranks together no more than this part of what is pending, so that it evens out at the end."""
 FAR_STEP = 1 / 16
-"""How many they are to be is asked anew each time when so much less is pending."""
+"""How many they are to be is asked anew each time when so much less is pending, or `FAR_LENGTH` chunks less
+for each rank: blocks may have become longer, or short."""
 SLACK_OF_SHORT, SLACK_OF_MEAN = 0.6, 0.125
 """A rank that holds a chunk beside the one it computes is unlikely to be done with both within this part
 of what the chunk takes with short blocks, or with mean ones: where blocks are alike the first counts."""
@@ -169,16 +170,18 @@ class Measures:
             )
 
     def _set_length(self, worker: WorkerState, n_blocks: float, chunk_s: float) -> None:
-        """How many chunks of so many blocks and seconds a rank is to hold."""
+        """Say how many chunks of so many blocks and seconds a rank is to hold."""
         length, longest, n_pending = self._least_length, self.longest_queue, self._pending.size
+        n_for_all = n_blocks * self._block * len(self._workers)
         worker.holds_back = is_short = length * chunk_s < LEAD_S
-        worker.length_for = inf if is_short else n_pending - n_pending * FAR_STEP
+        few = min(FAR_STEP * n_pending, FAR_LENGTH * n_for_all)
+        worker.length_for = inf if is_short else n_pending - few
         if length == 1:
             pass
         elif is_short:
             length = int(LEAD_S / chunk_s) if longest * chunk_s > LEAD_S else longest
         elif length * chunk_s < FAR_LEAD_S and length < longest:
-            share = FAR_SHARE * n_pending / (n_blocks * self._block * len(self._workers))
+            share = FAR_SHARE * n_pending / n_for_all
             if share > length:
                 length = min(int(FAR_LEAD_S / chunk_s), int(share), FAR_LENGTH, longest)
         worker.length = length

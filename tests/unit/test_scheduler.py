@@ -1268,6 +1268,17 @@ def test_where_blocks_are_short_it_is_asked_at_each_result_how_many():
     assert len(scheduler.workers[1].queue) == pytest.approx(20, abs=1)
 
 
+@pytest.mark.parametrize(("before_s", "after_s", "length"), [(0.01, 1.0, 2), (0.3, 1e-5, 100)])
+def test_blocks_that_become_longer_or_shorter_are_noticed_soon(before_s, after_s, length):
+    scheduler = make(10**9, 2)
+    play(scheduler, before_s, until=2e-7)
+    for _ in range(2 * FAR_LENGTH):
+        for rank in (1, 2):
+            held = scheduler.workers[rank].queue[0]
+            done(scheduler, rank, held.number, held.start, held.stop, block_s=after_s)
+    assert len(scheduler.workers[1].queue) == pytest.approx(length, abs=1)
+
+
 def test_what_a_rank_is_to_hold_at_the_most_counts_there_too():
     assert play(make(2000, 2, longest_queue=2), 0.01, until=0.01) == [2, 2]
     assert play(make(2000, 2, longest_queue=7), 0.01, until=0.01) == [7, 7]
