@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from mpims.core.policies import POLICIES
 from mpims.drill.plan import Moment, parse_slow
 from mpims.errors import ExitStatus, UsageError
 from mpims.simulator.costs import Costs, Distribution, check_size, draw_costs, trace_costs
-from mpims.simulator.machine import DETECTION_S, Machine
+from mpims.simulator.machine import DETECTION_S, MAX_WORKERS, Machine
 from mpims.simulator.plot import check_path, plot_rows
 from mpims.simulator.recording import record_run
 from mpims.simulator.study import ALL, Row, Study, run_study
@@ -47,7 +48,6 @@ wasted time: makespan less a worker's share of the sum of all items' times; effi
 makespan; master: the share of the time in which the master is busy; wait: of a result, for the master
 """
 
-MAX_WORKERS = 1_000_000
 _TRACE = "trace:"
 
 
@@ -66,6 +66,12 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("--repeat", type=int, default=1, metavar="R", help="runs, each with other times; default 1")
     add("--seed", type=int, default=0, metavar="S", help="seed of the times; default 0")
+    add(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="processes that simulate, each one run at a time; default: one for each core",
+    )
     add("--json", action="store_true", help="print everything as JSON, and nothing else")
     add("--plot", type=Path, metavar="FILE.png", help="draw wasted time and efficiency (needs matplotlib)")
     add(
@@ -183,11 +189,12 @@ def simulate_command(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--repeat wants at least 1, found {arguments.repeat}")
     if arguments.seed < 0:
         raise UsageError(f"--seed wants at least 0, found {arguments.seed}")
+    n_processes = _n_processes(arguments.processes)
     work = _Work(arguments)
     study = _study(arguments, work)
     if arguments.trace is not None:
         record_run(study, work.draw(0), arguments.trace)
-    rows = run_study(study, work.draw)
+    rows = run_study(study, work.draw, n_processes)
     if arguments.json:
         about = work.about | _about(study)
         print(json.dumps({**about, "rows": [_plain(row) for row in rows]}, indent=2))
@@ -313,6 +320,12 @@ def _numbers(text: str) -> list[int]:
             f"--workers wants numbers from 1 to {MAX_WORKERS:,}, as in 8,16,32, found {text!r}"
         )
     return list(dict.fromkeys(numbers))
+
+
+def _n_processes(asked: int | None) -> int:
+    if asked is not None and asked < 1:
+        raise UsageError(f"--processes wants at least 1, found {asked}")
+    return asked or len(os.sched_getaffinity(0))
 
 
 def _seconds(name: str, value: float | None, default: float) -> float:

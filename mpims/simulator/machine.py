@@ -12,6 +12,9 @@ DETECTION_S = 0.03
 REPORT_S = 1.0
 """A worker delivers what it has of a chunk this often, at the end of a block."""
 
+MAX_WORKERS = 1_000_000
+"""A simulated run has at most so many."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from statistics import fmean, stdev
@@ -13,9 +13,10 @@ from mpims.core.measures import QUEUE_LENGTH
 from mpims.core.policies import POLICIES, Policy, PolicySpec, Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
 from mpims.errors import UsageError
-from mpims.simulator.costs import Costs
+from mpims.simulator.costs import MAX_BLOCKS, Costs
 from mpims.simulator.engine import Engine
-from mpims.simulator.machine import Machine
+from mpims.simulator.machine import MAX_WORKERS, Machine
+from mpims.simulator.sidebyside import compute_all
 
 ALL = "all"
 
@@ -103,7 +104,7 @@ class Row:
     most_workers: float
 
 
-def run_study(study: Study, draw: Callable[[int], Costs]) -> list[Row]:
+def run_study(study: Study, draw: Callable[[int], Costs], n_processes: int = 1) -> list[Row]:
     """Simulate all runs of a study.
 
     Parameters
@@ -112,6 +113,9 @@ def run_study(study: Study, draw: Callable[[int], Costs]) -> list[Row]:
         What is simulated.
     draw
         Makes the costs of run 0, 1, 2 ...
+    n_processes
+        Processes that simulate, at most; all together simulate no more blocks and workers than a single run
+        may have.
 
     Returns
     -------
@@ -122,18 +126,24 @@ def run_study(study: Study, draw: Callable[[int], Costs]) -> list[Row]:
     ------
     UsageError
         A policy is unknown, or lacks what it needs.
+    RunFailed
+        A process that simulates was killed.
     """
+    first = draw(0)
+    n_processes = min(n_processes, MAX_BLOCKS // first.n_blocks, MAX_WORKERS // max(study.n_workers))
+
+    def cases() -> Iterator[tuple[str, Policy, Costs, Machine, bool]]:
+        for index in range(study.n_runs):
+            costs = draw(index) if index else first
+            yield from [  # all at once: what is wrong with a policy is told before anything is simulated
+                (label, policy, costs, machine, study.classic)
+                for machine in (replace(study.machine, n_workers=n) for n in study.n_workers)
+                for label, policy in make_policies(study, costs, machine)
+            ]
+
     found: dict[str, dict[int, list[dict[str, float]]]] = {}
-    for index in range(study.n_runs):
-        costs = draw(index)
-        cases = [
-            (machine, label, policy)
-            for machine in (replace(study.machine, n_workers=n) for n in study.n_workers)
-            for label, policy in make_policies(study, costs, machine)
-        ]
-        for machine, label, policy in cases:
-            measured = _measure(policy, costs, machine, classic=study.classic)
-            found.setdefault(label, {}).setdefault(machine.n_workers, []).append(measured)
+    for label, n_workers, figures in compute_all(_measure, cases(), max(n_processes, 1)):
+        found.setdefault(label, {}).setdefault(n_workers, []).append(figures)
     return [_row(label, n, runs) for label, by_n in found.items() for n, runs in by_n.items()]
 
 
@@ -227,14 +237,16 @@ def set_up(policy: Policy, costs: Costs, machine: Machine, *, classic: bool) -> 
     return scheduler, replace(machine, report_s=inf) if classic else machine
 
 
-def _measure(policy: Policy, costs: Costs, machine: Machine, *, classic: bool) -> dict[str, float]:
-    """Simulate one run; give the figures of a `Row`."""
+def _measure(
+    label: str, policy: Policy, costs: Costs, machine: Machine, classic: bool
+) -> tuple[str, int, dict[str, float]]:
+    """Simulate one run; give the policy's name, the number of workers, and the figures of a `Row`."""
     scheduler, machine = set_up(policy, costs, machine, classic=classic)
     played = Engine(scheduler, costs, machine, learns=policy.learns).run()
     makespan_s, counters = played.makespan_s, scheduler.counters
     n_workers, service_s = machine.n_workers, machine.service_s
     t = (costs.total_s + machine.overhead_s * counters.n_chunks) / played.n_messages
-    return {
+    figures = {
         "makespan_s": makespan_s,
         "efficiency": costs.total_s / (n_workers * makespan_s),
         "wasted_s": makespan_s - costs.total_s / n_workers,
@@ -247,6 +259,7 @@ def _measure(policy: Policy, costs: Costs, machine: Machine, *, classic: bool) -
         "longest_wait_s": played.longest_wait_s,
         "most_workers": (t + service_s) / service_s if service_s else inf,
     }
+    return label, n_workers, figures
 
 
 _COUNTED = ("n_chunks", "n_reissued", "n_recalled", "n_split", "n_twins", "n_lost")

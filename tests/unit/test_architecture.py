@@ -98,6 +98,7 @@ CATCH_ALL = {
     ("mpims/farm.py", "Farm._finish"): "the user's finish() is called",
     ("mpims/record.py", "_item_text"): "the user's item gives its own text",
     ("mpims/record.py", "_digest"): "the user's result is taken apart by its own methods",
+    ("mpims/simulator/sidebyside.py", "compute_all"): "it ends the processes, and raises again",
     ("mpims/cli/replay.py", "replay_command"): "the user's setup() and kernel are called",
     ("mpims/cli/main.py", "_run"): "the top of the command line",
     ("mpims/cli/script.py", "_run"): "the user's program is run",

@@ -229,6 +229,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         ("--slow 9:3x", "--slow 9: the ranks that compute are 1 to 8"),
         ("--slow 2:0.5x", "a factor of at least 1"),
         ("--repeat 0", "--repeat wants at least 1"),
+        ("--processes 0", "--processes wants at least 1, found 0"),
         ("--seed -1", "--seed wants at least 0"),
     ],
 )
