@@ -27,7 +27,7 @@ FAR_LEAD_S = 0.5
 and a master that need not answer at once wakes seldom, for several results at a time ..."""
 FAR_LENGTH = 50
 """... but not more attempts than these ..."""
-FAR_SHARE = 1 / 8
+FAR_SHARE = 1 / 4
 """... and all ranks together no more than this part of what is pending, so that it evens out at the end."""
 FAR_STEP = 1 / 16
 """How many they are to be is asked anew each time when so much less is pending, or `FAR_LENGTH` chunks less

@@ -42,9 +42,9 @@ MESSAGES_PER_STEP = 16
 """So many messages are taken in before anything else is looked at."""
 LOOK_INTERVAL_S = 0.25
 """While messages come without a pause, what is to be done now and then is done this often."""
-NOTE_INTERVAL_S = 0.5
+NOTE_INTERVAL_S = 1.0
 """Figures for a master to come are noted this often."""
-LIVENESS_INTERVAL_S = 0.25
+LIVENESS_INTERVAL_S = 1.0
 LIVENESS_COST_S = 0.01
 """Whether the processes of this host live is looked at this often, or less often the more there are."""
 

@@ -1249,13 +1249,13 @@ def test_far_from_the_end_ranks_have_work_for_half_a_second(block_s, length):
 
 
 def test_the_nearer_the_end_the_less_they_hold():
-    """All together an eighth of what is pending, a ninth of what is left; and two each."""
-    for until, n_held in ((0.02, 196 / 9), (0.25, 150 / 9), (0.5, 100 / 9), (0.75, 50 / 9), (0.9, 4)):
+    """All together a quarter of what is pending, a fifth of what is left; and two each."""
+    for until, n_held in ((0.1, 180 / 5), (0.25, 150 / 5), (0.5, 100 / 5), (0.75, 50 / 5), (0.9, 4)):
         assert sum(play(make(200, 2), 0.01, until)) == pytest.approx(n_held, abs=1.5)
 
 
 def test_of_blocks_of_several_items_they_hold_as_many():
-    for until, n_held in ((0.02, 196 / 9), (0.5, 100 / 9)):
+    for until, n_held in ((0.1, 180 / 5), (0.5, 100 / 5)):
         assert sum(play(make(1000, 2, block=5), 0.01, until)) == pytest.approx(n_held, abs=1.5)
 
 
