@@ -1,7 +1,18 @@
 """The cases, a file each."""
 
 from benchmarks.case import Case
-from benchmarks.cases import arrays, chunked, executor, memory, single, slow, startup, uneven, waiting
+from benchmarks.cases import (
+    arrays,
+    chunked,
+    executor,
+    memory,
+    simulated,
+    single,
+    slow,
+    startup,
+    uneven,
+    waiting,
+)
 from benchmarks.tools import Settings
 
 MAKERS = {
@@ -14,6 +25,7 @@ MAKERS = {
     "g": startup.make,
     "h": memory.make,
     "i": executor.make,
+    "j": simulated.make,
 }
 
 

@@ -137,7 +137,7 @@ class Chaos:
             self.folder / f"out-{self._n_runs}",
             limit_s=LIMIT_S,
             cwd=self.folder,
-            environ=clean_environment(),
+            environ={**clean_environment(), "PYTHONFAULTHANDLER": "1"},
         )
 
     def check(self, run: Disturbed, status: int = 0) -> dict[str, Any]:
@@ -200,6 +200,16 @@ class Disturbed(WatchedRun):
     def __enter__(self) -> Disturbed:
         return self
 
+    def is_over(self) -> bool:
+        """As of every run; one that takes too long first says where its ranks are."""
+        if not self.overdue and time.monotonic() > self.limit and self.launcher.poll() is None:
+            for rank, process in sorted(self.begun().items()):
+                with self.errors.open("a") as file:
+                    file.write(f"\nrank {rank}: {process_state(process.pid)}\n")
+                self.strike(signal.SIGABRT, process)  # of which Python leaves a traceback
+                time.sleep(0.2)
+        return super().is_over()
+
     def log(self) -> str:
         """What the run was, and what it said."""
         texts = [path.read_text(errors="replace") for path in (self.errors, self.output)]
@@ -249,6 +259,16 @@ class Disturbed(WatchedRun):
             if rank is not None and variable(parent(process.pid), "OMPI_COMM_WORLD_RANK") is None:
                 found[int(rank)] = process
         return found
+
+
+def process_state(pid: int) -> str:
+    """State, processor time in ticks, and where in the kernel a process waits."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        waits_in = Path(f"/proc/{pid}/wchan").read_text()
+    except OSError:
+        return "gone"
+    return f"state {fields[0]}, {int(fields[11]) + int(fields[12])} ticks, waits in {waits_in}"
 
 
 def variable(pid: int, name: str) -> str | None:
