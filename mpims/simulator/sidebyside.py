@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from mpims.errors import RunFailed
 from mpims.processes import ending_with_parent
+from mpims.world import STOP_SIGNAL
 
 T = TypeVar("T")
 
@@ -67,7 +68,8 @@ def compute_all(function: Callable[..., T], cases: Iterable[tuple[Any, ...]], n_
 
 
 def _begin() -> None:
-    """Leave Ctrl-C to the first process, which ends this one; and do not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave Ctrl-C and its like to the first process, which ends this one; and do not outlive it."""
+    for number in (signal.SIGINT, STOP_SIGNAL):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ending_with_parent(signal.SIGKILL)()

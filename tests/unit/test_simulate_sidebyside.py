@@ -18,6 +18,7 @@ from mpims.simulator.costs import Distribution, draw_costs
 from mpims.simulator.machine import Machine
 from mpims.simulator.sidebyside import compute_all
 from mpims.simulator.study import Study, run_study
+from mpims.world import STOP_SIGNAL
 
 LIMIT_S = 30
 
@@ -127,23 +128,16 @@ def test_all_processes_together_simulate_no_more_than_one_may(
     assert asked == [n_processes]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_to_the_first_process_ends_all(number):
-    command = [
-        sys.executable,
-        "-m",
-        "mpims",
-        "simulate",
-        "--items",
-        "1e6",
-        "--repeat",
-        "4",
-        "--processes",
-        "2",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+@pytest.mark.parametrize("to_all", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, STOP_SIGNAL, signal.SIGKILL])
+def test_a_signal_to_the_first_process_or_to_all_ends_all(number, to_all):
+    options = ["--items", "1e6", "--repeat", "4", "--processes", "2"]
+    command = [sys.executable, "-m", "mpims", "simulate", *options]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         children = _children(process.pid)
-        process.send_signal(number)
+        (os.killpg if to_all else os.kill)(process.pid, number)
         # The children have the pipe, too: it is at its end when all are gone.
         _, told = process.communicate(timeout=LIMIT_S)
     assert len(children) == 2
