@@ -52,9 +52,9 @@ class _Death(NamedTuple):
     rank: int
 
 
-_Part: TypeAlias = tuple[float, int, int, int, int, float, int]
+_Part: TypeAlias = tuple[float, int, int, int, int, float, float, int]
 """What a worker computes and will deliver next: when it ends, attempt (0: to be dropped), start and stop,
-the end of the whole chunk, when its first block begins, care."""
+the end of the whole chunk, when its first block begins, how long its blocks take, care."""
 _Held: TypeAlias = tuple[int, int, int, float, int]
 """A chunk that a worker has not begun: attempt, start, stop, when it arrives, care."""
 
@@ -163,7 +163,7 @@ class Engine:
                     self._happen(self._rare.pop(rank), time)
                     deadline = self._next_deadline()
                 continue
-            _, number, start, stop, last, began, care = part
+            _, number, start, stop, last, began, busy_s, care = part
             factor = pace[rank]
             queue = waiting[rank]
             if stop < last:
@@ -171,11 +171,12 @@ class Engine:
             elif queue:
                 following, a, b, there_at, care = queue.pop(0)
                 origin = (there_at if there_at > time else time) + overhead_s
-                end = origin + (prefix[b] - prefix[a]) * factor
-                if end - origin > report_s:
+                its_s = (prefix[b] - prefix[a]) * factor
+                if its_s > report_s:
                     end = begin(rank, following, a, b, origin, care)
                 else:
-                    running[rank] = (end, following, a, b, b, origin, care)
+                    end = origin + its_s
+                    running[rank] = (end, following, a, b, b, origin, its_s, care)
             else:
                 running[rank] = None
                 end = inf
@@ -189,7 +190,6 @@ class Engine:
                 now = time + latency_s
                 if self._free_at > now:
                     now = self._wait(now)
-                busy_s = (prefix[stop] - prefix[start]) * factor
                 squares_s2 = between_s = 0.0
                 if squares:
                     squares_s2 = (squares[stop] - squares[start]) * factor * factor
@@ -305,12 +305,13 @@ class Engine:
         """A rank computes from `origin` on; give when it delivers: at the end, or before if that is far."""
         prefix, pace = self._prefix, self._pace[rank]
         part_stop = stop
-        end = origin + (prefix[stop] - prefix[start]) * pace
-        if stop - start > 1 and end - origin > self._machine.report_s:
+        busy_s = (prefix[stop] - prefix[start]) * pace
+        if stop - start > 1 and busy_s > self._machine.report_s:
             report_s = self._machine.report_s
             part_stop = bisect_left(prefix, prefix[start] + report_s / pace, start + 1, stop)
-            end = origin + (prefix[part_stop] - prefix[start]) * pace
-        self._running[rank] = (end, number, start, part_stop, stop, origin, care)
+            busy_s = (prefix[part_stop] - prefix[start]) * pace
+        end = origin + busy_s
+        self._running[rank] = (end, number, start, part_stop, stop, origin, busy_s, care)
         return end
 
     def _go_on(self, rank: int, time: float) -> None:
@@ -333,20 +334,21 @@ class Engine:
         part = self._running[rank]
         if part is None or part[1] != number:
             return
-        _, _, start, stop, last, origin, care = part
+        _, _, start, stop, last, origin, _, care = part
         last = min(last, max(self._under_way(part, self._pace[rank], time), keep_to))
         stop = min(stop, last)
-        end = origin + (self._prefix[stop] - self._prefix[start]) * self._pace[rank]
+        busy_s = (self._prefix[stop] - self._prefix[start]) * self._pace[rank]
+        end = origin + busy_s
         if is_recall or stop == start:
             number = 0
         if stop == start or (is_recall and care & Care.ISOLATED):  # a child can be killed in a block
             end = time
-        self._running[rank] = (end, number, start, stop, last, origin, care)
+        self._running[rank] = (end, number, start, stop, last, origin, busy_s, care)
         self._agenda.push((end, rank))
 
     def _under_way(self, part: _Part, pace: float, time: float) -> int:
         """The end of the block that is computed at a time; the start if none is yet."""
-        _, _, start, stop, _, origin, _ = part
+        _, _, start, stop, _, origin, _, _ = part
         if time <= origin:
             return start
         return bisect_right(self._prefix, self._prefix[start] + (time - origin) / pace, start + 1, stop)
