@@ -171,7 +171,7 @@ class Dispatch:
                 break
             queue.append(attempt)
             self._counters.n_chunks += 1
-            actions.append(Assign(rank, attempt.number, attempt.start, attempt.stop, attempt.care))
+            actions.append(make(Assign, (rank, attempt.number, attempt.start, attempt.stop, attempt.care)))
             if walltime is not None and not walltime.allows(worker, self.measures.block_s, now):
                 break
         if not queue and has_time and (len(self.idle) <= MOST_ASKING or self.takeover.is_due(now)):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from mpims.core.chunks import Assignment, Held, Range, Result
+from mpims.core.chunks import Assignment, Held, Range, Result, make
 
 
 @dataclass(slots=True)
@@ -39,6 +39,12 @@ class ChunkDone(NamedTuple):
     units: tuple[Range, ...] | None = None
     squares_s2: float = 0.0
     overhead_s: float = 0.0
+
+
+def chunk_done(rank: int, result: Result, units: tuple[Range, ...] | None) -> ChunkDone:
+    """The event that a rank delivered a result."""
+    number, start, stop, busy_s, longest_s, squares_s2, overhead_s = result
+    return make(ChunkDone, (rank, number, start, stop, busy_s, longest_s, units, squares_s2, overhead_s))
 
 
 @dataclass(slots=True)

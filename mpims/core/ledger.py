@@ -132,7 +132,8 @@ class Ledger:
         block, in_force = self.block, self.attempts
         number, n_left = self._next_number, self.n_pending_blocks
         start, stop = self.pending.first
-        at, attempts = start, list[Attempt]()
+        attempts: list[Attempt] = []
+        at = start
         while at < stop and len(attempts) < n_most:
             size = next_size(n_left, rank)
             end = at + size * block

@@ -65,6 +65,7 @@ from mpims.core.events import (
     WorkerJoined,
     WorkerLost,
     WorkerSpoke,
+    chunk_done,
 )
 from mpims.core.handover import Handover
 from mpims.core.ledger import Ledger
@@ -307,9 +308,7 @@ class Scheduler:
         actions: list[Action] = []
         for result, units in zip(event.results, event.units, strict=True):
             if not self.ended:
-                number, start, stop, busy_s, longest_s, *rest = result
-                done = ChunkDone(event.rank, number, start, stop, busy_s, longest_s, units, *rest)
-                actions += self._any_chunk_done(done, now)
+                actions += self._any_chunk_done(chunk_done(event.rank, result, units), now)
         return actions
 
     def _chunk_failed(self, event: ChunkFailed, now: float) -> list[Action]:

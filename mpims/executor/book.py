@@ -99,6 +99,9 @@ class Book:
         if run.n_left:
             return
         del self._by_key[run.tasks.key]
+        if not self._by_key:
+            self.clear()
+            return
         self._runs[bisect_right(self._firsts, run.first) - 1] = None
         self._n_done += 1
         if 2 * self._n_done > len(self._runs):
@@ -179,4 +182,4 @@ def learn_bytes(function: Function, size_bytes: float) -> None:
 
 def _upward(before: float, now: float) -> float:
     """A mean that follows what grows at once, and what shrinks slowly."""
-    return max(now, before + _MEMORY * (now - before))
+    return now if now > before else before + _MEMORY * (now - before)

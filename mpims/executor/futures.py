@@ -76,11 +76,13 @@ class TaskFuture(Future):  # type: ignore[type-arg]
             value = unpack(flag, value)
         except Exception as error:  # whatever an object of the user's raises when it is unpickled
             flag, value = ERROR, error
-        with suppress(InvalidStateError):  # it was cancelled while it was on its way
+        try:
             if flag == ERROR:
                 self.set_exception(value)
             else:
                 self.set_result(value)
+        except InvalidStateError:
+            pass  # it was cancelled while it was on its way
 
     def failed(self, error: BaseException) -> None:
         """There will be no result."""

@@ -74,7 +74,7 @@ class Turns:
                 self._is_resting = False
                 continue
             with self._lock:
-                self._guarded(lambda: self._drive(timeout_s))
+                self._guarded(self._drive, timeout_s)
 
     def ring(self) -> None:
         """There are orders: see to it that they are taken."""
@@ -131,14 +131,14 @@ class Turns:
             left_s = until - time.monotonic()
             if left_s <= 0:
                 return
-            self._guarded(lambda: self._drive(left_s))  # noqa: B023 - it is called at once
+            self._guarded(self._drive, left_s)
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _guarded(self, work: Callable[..., None], *arguments: float) -> None:
         """Do a piece of the master's work; it must not be left half done."""
         self._driver = threading.get_ident()
         try:
             if not self._ended():
-                work()
+                work(*arguments)
         except BaseException:
             self._spoil()
             raise

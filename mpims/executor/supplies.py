@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from mpims.core.chunks import Assignment
+from mpims.core.chunks import Assignment, make
 from mpims.executor.book import Book, Run
 from mpims.executor.cargo import NOTHING, Batch, encode
 from mpims.runtime.wire import Buffer
@@ -56,7 +56,8 @@ class Supplies:
         for chunk in chunks:
             at = chunk.start
             for run, start, stop in self._book.within(at, chunk.stop):
-                _add_done(pieces, at, start)
+                if at < start:
+                    _add_done(pieces, at, start)
                 at = stop
                 self._start(run)
                 function = run.tasks.function
@@ -64,7 +65,8 @@ class Supplies:
                     known.add(function.number)
                     functions[function.number] = function.stream
                 _add(pieces, run, start, stop)
-            _add_done(pieces, at, chunk.stop)
+            if at < chunk.stop:
+                _add_done(pieces, at, chunk.stop)
         return encode((forget, functions, [(*piece[:-1], *piece.batch.bare()) for piece in pieces]))
 
     def _start(self, run: Run) -> None:
@@ -77,8 +79,7 @@ class Supplies:
 def _add_done(pieces: list[Piece], start: int, stop: int) -> None:
     """Add tasks that are done: their rank was faster than expected, and they were taken from it in vain."""
     n = stop - start
-    if n:
-        pieces.append(Piece(start, NO_FUNCTION, 0, False, Batch([None] * n, bytearray([NOTHING]) * n)))
+    pieces.append(Piece(start, NO_FUNCTION, 0, False, Batch([None] * n, bytearray([NOTHING]) * n)))
 
 
 def _add(pieces: list[Piece], run: Run, start: int, stop: int) -> None:
@@ -95,4 +96,4 @@ def _add(pieces: list[Piece], run: Run, start: int, stop: int) -> None:
         if same and last.first + len(last.batch) == start:
             last.batch.extend(batch)
             return
-    pieces.append(Piece(start, tasks.function.number, tasks.mode, tasks.is_single, batch))
+    pieces.append(make(Piece, (start, tasks.function.number, tasks.mode, tasks.is_single, batch)))

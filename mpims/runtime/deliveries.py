@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mpims.core.chunks import Range, Result
+from mpims.core.chunks import Range, Result, make
 from mpims.core.events import Record
 
 
@@ -28,6 +28,8 @@ def deliveries(heads: Sequence[Result], records: Sequence[Record]) -> list[Deliv
     records
         What of them counts, in their order: each of a result, or of several whose items follow each other.
     """
+    if len(heads) == 1:
+        return [make(Delivery, (heads[0], 0, 1, record.ranges)) for record in records]
     found = []
     first = 0
     for record in records:

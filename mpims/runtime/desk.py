@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 from mpims.core.chunks import Assign, AssignAlike, Assignment, Result
 from mpims.core.events import (
     Action,
-    ChunkDone,
     ChunkFailed,
     ChunksDone,
     Drain,
@@ -31,6 +30,7 @@ from mpims.core.events import (
     WorkerJoined,
     WorkerLost,
     WorkerSpoke,
+    chunk_done,
 )
 from mpims.core.scheduler import Scheduler
 from mpims.errors import MpimsError, RunFailed, Stopped, UsageError
@@ -197,19 +197,22 @@ class Desk:
         self._tracing.result(source, packed_results(message.head), now)
         worker = self.record.workers.get(source)
         if worker is not None:
-            worker.busy_s += sum([head.busy_s for head in heads])
+            for head in heads:
+                worker.busy_s += head.busy_s
         try:
             payload = decode_payload(array, message.buffers)
             units = self._results.units(payload, heads)
             event: Event
             if len(heads) == 1:
-                number, start, stop, busy_s, longest_s, *rest = heads[0]
-                event = ChunkDone(source, number, start, stop, busy_s, longest_s, units[0], *rest)
+                event = chunk_done(source, heads[0], units[0])
             else:
                 event = ChunksDone(source, heads, units)
-            actions = self._scheduler.handle(event, now)
-            records = [action for action in actions if type(action) is Record]
-            self._actions += [action for action in actions if type(action) is not Record]
+            records: list[Record] = []
+            for action in self._scheduler.handle(event, now):
+                if type(action) is Record:
+                    records.append(action)
+                else:
+                    self._actions.append(action)
             buffers = message.buffers if array is None and len(heads) == 1 else None
             for delivery in deliveries(heads, records):
                 part = self._results.select(payload, heads, delivery.first, delivery.last)
@@ -314,7 +317,8 @@ class Desk:
         """Do what was said; all chunks for one rank leave in one message."""
         send = self._transport.send
         chunks: dict[int, list[Assignment]] = {}
-        rank, for_rank = -1, list[Assignment]()
+        rank = -1
+        for_rank: list[Assignment] = []
         for action in actions:
             if type(action) is Assign or type(action) is AssignAlike:
                 if action[0] != rank:

@@ -29,6 +29,9 @@ _FIRST_REASON_S = 1.0
 """... but not more often than this."""
 
 
+_NOTED = {WorkerLost, ChunkFailed, WorkerDrained, StopRequested, MasterAway}
+
+
 class Tracing:
     """Tells the trace of one master what happens.
 
@@ -80,6 +83,8 @@ class Tracing:
     def told(self, event: Event, now: float) -> None:
         """The scheduler was told of something rarer than a result."""
         self._now = now
+        if type(event) not in _NOTED:
+            return
         note = self._writer.note
         if isinstance(event, WorkerLost):
             note(What.LOST, now, rank=event.rank)

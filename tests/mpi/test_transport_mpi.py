@@ -91,7 +91,7 @@ def test_a_half_sent_message_holds_up_only_what_its_sender_sent_later(transport)
         assert bytes(messages[10].buffers[0]) == b"x" * 1000
         transport.send(1, Kind.GOODBYE)
     elif transport.rank == 1:
-        frame = mpi._FRAME.pack(1, 5) + mpi._SIZE.pack(1000) + b"large"
+        frame = mpi._front(1).pack(1, 5, 1000) + b"large"
         transport._comm.Send([frame, MPI.BYTE], 0, Kind.RESULT)
         transport.send(0, Kind.RECALL, b"small")
         time.sleep(0.5)

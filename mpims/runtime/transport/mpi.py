@@ -29,6 +29,7 @@ mpi4py.rc.initialize = False  # an import that ends the process could not say wh
 mpi4py.rc.finalize = True
 from mpi4py import MPI  # noqa: E402
 
+from mpims.core.chunks import make  # noqa: E402
 from mpims.errors import InternalError  # noqa: E402
 from mpims.runtime.transport.base import Transport  # noqa: E402
 from mpims.runtime.transport.waiting import Waiting  # noqa: E402
@@ -43,9 +44,9 @@ _SLICE_BYTES = 1 << 30
 _MAX_FRAME_BYTES = 3500  # Open MPI's shared memory sends up to 4096 bytes with the first packet
 _FRAME = struct.Struct("<HH")  # number of buffers; bytes of the head, or that with _INLINE
 _INLINE = 0x8000
-_SIZE = struct.Struct("<Q")
 _ABORT_STATUS = 75
 _KINDS = {int(kind): kind for kind in Kind}  # faster than Kind(tag)
+_ANY_SOURCE, _ANY_TAG = MPI.ANY_SOURCE, MPI.ANY_TAG
 _STALE_S = 0.2e-3  # since the last look: messages may have come of which MPI does not know yet
 _DELIVERY_S = 0.2  # to others it looks like a death: what was sent last is to be read before
 
@@ -98,25 +99,25 @@ class MpiTransport(Transport):
             self._sweep()
         if dest in self.lost:
             return
-        views = [memoryview(buffer) for buffer in buffers]
-        sizes = [view.nbytes for view in views]
-        n_bytes = sum(sizes)
-        parts: list[Buffer] = [_SIZE.pack(size) for size in sizes]
-        parts.append(head)
-        inline = _FRAME.size + 8 * len(views) + len(head) + n_bytes <= _MAX_FRAME_BYTES
-        if inline:
-            parts += views
-        frame = b"".join([_FRAME.pack(len(views), len(head) | (_INLINE if inline else 0)), *parts])
+        sizes = [memoryview(buffer).nbytes for buffer in buffers]
+        n_bytes, n_head = sum(sizes), len(head)
+        front = _front(len(sizes))
+        is_inline = front.size + n_head + n_bytes <= _MAX_FRAME_BYTES
+        if is_inline:
+            frame = b"".join((front.pack(len(sizes), n_head | _INLINE, *sizes), head, *buffers))
+        else:
+            frame = front.pack(len(sizes), n_head, *sizes) + head
         try:
             requests = [self._comm.Isend([frame, MPI.BYTE], dest, kind)]
-            if not inline:
-                for view in views:
-                    requests += [self._comm.Isend([s, MPI.BYTE], dest, _BODY_TAG) for s in _slices(view)]
+            if not is_inline:
+                for buffer in buffers:
+                    slices = _slices(memoryview(buffer))
+                    requests += [self._comm.Isend([s, MPI.BYTE], dest, _BODY_TAG) for s in slices]
         except MPI.Exception as error:
             self._notice_failures(error)
             return
         if not self._test(requests):
-            self._sending.append((requests, (frame, views), n_bytes))
+            self._sending.append((requests, (frame, buffers), n_bytes))
             self._unsent_bytes += n_bytes
 
     def _sweep(self) -> None:
@@ -160,34 +161,28 @@ class MpiTransport(Transport):
         return message
 
     def _look(self) -> Message | None:
-        """Take in at most one frame; give a message if one is whole."""
-        if self._arriving:
-            self._advance()
-        if self._ready:
-            return self._ready.popleft()
-        try:
-            if not self._probe():
-                if self._sending:
-                    self._sweep()
-                return None
-            return self._take_frame()
-        except MPI.Exception as error:
-            self._notice_failures(error)
-            return self._ready.popleft() if self._ready else None
-
-    def _probe(self) -> bool:
-        """Whether a frame is there.
+        """Take in at most one frame; give a message if one is whole.
 
         Open MPI looks among what it has taken in already, and only then whether there is something new
         (`mca_pml_ob1_iprobe`): what came since the last look is found by a second call.
         """
+        if self._arriving:
+            self._advance()
+        if self._ready:
+            return self._ready.popleft()
         now = time.perf_counter()
         is_stale = now - self._probed > _STALE_S
         self._probed = now
-        probe, any_source, any_tag = self._comm.Iprobe, MPI.ANY_SOURCE, MPI.ANY_TAG
-        return probe(any_source, any_tag, self._status) or (
-            is_stale and probe(any_source, any_tag, self._status)
-        )
+        probe, status = self._comm.Iprobe, self._status
+        try:
+            if probe(_ANY_SOURCE, _ANY_TAG, status) or (is_stale and probe(_ANY_SOURCE, _ANY_TAG, status)):
+                return self._take_frame()
+            if self._sending:
+                self._sweep()
+            return None
+        except MPI.Exception as error:
+            self._notice_failures(error)
+            return self._ready.popleft() if self._ready else None
 
     def _take_frame(self) -> Message | None:
         source, tag = self._status.source, self._status.tag
@@ -198,18 +193,18 @@ class MpiTransport(Transport):
                 f"a message of {n_bytes} bytes with tag {tag} from {self.where(source)} is no frame"
             )
         self._comm.Recv([frame, n_bytes, MPI.BYTE], source, tag)
-        n_buffers, head_field = _FRAME.unpack_from(frame)
-        at = _FRAME.size + 8 * n_buffers
-        sizes = [_SIZE.unpack_from(frame, _FRAME.size + 8 * i)[0] for i in range(n_buffers)]
-        stop = at + (head_field & ~_INLINE)
-        head = bytes(frame[at:stop])
+        front = _front(_FRAME.unpack_from(frame)[0])
+        _, n_head, *sizes = front.unpack_from(frame)
+        stop = front.size + (n_head & ~_INLINE)
+        head = bytes(frame[front.size : stop])
         kind = _KINDS[tag]
-        if not n_buffers or head_field & _INLINE:
+        if not sizes or n_head & _INLINE:
             buffers: list[Buffer] = []
             for size in sizes:
                 buffers.append(frame[stop : stop + size])
                 stop += size
-            return self._in_order(Message(kind, source, head, buffers), [])
+            message = make(Message, (kind, source, head, buffers))
+            return message if not self._arriving else self._in_order(message, [])
         memory = self._memory(sizes)
         requests = []
         for target in memory:
@@ -287,6 +282,12 @@ _DEATHS = frozenset(
     for name in ("ERR_PROC_FAILED", "ERR_PROC_FAILED_PENDING", "ERR_REVOKED", "ERR_IN_STATUS")
     if hasattr(MPI, name)
 )
+
+
+@cache
+def _front(n_buffers: int) -> struct.Struct:
+    """What a frame begins with: the fields of `_FRAME`, and the size of each buffer."""
+    return struct.Struct(f"{_FRAME.format}{n_buffers}Q")
 
 
 def _slices(view: memoryview) -> list[memoryview]:
