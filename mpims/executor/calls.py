@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mpims.executor.cargo import (
     ERROR,
@@ -29,22 +29,12 @@ _SMALL = frozenset({int, float, complex, bool, type(None)})
 """Results that travel as they are, and are not worth being measured."""
 
 
-class Outcomes:
-    """Packed results of some tasks, the time of the longest, and the sum of the squares of all times.
+class Outcomes(NamedTuple):
+    """Packed results of some tasks, and how large they are; `are_single`: each is waited for by itself."""
 
-    `are_single`: somebody waits for each by itself.
-    """
-
-    __slots__ = ("are_single", "batch", "longest_s", "n_bytes", "squares_s2")
-
-    def __init__(self, are_single: bool) -> None:
-        self.are_single = are_single
-        self.batch = empty_batch()
-        self.longest_s = self.squares_s2 = 0.0
-        self.n_bytes = 0
-
-    def __len__(self) -> int:
-        return len(self.batch)
+    batch: Batch
+    n_bytes: int
+    are_single: bool
 
 
 class Calls(Job):
@@ -119,13 +109,11 @@ class Calls(Job):
         part = piece.batch
         if start > first or stop < first + len(part):
             part = part[start - first : stop - first]
-        outcomes = Outcomes(piece.is_single)
-        values, flags = outcomes.batch.values, outcomes.batch.flags
+        outcomes = empty_batch()
+        values, flags, n_bytes = outcomes.values, outcomes.flags, 0
         call = _CALLS[piece.mode]
         clock, small = time.perf_counter, _SMALL
-        longest_s = squares_s2 = 0.0
-        last = clock()
-        until = last if piece.is_single else last + limit_s
+        until = clock() + (0.0 if piece.is_single else limit_s)
         for flag, value in zip(part.flags, part.values, strict=True):
             # In short what `_call` does, for the sake of functions that take a microsecond.
             if flag == PLAIN and call is None:
@@ -137,19 +125,12 @@ class Calls(Job):
                 flag, value = self._call(call, function, flag, value)
             if flag == PLAIN and type(value) not in small:
                 flag, value = self._pack(value)
-                outcomes.n_bytes += packed_bytes(flag, value) if flag != ERROR else 0
+                n_bytes += packed_bytes(flag, value) if flag != ERROR else 0
             values.append(value)
             flags.append(flag)
-            now = clock()
-            its_s = now - last
-            last = now
-            squares_s2 += its_s * its_s
-            if its_s > longest_s:
-                longest_s = its_s
-            if now >= until or outcomes.n_bytes >= LENT_BYTES:
+            if clock() >= until or n_bytes >= LENT_BYTES:
                 break
-        outcomes.longest_s, outcomes.squares_s2 = longest_s, squares_s2
-        return outcomes
+        return Outcomes(outcomes, n_bytes, piece.is_single)
 
     def _call(
         self, call: Callable[[Any, Any], Any] | None, function: Any, flag: int, value: Any

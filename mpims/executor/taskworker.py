@@ -105,12 +105,10 @@ class TaskComputing(Computing):
         self._now = now = time.perf_counter()
         if self._part_start is None:
             self._part_start = start
-        stop = attempt.at = start + len(outcomes)
+        stop = attempt.at = start + len(outcomes.batch)
         self._part.add(start, stop, outcomes.batch)
         self._part.n_bytes += outcomes.n_bytes
         self._busy_s += now - began
-        self._squares_s2 += outcomes.squares_s2
-        self._longest_s = max(self._longest_s, outcomes.longest_s)
         if (
             is_single
             or self._part.n_bytes >= LENT_BYTES
