@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from mpims.core.chunks import PLAIN, Assign, Assignment, Care, Held, Result
+from mpims.core.chunks import Assignment, Care, Held, Result
 from mpims.options import RunOptions
 from mpims.processes import Process
 
@@ -191,15 +191,7 @@ as_result = partial(tuple.__new__, Result)  # faster than Result(*fields)
 
 def encode_assign(assignments: Sequence[Assignment]) -> bytes:
     """Make the head of an ASSIGN."""
-    return b"".join(
-        [
-            _ASSIGN.pack(number, start, stop, stop - start, last)
-            if type(assignment) is Assign
-            else _ASSIGN.pack(number, start, stop, last, PLAIN)
-            for assignment in assignments
-            for _, number, start, stop, last in (assignment,)
-        ]
-    )
+    return b"".join([_ASSIGN.pack(a.attempt, a.start, a.stop, a.size, a.care) for a in assignments])
 
 
 def decode_assign(head: bytes) -> list[tuple[int, int, int, Care]]:
