@@ -54,6 +54,11 @@ HOLD_BACK_S = 5e-3
 LEAST_BURST_S = 0.2e-3
 AWAKE_S = 1.5e-3
 """After a single task its rank looks for the next without a sleep for so long."""
+LOOKS_PER_SLEEP = 8
+"""While large results leave a rank sleeps after so many looks: one that only yields keeps a good part of a
+core from the master, who takes them, where there are more ranks than cores ..."""
+LEAST_SLEEP_S = 1e-6
+"""... and no longer than it must: where MPI moves them in pieces, the next ones wait for its look."""
 
 
 class TaskComputing(Computing):
@@ -188,11 +193,16 @@ class TaskWorker:
     def _await_left(self) -> Message | None:
         """Call MPI, without which nothing moves, until large results have left, or a message is there."""
         transport = self._transport
+        n_looks = 0
         while not self._has_left():
             message = transport.receive(0.0)
             if message is not None:
                 return message
-            os.sched_yield()
+            n_looks += 1
+            if n_looks % LOOKS_PER_SLEEP:
+                os.sched_yield()
+            else:
+                time.sleep(LEAST_SLEEP_S)
         return None
 
     def _look_for_program(self, program: Process) -> None:
