@@ -41,6 +41,11 @@ class Calls(Job):
     """The tasks of one executor on one rank.
 
     Its items are their numbers in the master's ledger; what they are comes with `supply`.
+
+    Attributes
+    ----------
+    packer
+        Packs what they give.
     """
 
     output = Gather(dtype=object)
@@ -49,7 +54,7 @@ class Calls(Job):
     def __init__(self, where: str) -> None:
         super().__init__()
         self._where = where
-        self._packer = Packer(lends=True)
+        self.packer = Packer(lends=True)
         self._functions: dict[int, Any] = {NO_FUNCTION: None}
         self._pieces: list[tuple[Piece, Any]] = []
 
@@ -145,7 +150,7 @@ class Calls(Job):
 
     def _pack(self, value: Any) -> tuple[int, Any]:
         try:
-            return self._packer.pack(value, "the result")
+            return self.packer.pack(value, "the result")
         except CannotTravel as error:
             return pack_error(error, self._where)
 

@@ -107,12 +107,18 @@ class Packer:
     ----------
     lends
         Whether very large buffers are not copied: they are left alone until they have left.
+
+    Attributes
+    ----------
+    has_lent
+        Whether a buffer was lent; for whoever waits until it has left, to be reset.
     """
 
     def __init__(self, *, lends: bool = False) -> None:
         self._buffers = Buffers()
         self._lock = Lock()
         self._least_lent = LENT_BYTES if lends else None
+        self.has_lent = False
 
     def pack(self, value: Any, what: str = "a value") -> Packed:
         """Pack one value; `what` it is, is said if it cannot travel.
@@ -134,6 +140,8 @@ class Packer:
             if self._least_lent is None or raw.nbytes < self._least_lent:
                 with self._lock:
                     array = self._buffers.copy(array)
+            else:
+                self.has_lent = True
             large.append(array)
             return False
 

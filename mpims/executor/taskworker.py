@@ -24,7 +24,7 @@ from mpims.processes import (
     send_signal,
     this_process,
 )
-from mpims.runtime.computing import Computing
+from mpims.runtime.computing import MAX_UNSENT_BYTES, Computing
 from mpims.runtime.holding import Attempt, Send
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import (
@@ -180,7 +180,7 @@ class TaskWorker:
             done = self.is_dismissed or self.has_ended or (message.kind is Kind.ASSIGN and self._is_awaited)
             message = None if done else self._transport.receive(0.0)
         computing = self._computing
-        if computing is not None and computing.has_work and self._has_left():
+        if computing is not None and computing.has_work and self._may_compute():
             computing.compute()
             if not computing.has_work and self._calls is not None:
                 self._calls.forget()
@@ -190,15 +190,19 @@ class TaskWorker:
         """Whether somebody waits for just the task that came last."""
         return self._calls is not None and self._calls.is_awaited
 
-    def _has_left(self) -> bool:
-        """Whether nothing is lent that the next task could change."""
-        return self._transport.unsent_bytes < LENT_BYTES
+    def _may_compute(self) -> bool:
+        """Whether nothing is lent that the next task could change, and not too much waits to leave."""
+        calls, unsent_bytes = self._calls, self._transport.unsent_bytes
+        if calls is not None and calls.packer.has_lent:
+            calls.packer.has_lent = unsent_bytes >= LENT_BYTES
+            return not calls.packer.has_lent
+        return unsent_bytes < MAX_UNSENT_BYTES
 
     def _await_left(self) -> Message | None:
-        """Call MPI, without which nothing moves, until large results have left, or a message is there."""
+        """Call MPI, without which nothing moves, until results have left, or a message is there."""
         transport = self._transport
         n_looks = 0
-        while not self._has_left():
+        while not self._may_compute():
             message = transport.receive(0.0)
             if message is not None:
                 return message

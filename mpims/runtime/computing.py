@@ -30,6 +30,8 @@ from mpims.runtime.wire import (
 
 PART_BYTES = 4 << 20
 """Results are sent when they have grown to this, so that a chunk of any size fits into memory."""
+MAX_UNSENT_BYTES = 256 << 20
+"""Nothing more is computed while this much waits for the master to take it."""
 BURST_S = 0.2e-3
 """Blocks are computed one after another for so long before messages are looked for."""
 HOLD_BACK_S = 0.5e-3

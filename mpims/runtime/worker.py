@@ -18,7 +18,7 @@ from mpims.errors import UsageError, describe, user_traceback
 from mpims.job import Job, block_of
 from mpims.processes import send_signal, this_process
 from mpims.report.wording import name_rank
-from mpims.runtime.computing import Computing
+from mpims.runtime.computing import MAX_UNSENT_BYTES, Computing
 from mpims.runtime.items import check_kernel, items_identity, resolve_items
 from mpims.runtime.kept import KeptMessages
 from mpims.runtime.masterwatch import MasterWatch
@@ -40,8 +40,6 @@ from mpims.runtime.wire import (
     encode_object,
 )
 
-MAX_UNSENT_BYTES = 256 << 20
-"""A worker computes nothing more while this much waits for the master to take it."""
 CLOGGED_WAIT_S = 1e-3
 """Then it looks this often whether enough has left."""
 IDLE_WAIT_S = 1.0

@@ -17,6 +17,7 @@ from mpims.executor.functions import ITEM, Function
 from mpims.executor.orders import Tasks
 from mpims.executor.supplies import Supplies
 from mpims.executor.taskworker import LOOKS_PER_SLEEP, TaskWorker
+from mpims.runtime.computing import MAX_UNSENT_BYTES
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -61,26 +62,50 @@ def test_nothing_is_computed_after_as_much_as_is_lent(n_bytes, n_computed):
 
 
 class Leaving:
-    """A transport whose result has left after so many looks."""
+    """A transport by which so much is to leave, all at once after so many looks."""
 
     lost = frozenset()
 
-    def __init__(self, n_looks):
-        self.n_looks = n_looks
+    def __init__(self, n_bytes, n_looks):
+        self.n_bytes, self.n_looks = n_bytes, n_looks
 
     @property
     def unsent_bytes(self):
-        return LENT_BYTES if self.n_looks > 0 else 0
+        return self.n_bytes if self.n_looks > 0 else 0
 
     def receive(self, timeout_s):
         assert timeout_s == 0.0
         self.n_looks -= 1
 
 
+def waiting_rank(n_bytes, n_looks, *, lent=False):
+    """A rank by whose transport so much is to leave, and that transport."""
+    transport = Leaving(n_bytes, n_looks)
+    rank = TaskWorker(transport)
+    rank._calls = Calls("here")
+    if lent:
+        rank._calls.packer.pack(np.zeros(n_bytes, np.uint8))
+    return rank, transport
+
+
 def test_a_rank_whose_result_leaves_sleeps_between_looks(monkeypatch):
     naps = []
     monkeypatch.setattr(taskworker.time, "sleep", naps.append)
-    transport = Leaving(3 * LOOKS_PER_SLEEP + 1)
-    assert TaskWorker(transport)._await_left() is None
+    rank, transport = waiting_rank(LENT_BYTES, 3 * LOOKS_PER_SLEEP + 1, lent=True)
+    assert rank._await_left() is None
     assert transport.n_looks == 0
     assert len(naps) == 3
+
+
+def test_a_rank_waits_until_what_is_lent_has_left_once():
+    rank, transport = waiting_rank(LENT_BYTES, 2, lent=True)
+    rank._await_left()
+    assert transport.n_looks == 0
+    transport.n_looks = 1  # a copy, sent afterwards
+    assert rank._may_compute()
+
+
+@pytest.mark.parametrize(("n_bytes", "computes"), [(MAX_UNSENT_BYTES - 1, True), (MAX_UNSENT_BYTES, False)])
+def test_a_rank_computes_while_copies_leave_unless_they_are_too_much(n_bytes, computes):
+    rank, _ = waiting_rank(n_bytes, 1)
+    assert rank._may_compute() is computes
