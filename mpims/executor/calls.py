@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from sys import getrefcount
 from typing import Any, NamedTuple
 
 from mpims.executor.cargo import (
@@ -23,6 +24,7 @@ from mpims.executor.spread import keep_spread
 from mpims.executor.supplies import NO_FUNCTION, Piece
 from mpims.job import Job
 from mpims.outputs import Gather
+from mpims.runtime.computing import ALONE
 from mpims.runtime.parts import Part
 
 _SMALL = frozenset({int, float, complex, bool, type(None)})
@@ -54,7 +56,7 @@ class Calls(Job):
     def __init__(self, where: str) -> None:
         super().__init__()
         self._where = where
-        self.packer = Packer(lends=True)
+        self.packer = Packer()
         self._functions: dict[int, Any] = {NO_FUNCTION: None}
         self._pieces: list[tuple[Piece, Any]] = []
 
@@ -118,7 +120,8 @@ class Calls(Job):
         values, flags, n_bytes = outcomes.values, outcomes.flags, 0
         call = _CALLS[piece.mode]
         clock, small = time.perf_counter, _SMALL
-        until = clock() + (0.0 if piece.is_single else limit_s)
+        began = clock()
+        until = began + (0.0 if piece.is_single else limit_s)
         for flag, value in zip(part.flags, part.values, strict=True):
             # In short what `_call` does, for the sake of functions that take a microsecond.
             if flag == PLAIN and call is None:
@@ -129,11 +132,13 @@ class Calls(Job):
             elif flag != NOTHING:
                 flag, value = self._call(call, function, flag, value)
             if flag == PLAIN and type(value) not in small:
-                flag, value = self._pack(value)
+                is_ours = getrefcount(value) == ALONE
+                flag, value = self._pack(value, is_ours, clock() - began)
                 n_bytes += packed_bytes(flag, value) if flag != ERROR else 0
             values.append(value)
             flags.append(flag)
-            if clock() >= until or n_bytes >= LENT_BYTES:
+            began = clock()
+            if began >= until or n_bytes >= LENT_BYTES:
                 break
         return Outcomes(outcomes, n_bytes, piece.is_single)
 
@@ -148,9 +153,9 @@ class Calls(Job):
         except BaseException as error:  # whatever the user's code raises
             return pack_error(error, self._where)
 
-    def _pack(self, value: Any) -> tuple[int, Any]:
+    def _pack(self, value: Any, is_ours: bool, took_s: float) -> tuple[int, Any]:
         try:
-            return self.packer.pack(value, "the result")
+            return self.packer.pack(value, "the result", is_ours=is_ours, took_s=took_s)
         except CannotTravel as error:
             return pack_error(error, self._where)
 

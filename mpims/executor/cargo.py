@@ -2,8 +2,9 @@
 
 A value of an immutable built-in type travels as it is, many in one pickle. Any other is pickled by itself
 and at once: so what the program, or a task, does to it afterwards does not matter, and one that cannot
-travel spoils no other. Large buffers (arrays) are copied once, and then never again. Very large ones of
-results are not copied at all: the rank computes nothing more until they have left.
+travel spoils no other. Large buffers (arrays) are copied once, and then never again. An array that nobody
+but its task referred to is not copied, for nobody can change it. Nor is a very large one that took no
+longer to make than a copy takes: it is lent, and the rank computes nothing more until it has left.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from math import inf
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -97,16 +99,13 @@ def empty_batch() -> Batch:
 
 
 LENT_BYTES = 1 << 20
-"""So much is not copied, where it may be lent."""
+"""A buffer of a result of this size is lent in place of being copied, ..."""
+COPIED_BYTES_PER_S = 4e9
+"""... if the task took less time than a copy at this speed; after a longer one it pays to compute on."""
 
 
 class Packer:
     """Packs values; the memory of the large ones is used again when nobody has it any more.
-
-    Parameters
-    ----------
-    lends
-        Whether very large buffers are not copied: they are left alone until they have left.
 
     Attributes
     ----------
@@ -114,14 +113,25 @@ class Packer:
         Whether a buffer was lent; for whoever waits until it has left, to be reset.
     """
 
-    def __init__(self, *, lends: bool = False) -> None:
+    def __init__(self) -> None:
         self._buffers = Buffers()
         self._lock = Lock()
-        self._least_lent = LENT_BYTES if lends else None
         self.has_lent = False
 
-    def pack(self, value: Any, what: str = "a value") -> Packed:
-        """Pack one value; `what` it is, is said if it cannot travel.
+    def pack(
+        self, value: Any, what: str = "a value", *, is_ours: bool = False, took_s: float = inf
+    ) -> Packed:
+        """Pack one value.
+
+        Parameters
+        ----------
+        value, what
+            It, and what it is, which is said if it cannot travel.
+        is_ours
+            Nobody else refers to it: if it is an array its memory is not copied.
+        took_s
+            How long it took to make it, in seconds: its largest buffers are lent if a copy takes longer,
+            that is, neither copied nor to be changed before they have left.
 
         Raises
         ------
@@ -130,6 +140,7 @@ class Packer:
         """
         if type(value) in _PLAIN_TYPES:
             return PLAIN, value
+        is_safe = is_ours and type(value) is np.ndarray and value.flags.owndata
         large: list[Any] = []
 
         def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
@@ -137,11 +148,12 @@ class Packer:
             if raw.nbytes < LEAST_BYTES or len(large) == MOST_BUFFERS:
                 return True
             array = np.frombuffer(raw, np.uint8)
-            if self._least_lent is None or raw.nbytes < self._least_lent:
-                with self._lock:
-                    array = self._buffers.copy(array)
-            else:
-                self.has_lent = True
+            if not is_safe:
+                if raw.nbytes >= LENT_BYTES and took_s * COPIED_BYTES_PER_S < raw.nbytes:
+                    self.has_lent = True
+                else:
+                    with self._lock:
+                        array = self._buffers.copy(array)
             large.append(array)
             return False
 

@@ -50,12 +50,12 @@ if TYPE_CHECKING:
 
 
 def _references() -> int:
-    """What `getrefcount` gives for a local variable's value that nothing else refers to."""
     value = object()
     return getrefcount(value)
 
 
-_ALONE = _references()
+ALONE = _references()
+"""References to a local variable's value if there are no others, as `getrefcount` counts them there."""
 
 
 class Computing(Holding):
@@ -179,7 +179,7 @@ class Computing(Holding):
             if self._attempt_ended is not None:
                 self._overhead_s = began - self._attempt_ended
                 self._attempt_ended = None
-            is_ours = getrefcount(results) == _ALONE
+            is_ours = getrefcount(results) == ALONE
             if (
                 stop < attempt.stop
                 or self._part_start is not None

@@ -46,7 +46,8 @@ def hang(x):
 
 grown = np.zeros(400_000)
 
-def grow(x):
+def grow(seconds):
+    time.sleep(seconds)
     grown[:] += 1
     return grown
 
@@ -123,7 +124,7 @@ with POOL as pool:
     assert list(pool.map(square, range(10_000))) == [i * i for i in range(10_000)]
     arrays = list(pool.map(np.negative, [np.full(100_000, i) for i in range(8)]))
     assert [int(array[-1]) for array in arrays] == [-i for i in range(8)]
-    for array in pool.map(grow, range(20)):
+    for array in pool.map(grow, [0] * 20 + [0.005] * 20):
         assert array.min() == array.max(), "a result that the next task has changed"
     assert len(all_pids(pool)) == 3
     error = pool.submit(square, "x").exception()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from random import Random
 
 import numpy as np
@@ -12,7 +13,7 @@ from mpims.core.chunks import Assign
 from mpims.executor import taskworker
 from mpims.executor.book import Book
 from mpims.executor.calls import Calls
-from mpims.executor.cargo import LENT_BYTES, NOTHING, PLAIN, Batch, decode
+from mpims.executor.cargo import COPIED_BYTES_PER_S, LENT_BYTES, NOTHING, PLAIN, Batch, decode
 from mpims.executor.functions import ITEM, Function
 from mpims.executor.orders import Tasks
 from mpims.executor.supplies import Supplies
@@ -61,6 +62,56 @@ def test_nothing_is_computed_after_as_much_as_is_lent(n_bytes, n_computed):
     assert len(outcomes.batch) == n_computed
 
 
+KEPT = np.zeros(LENT_BYTES, np.uint8)
+COPY_S = LENT_BYTES / COPIED_BYTES_PER_S
+addresses = []
+now = [0.0]
+
+
+def fresh(seconds):
+    now[0] += seconds
+    array = np.zeros(LENT_BYTES, np.uint8)
+    addresses.append(array.ctypes.data)
+    return array
+
+
+def kept(seconds):
+    now[0] += seconds
+    addresses.append(KEPT.ctypes.data)
+    return KEPT
+
+
+def view(seconds):
+    return kept(seconds)[:]
+
+
+def in_a_dict(seconds):
+    return {"array": kept(seconds)}
+
+
+@pytest.mark.parametrize(
+    ("function", "seconds", "is_copied", "is_lent"),
+    [
+        (fresh, 0.0, False, False),
+        (fresh, 2 * COPY_S, False, False),
+        (kept, 0.0, False, True),
+        (kept, 2 * COPY_S, True, False),
+        (view, 0.0, False, True),
+        (view, 2 * COPY_S, True, False),
+        (in_a_dict, 0.0, False, True),
+        (in_a_dict, 2 * COPY_S, True, False),
+    ],
+)
+def test_what_of_a_result_is_copied_and_what_is_lent(monkeypatch, function, seconds, is_copied, is_lent):
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    calls = Calls("here")
+    functions = {1: (1, pickle.dumps(function))}
+    calls.supply((False, functions, [(0, 1, ITEM, False, [seconds], bytearray(1))]), list)
+    packed = calls.compute(0, 1, 0.0).batch.values[0]
+    assert (packed[1][0].ctypes.data != addresses.pop()) == is_copied
+    assert calls.packer.has_lent == is_lent
+
+
 class Leaving:
     """A transport by which so much is to leave, all at once after so many looks."""
 
@@ -84,7 +135,7 @@ def waiting_rank(n_bytes, n_looks, *, lent=False):
     rank = TaskWorker(transport)
     rank._calls = Calls("here")
     if lent:
-        rank._calls.packer.pack(np.zeros(n_bytes, np.uint8))
+        rank._calls.packer.pack(np.zeros(n_bytes, np.uint8), took_s=0.0)
     return rank, transport
 
 
