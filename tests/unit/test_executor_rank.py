@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from random import Random
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from mpims.executor.orders import Tasks
 from mpims.executor.supplies import Supplies
 from mpims.executor.taskworker import LOOKS_PER_SLEEP, TaskWorker
 from mpims.runtime.computing import MAX_UNSENT_BYTES
+from mpims.runtime.wire import Kind, Message
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -160,3 +162,17 @@ def test_a_rank_waits_until_what_is_lent_has_left_once():
 def test_a_rank_computes_while_copies_leave_unless_they_are_too_much(n_bytes, computes):
     rank, _ = waiting_rank(n_bytes, 1)
     assert rank._may_compute() is computes
+
+
+def test_a_message_that_comes_meanwhile_lets_nothing_be_computed():
+    rank, transport = waiting_rank(LENT_BYTES, 3, lent=True)
+    transport.receive = lambda timeout_s: messages.pop(0)
+    messages = [Message(Kind.LOST, 5, b"", []), None]
+    computing = rank._computing = Mock(has_work=True)
+    rank.step()
+    assert not messages
+    assert not computing.compute.called
+    transport.n_looks = 0
+    messages = [None]
+    rank.step()
+    assert computing.compute.called
