@@ -114,9 +114,9 @@ class Case:
     most_rounds: int = 100
 
 
-def at_least(table: Table, name: str, factor: float, other: str, what: str) -> Target:
-    """Ask that mpims has at least so many times the figure of another tool."""
-    ratio = table.ratio(MPIMS, other, name)
+def at_least(table: Table, name: str, factor: float, other: str, what: str, tool: str = MPIMS) -> Target:
+    """Ask that mpims, or one way to use it, has at least so many times the figure of another tool."""
+    ratio = table.ratio(tool, other, name)
     asked = f"{what}: at least {factor:g} times {other}"
     return Target(asked, *(("not measured", None) if ratio is None else (f"{ratio:.2f}", ratio >= factor)))
 

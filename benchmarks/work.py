@@ -191,6 +191,13 @@ def _is_slow():
     return True
 
 
+def computed_array(n_steps):
+    """An array of 2 MB, made anew: the seconds on a core that its computing took, again and again."""
+    began = time.thread_time()
+    burn(n_steps)
+    return np.full(2_000_000 // 8, time.thread_time() - began)
+
+
 # --------------------------------------------------------------------- what a process is like
 
 

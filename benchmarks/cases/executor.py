@@ -9,11 +9,13 @@ RANKS = (2, 3)
 FUTURES = "mpi4py.futures"
 SIZES = [100, 1_000, 5_000, 20_000]
 ARRAY_BYTES = 10_000_000
+TASK_S = 0.01
 _WHAT = {
     "round trips": "calls waited for one by one",
     "singly": "map, chunksize=1",
     "map": "map, best chunks",
     "GB/s": "10 MB arrays",
+    "busy": "tasks of 10 ms that give 2 MB",
 }
 
 
@@ -30,13 +32,16 @@ def make(settings: Settings) -> Case:
             "One program with an executor on ranks - 1 workers: `submit(...).result()` "
             "again and again; `map` of a function that gives its argument back, with chunks of 1, and "
             f"with the best of {', '.join(map(str, SIZES))} (mpims: none given, it measures); `map` of one "
-            "that gives a float64 array of 10 MB that it has already."
+            "that gives a float64 array of 10 MB that it has already; and the share of the time in which "
+            "workers compute, where a task of 10 ms makes an array of 2 MB: the seconds on a core of all "
+            "tasks over those of the map, times the workers."
         ),
         runs=runs,
         views=[
             _view("calls/s", ("round trips", "map"), "{:,.0f}"),
             _view("calls/s, one a message", ("singly",), "{:,.0f}"),
             _view("GB/s", ("GB/s",), "{:.2f}"),
+            _view("share of the time", ("busy",), "{:.0%}"),
         ],
         targets=_targets,
     )
@@ -51,22 +56,26 @@ def _column(name: str, n_ranks: int) -> str:
     return f"{name}|{n_ranks}"
 
 
-def _parameters(settings: Settings, sizes: list[int]) -> dict[str, object]:
+def _parameters(settings: Settings, n_ranks: int, sizes: list[int]) -> dict[str, object]:
     return {
         "seconds": settings.choose(0.5, 0.1),
         "sizes": sizes,
         "n_bytes": ARRAY_BYTES,
         "n_arrays": settings.choose(100, 10),
+        "n_workers": n_ranks - 1,
+        "n_steps": round(TASK_S * settings.speed),
     }
 
 
 def _futures(n_ranks: int, settings: Settings) -> dict[str, float]:
-    return _named(run_peer(FUTURES, "executor", n_ranks - 1, _parameters(settings, SIZES)), n_ranks)
+    return _named(
+        run_peer(FUTURES, "executor", n_ranks - 1, _parameters(settings, n_ranks, SIZES)), n_ranks
+    )
 
 
 def _mpims(n_ranks: int, settings: Settings) -> dict[str, float]:
     command = [*mpirun(n_ranks), "-m", "benchmarks.peers.mpims_executor"]
-    return _named(run_program(command, "executor", _parameters(settings, [])), n_ranks)
+    return _named(run_program(command, "executor", _parameters(settings, n_ranks, [])), n_ranks)
 
 
 def _named(figures: dict[str, float], n_ranks: int) -> dict[str, float]:

@@ -110,11 +110,18 @@ def _rate(total: Callable[[int], int], seconds: float, size: int = 1) -> float:
 
 
 def executor(
-    pool: Pool, seconds: float, sizes: Sequence[int], n_bytes: int, n_arrays: int
+    pool: Pool,
+    seconds: float,
+    sizes: Sequence[int],
+    n_bytes: int,
+    n_arrays: int,
+    n_workers: int,
+    n_steps: int,
 ) -> dict[str, float]:
     """What a program with an executor sees: waits for one call, maps of small calls, large arrays.
 
-    Without a size in `sizes` the executor chunks the map by itself.
+    Without a size in `sizes` the executor chunks the map by itself. `n_steps` is what a task computes
+    that gives an array.
     """
     figures = {"round trips": _round_trips(pool, seconds)}
     figures["singly"] = _rate(lambda n: sum(pool.map(work.same, range(n), 1)), seconds)
@@ -125,11 +132,21 @@ def executor(
         )
     else:
         figures["map"] = _rate(lambda n: sum(pool.map(work.same, range(n))), seconds, FIRST_CHUNKS)
-    _received(pool, n_bytes, 2)
+    _received(pool, n_bytes, FIRST_CHUNKS)
     began = time.perf_counter()
     check(_received(pool, n_bytes, n_arrays) == n_arrays * n_bytes, "the arrays")
     figures["GB/s"] = n_arrays * n_bytes / (time.perf_counter() - began) / 1e9
+    figures["busy"] = _busy(pool, n_arrays, n_workers, n_steps)
     return figures
+
+
+def _busy(pool: Pool, n: int, n_workers: int, n_steps: int) -> float:
+    """The share of the time in which workers compute, where each result is an array."""
+    for _ in pool.map(work.computed_array, [n_steps] * FIRST_CHUNKS):
+        pass
+    began = time.perf_counter()
+    busy_s = sum(float(array[-1]) for array in pool.map(work.computed_array, [n_steps] * n))
+    return busy_s / n_workers / (time.perf_counter() - began)
 
 
 def _round_trips(pool: Pool, seconds: float) -> float:
