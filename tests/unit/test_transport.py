@@ -75,8 +75,9 @@ def test_rare_answers_are_slept_for_and_the_sleeps_grow():
     assert max(time.sleeps) == pytest.approx(0.1 / 20, rel=0.01)
 
 
-def test_a_wait_with_slack_looks_but_now_and_then():
-    time, waiting = waiting_after(0.025)
+@pytest.mark.parametrize("gap_s", [0.025, 0.5e-3])
+def test_a_wait_with_slack_looks_but_now_and_then(gap_s):
+    time, waiting = waiting_after(gap_s)
     wait(time, waiting, 0.035, slack_s=0.015)
     assert time.sleeps == pytest.approx([0.015, 0.015, 0.005], rel=0.01)
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from threading import Event
 
 FAST_GAP_S = 2e-3
-"""Messages that come more often than this are worth a long spin."""
+"""Messages that come more often than this are worth a long spin ..."""
+BUSY_GAP_S = 100e-6
+"""... and more often than this a spin even if nobody waits for an answer: to wake up costs as much."""
 LONG_SPIN_S = 300e-6
 SHORT_SPIN_S = 20e-6
 FIRST_SLEEP_S = 50e-6
@@ -102,7 +104,7 @@ class Waiting:
                 self._sleep(min(FIRST_SLEEP_S, timeout_s - waited))
             return True
         is_fast = self._mean_gap_s < FAST_GAP_S
-        if slack_s > FAST_GAP_S and not is_fast:
+        if slack_s > FAST_GAP_S and self._mean_gap_s > BUSY_GAP_S:
             self._sleep(min(slack_s, timeout_s - waited))
             return True
         if waited < (LONG_SPIN_S if is_fast else SHORT_SPIN_S):
