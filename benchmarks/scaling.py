@@ -49,14 +49,14 @@ class Nothing(mpims.Job):
             time.sleep(self.wait_s)
         return np.zeros(len(items))
 '''
-SATURATED = 17
-"""Ranks that keep the master busy with chunks of 2 ms, each in its own message; they sleep."""
+MANY = 17
+"""Ranks whose chunks of 2 ms, each in its own message, follow each other fast; they sleep."""
 WORK = (
     ("nothing: many travel in one message", 0.0, 200_000, (2, 3)),
     ("2 ms", 0.002, 2_000, (2, 3)),
     ("10 ms", 0.01, 600, (2, 3)),
     ("50 ms", 0.05, 120, (2, 3)),
-    (f"2 ms, on {SATURATED - 1} workers: the master is busy all the time", 0.002, 20_000, (SATURATED,)),
+    (f"2 ms, on {MANY - 1} workers", 0.002, 20_000, (MANY,)),
 )
 CHUNKS_S = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 SIMULATED_S = (0.01, 0.1, 1.0, 10.0)
