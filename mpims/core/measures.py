@@ -140,6 +140,9 @@ class Measures:
             block_s = before_s + _MEMORY * (block_s - before_s)
         worker.block_s = block_s
         if self._pending.size < worker.length_for:
+            if worker.queue:  # a long chunk is delivered in parts, and the last one may be short
+                newest = worker.queue[-1]
+                of_chunk = max(of_chunk, -((newest.start - newest.stop) // self._block))
             self._set_length(worker, of_chunk, of_chunk * block_s)
 
     def learn_part(

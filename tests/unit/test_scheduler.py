@@ -1289,6 +1289,24 @@ def test_with_large_chunks_left_nobody_holds_more():
     assert play(make(4000, 2, "FAC2"), 1e-4, until=0.01) == [2, 2]
 
 
+def test_the_short_last_part_of_a_long_chunk_lets_nobody_hold_more():
+    scheduler = make(40_000, 2, "CSS:100")
+    join(scheduler, 1, 2)
+    queues = [scheduler.workers[rank].queue for rank in (1, 2)]
+
+    def deliver(rank, n_left):
+        held = queues[rank - 1][0]
+        done(scheduler, rank, held.number, held.start, held.stop - n_left, block_s=0.01)
+
+    deliver(2, 1)
+    for _ in range(150):
+        deliver(1, 1)
+        deliver(2, 0)  # it gets a chunk: less is pending when rank 1 delivers its last part
+        deliver(1, 0)
+        deliver(2, 1)
+        assert [len(queue) for queue in queues] == [2, 2]
+
+
 def test_with_more_in_hand_nobody_need_look_for_longer():
     scheduler = make(2000, 2)
     assert play(scheduler, 0.05, until=0.01) == [10, 10]
