@@ -107,6 +107,13 @@ class MasterAway:
 
 
 @dataclass(slots=True)
+class MasterServed:
+    """The results that came kept the master busy for so long each, with what it handed out for them."""
+
+    service_s: float
+
+
+@dataclass(slots=True)
 class StopRequested:
     """Hand out nothing more; take in what comes within `grace_s` seconds."""
 
@@ -144,6 +151,7 @@ Event: TypeAlias = (
     | WorkerLost
     | Tick
     | MasterAway
+    | MasterServed
     | StopRequested
     | ItemsAdded
     | ItemsClosed

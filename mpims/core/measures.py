@@ -172,6 +172,10 @@ class Measures:
                 make(Sample, (worker.rank, n_blocks, busy_s, squares_s2, whole_s, overhead_s))
             )
 
+    def learn_service(self, service_s: float) -> None:
+        """A result kept the master busy for so long."""
+        self._sizer.learn_service(service_s)
+
     def _set_length(self, worker: WorkerState, n_blocks: float, chunk_s: float) -> None:
         """Say how many chunks of so many blocks and seconds a rank is to hold."""
         length, longest, n_pending = self._least_length, self.longest_queue, self._pending.size

@@ -18,6 +18,7 @@ WorkerSpoke     the rank is there: its silence begins anew
 Tick            ranks silent past their deadline become suspect; idle ranks get their work; Stop
                 if there is no time for another block
 MasterAway      nobody's silence counts for that time
+MasterServed    the policy learns what a result costs the master
 StopRequested   nothing more is handed out; Drain; Stop once all are drained, or at the
                 end of the grace
 WorkerDrained   the rank holds nothing more
@@ -55,6 +56,7 @@ from mpims.core.events import (
     ItemsClosed,
     ItemsReturned,
     MasterAway,
+    MasterServed,
     Recall,
     Record,
     Skip,
@@ -161,6 +163,7 @@ class Scheduler:
             WorkerDrained: self._worker_drained,
             Tick: self._tick,
             MasterAway: self._master_away,
+            MasterServed: self._master_served,
             StopRequested: self._stop_requested,
             ItemsAdded: self._items_added,
             ItemsClosed: self._items_closed,
@@ -414,6 +417,10 @@ class Scheduler:
         for worker in self.workers.values():
             worker.silent_since += event.duration_s
         self._desertion.shift(event.duration_s)
+        return []
+
+    def _master_served(self, event: MasterServed, now: float) -> list[Action]:
+        self._dispatch.measures.learn_service(event.service_s)
         return []
 
     # ------------------------------------------------------------------- stopping

@@ -21,6 +21,7 @@ from mpims.core.events import (
     GiveUp,
     Hire,
     ItemsReturned,
+    MasterServed,
     Recall,
     Record,
     Skip,
@@ -148,6 +149,7 @@ class Desk:
         self._skipped: dict[int, list[SkippedItem]] = {}  # attempt -> items given up in its next result
         self._actions: list[Action] = []
         self._n_handed_out = 0
+        self._n_results = 0  # taken in since it was last noted what that cost
         self._took_much = False  # with the last message
         self._deliveries: list[tuple[int, Delivery, Any, Sequence[Buffer] | None]] = []
         self.record = MasterRecord()
@@ -193,6 +195,7 @@ class Desk:
 
     def _on_result(self, message: Message, now: float) -> None:
         heads, array = decode_results(message.head)
+        self._n_results += len(heads)
         source = message.source
         self._tracing.result(source, packed_results(message.head), now)
         worker = self.record.workers.get(source)
@@ -301,9 +304,12 @@ class Desk:
             except MpimsError as error:
                 self.fail(error)
 
-    def note_service(self, seconds: float) -> None:
+    def note_service(self, seconds: float, now: float) -> None:
         """All that was taken in and settled since the last time took the master so long."""
         self._tracing.served(seconds)
+        if self._n_results:
+            self.tell(MasterServed(seconds / self._n_results), now)
+            self._n_results = 0
 
     def write_trace(self, now: float) -> None:
         """Write what the trace has to say by now."""

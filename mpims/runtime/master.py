@@ -224,7 +224,8 @@ class Master:
             self._n_joined = len(self.record.workers)
             self._ranks_changed()
         if n_taken:
-            desk.note_service(time.monotonic() - began)
+            ended = time.monotonic()
+            desk.note_service(ended - began, ended)
         self._progress.update(now)
 
     def _look(self) -> Sight:

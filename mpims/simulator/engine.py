@@ -31,6 +31,7 @@ from mpims.core.events import (
     ChunkDone,
     Event,
     Hire,
+    MasterServed,
     Recall,
     Record,
     Tick,
@@ -124,6 +125,8 @@ class Engine:
         with _uncollected():
             for rank in range(1, self._machine.n_workers + 1):
                 self._tell(WorkerJoined(rank), 0.0)
+            # What a real master learns with every result is the same each time here.
+            self._tell(MasterServed(self._machine.service_s), self._free_at)
             self._play()
         if not self._scheduler.ended:
             raise InternalError("a simulated run came to a stop before its end")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, sqrt
+from math import ceil, inf, nan, sqrt
 
 import pytest
 
@@ -63,6 +63,29 @@ def test_what_is_handed_out_is_worth_handing_out():
     assert policy.propose(4_000, 1) == 1_000  # ... but no more than a share of what is left
 
 
+def test_meanwhile_the_master_can_serve_all_ranks():
+    """At 0.2 ms a result and 100 ranks, chunks last 20 ms, though hand-outs cost the ranks nothing ..."""
+    policy = auto(10_000_000, n_workers=100)
+    learn(policy, [1e-5] * 100, n_times=2, overhead_s=1e-6, ranks=range(1, 101))
+    assert policy.propose(300_000, 1) == 1500
+    policy.learn_service(2e-4)
+    assert policy.propose(300_000, 1) == 2000
+    assert policy.propose(100_000, 1) == 1000  # ... but are no longer than a share of what is left
+    policy.lose(100)
+    assert policy.propose(300_000, 1) == 1980
+
+
+def test_a_master_that_had_no_core_for_once_is_not_slow():
+    policy = auto(10_000_000, n_workers=100)
+    learn(policy, [1e-5] * 100, n_times=2, ranks=range(1, 101))
+    for service_s in [2e-4] * 10 + [2e-3, nan, -1.0, inf]:
+        policy.learn_service(service_s)
+    assert policy.propose(1_000, 1) == 10
+    assert policy.propose(700_000, 1) == 3800
+    policy.learn_service(2e-4)
+    assert policy.propose(500_000, 1) == 2900
+
+
 def test_ranks_that_wait_for_a_core_do_not_make_chunks_endless():
     policy = auto(10_000_000)
     learn(policy, [1e-3] * 100, n_times=20, overhead_s=0.5)
@@ -110,6 +133,15 @@ def test_a_rank_that_becomes_slow_is_noticed():
     learn(policy, [4.0] * 100, n_times=5, ranks=(2,))
     assert policy.propose(80_000, 2) < 0.6 * before
     assert policy.propose(80_000, 1) > before
+
+
+def test_it_tells_of_the_master_where_that_counts():
+    policy = auto(10_000_000)
+    learn(policy, [1e-5] * 100, n_times=2, overhead_s=1e-6)
+    policy.learn_service(2e-5)
+    assert policy.explain() == "1 µs a hand-out, block times spread 0"
+    policy.learn_service(1e-3)
+    assert policy.explain() == "1 µs a hand-out, 120 µs of the master's time, block times spread 0"
 
 
 def test_it_explains_itself():

@@ -24,6 +24,7 @@ from mpims.core.events import (
     GiveUp,
     Hire,
     MasterAway,
+    MasterServed,
     Recall,
     Record,
     Skip,
@@ -175,6 +176,7 @@ def test_finish_comes_once_after_the_last_record_and_nothing_after_it():
         WorkerSpoke(1),
         WorkerDrained(1),
         MasterAway(1.0),
+        MasterServed(1.0),
         StopRequested(1.0),
     ):
         assert scheduler.handle(event, 99.0) == []

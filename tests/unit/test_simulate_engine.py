@@ -63,6 +63,15 @@ def test_the_policy_is_told_what_passes_between_two_chunks():
     assert policy_of(scheduler).overhead_s == pytest.approx(4e-4)
 
 
+def test_auto_does_not_hand_out_more_than_the_master_can():
+    """A thousand workers are done with 100,000 blocks in a second; the master can serve 10,000 chunks."""
+    costs = np.random.default_rng(0).uniform(0.0, 0.02, 200_000)
+    machine = {"n_workers": 1000, "service_s": 1e-4, "queue_length": 2, "take_over": True}
+    by_auto, _ = play(costs, "auto", **machine)
+    by_fac2, _ = play(costs, "FAC2", **machine)
+    assert by_auto.makespan_s < by_fac2.makespan_s
+
+
 def policy_of(scheduler: Scheduler):
     return scheduler._dispatch._sizer.policy
 

@@ -9,7 +9,7 @@ import mpims
 from mpims.core.deadlines import Deadlines
 from mpims.core.events import StopRequested, Tick, WorkerJoined, WorkerLost, WorkerSpoke
 from mpims.core.ledger import Ledger
-from mpims.core.policies import Sizer, parse_policy
+from mpims.core.policies import Auto, Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
 from mpims.errors import RunFailed, Stopped
 from mpims.pages.findings import find
@@ -55,6 +55,14 @@ def test_every_hand_out_and_every_result_is_there(tmp_path):
     assert whats[-1] is What.ENDED
     assert section.events[-1].about["status"] == "done"
     assert section.events[-1].t >= parts["received_s"][-1]
+
+
+def test_the_policy_is_told_what_results_cost_the_master(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(Auto, "learn_service", lambda policy, service_s: told.append(np.float32(service_s)))
+    outcome = mpims.run(Squares(), run_dir=tmp_path / "run", quiet=True)
+    (section,) = read_trace(outcome.run_dir).sections
+    assert set(told) == set(section.parts["service_s"][:-1])  # the last one ended the run
 
 
 def test_failures_and_how_it_ended_are_there(tmp_path):

@@ -1,5 +1,5 @@
 """The default: FAC2 that learns how fast each rank is, how far the times of blocks spread, and what
-handing a chunk out costs.
+handing a chunk out costs the rank and the master.
 
 It differs from AF in that it never trusts the measured spread to be all there is: costs that grow along
 the items look even in every single chunk. So it hands out no larger part of the rest than FAC2 does.
@@ -43,8 +43,9 @@ class Auto(Policy):
     A chunk of rank i is ``ceil(w_i R / (x P))``, with Factoring's ``x = 2 + b^2 + b sqrt(b^2 + 4)`` and
     ``b = P c / (2 sqrt(R))`` for the measured coefficient of variation c, and with AWF-C's weight, drawn
     towards 1 as long as too few blocks are measured to believe it. It is at least so long that handing it
-    out costs no more than `OVERHEAD` of it, but not longer than ``R / P``. A rank of which nothing is known
-    gets a tenth of its share, or FAC2's chunk if that is smaller.
+    out costs its rank no more than `OVERHEAD` of it, and that the master can serve all P ranks meanwhile,
+    but not longer than ``R / P``. A rank of which nothing is known gets a tenth of its share, or FAC2's
+    chunk if that is smaller.
     """
 
     name = "auto"
@@ -59,6 +60,7 @@ class Auto(Policy):
         self._speeds = SumOverRanks()
         self._n_blocks = self._squares = 0.0  # of all ranks; the squares in those of the rank's mean
         self.overhead_s: float | None = None  # that pass between two chunks of a rank
+        self._service_s: float | None = None  # that a result keeps the master busy
         self._spread2 = 0.0
 
     def propose(self, remaining: int, rank: int) -> int:
@@ -70,10 +72,20 @@ class Auto(Policy):
         b2 = self._spread2 * n_workers / (4 * share)
         x = 2 + b2 + sqrt(b2 * (b2 + 4))
         size = self._weight(rank, seen) * share / x
-        least = (self.overhead_s or 0.0) / OVERHEAD * seen.speed
+        least = self._least_s * seen.speed
         if size < least:
             size = min(least, share)
         return round_up(size)
+
+    @property
+    def _least_s(self) -> float:
+        """So long a chunk is at the least."""
+        return max((self.overhead_s or 0.0) / OVERHEAD, self._turn_s)
+
+    @property
+    def _turn_s(self) -> float:
+        """So long the master needs to serve each rank once."""
+        return (self._service_s or 0.0) * self.n_workers
 
     def _weight(self, rank: int, seen: _Rank) -> float:
         speeds = self._speeds
@@ -89,7 +101,7 @@ class Auto(Policy):
         if seen is None:
             seen = self._ranks[rank] = _Rank()
         elif 0.0 <= overhead_s <= LONGEST_S:  # before the first chunk of a rank there was none
-            self._learn_overhead(min(overhead_s, DEAREST_S))
+            self.overhead_s = _follow(self.overhead_s, min(overhead_s, DEAREST_S))
         seen.n_blocks = _KEPT * seen.n_blocks + n_blocks
         seen.busy_s = _KEPT * seen.busy_s + max(busy_s, SHORTEST_S * n_blocks)
         seen.speed = seen.n_blocks / seen.busy_s
@@ -99,33 +111,36 @@ class Auto(Policy):
         self._squares = kept * self._squares + squares_s2 * seen.speed * seen.speed
         self._spread2 = max(0.0, self._squares / self._n_blocks - 1)
 
+    def learn_service(self, service_s: float) -> None:
+        if 0.0 <= service_s <= LONGEST_S:
+            self._service_s = _follow(self._service_s, service_s)
+
     def lose(self, rank: int) -> None:
         super().lose(rank)
         self._kept = 1 - (1 - _KEPT) / self.n_workers
         self._ranks.pop(rank, None)
         self._speeds.drop(rank)
 
-    def _learn_overhead(self, overhead_s: float) -> None:
-        """Follow the cheap hand-outs: in the dear ones a rank waited, or another program had its core."""
-        before = self.overhead_s
-        if before is None:
-            self.overhead_s = overhead_s
-        else:
-            self.overhead_s = before + (_FALL if overhead_s < before else _RISE) * (overhead_s - before)
-
     def explain(self) -> str:
         if not self._ranks:
             return ""
-        said = [
-            f"{_seconds(self.overhead_s or 0.0)} a hand-out",
-            f"block times spread {sqrt(self._spread2):.2g}",
-        ]
+        said = [f"{_seconds(self.overhead_s or 0.0)} a hand-out"]
+        if self._least_s == self._turn_s > 0:
+            said.append(f"{_seconds(self._service_s or 0.0)} of the master's time")
+        said.append(f"block times spread {sqrt(self._spread2):.2g}")
         weights = sorted((self._weight(rank, seen), rank) for rank, seen in self._ranks.items())
         slow = [(weight, rank) for weight, rank in weights if weight < _SLOW]
         said += [f"rank {rank} at {weight:.2g} of the mean speed" for weight, rank in slow[:_MOST_NAMED]]
         if len(slow) > _MOST_NAMED:
             said.append(f"{len(slow) - _MOST_NAMED} more slower than {_SLOW:g}")
         return ", ".join(said)
+
+
+def _follow(before_s: float | None, seconds: float) -> float:
+    """Follow the cheap hand-outs: in the dear ones a rank waited, or another program had the core."""
+    if before_s is None:
+        return seconds
+    return before_s + (_FALL if seconds < before_s else _RISE) * (seconds - before_s)
 
 
 def _seconds(seconds: float) -> str:

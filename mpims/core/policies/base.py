@@ -88,6 +88,9 @@ class Policy(ABC):
     def learn(self, sample: Sample) -> None:  # noqa: B027 - most techniques have nothing to learn
         """Take in what a chunk took. Samples that cannot be true are left out."""
 
+    def learn_service(self, service_s: float) -> None:  # noqa: B027 - as above
+        """Take in that a result, with what is handed out for it, kept the master busy for so long."""
+
     def limit(self, size: int, rank: int) -> None:  # noqa: B027 - most look at what remains
         """Take in that the last size, which was for `rank`, was limited to another one."""
 

@@ -65,6 +65,10 @@ class Sizer:
         """Tell the policy what a chunk took; in vain unless it `learns`."""
         self.policy.learn(sample)
 
+    def learn_service(self, service_s: float) -> None:
+        """Tell the policy how long a result kept the master busy."""
+        self.policy.learn_service(service_s)
+
     def lose(self, rank: int) -> None:
         """Tell the policy that a rank is gone."""
         self.policy.lose(rank)
