@@ -56,7 +56,7 @@ class Calls(Job):
     def __init__(self, where: str) -> None:
         super().__init__()
         self._where = where
-        self.packer = Packer()
+        self.packer = Packer(in_pieces=True)
         self._functions: dict[int, Any] = {NO_FUNCTION: None}
         self._pieces: list[tuple[Piece, Any]] = []
 

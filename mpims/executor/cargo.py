@@ -3,8 +3,9 @@
 A value of an immutable built-in type travels as it is, many in one pickle. Any other is pickled by itself
 and at once: so what the program, or a task, does to it afterwards does not matter, and one that cannot
 travel spoils no other. Large buffers (arrays) are copied once, and then never again. An array that nobody
-but its task referred to is not copied, for nobody can change it. Nor is a very large one that took no
-longer to make than a copy takes: it is lent, and the rank computes nothing more until it has left.
+but its task referred to is not copied, for nobody can change it, nor are large bytes in results. Nor is a
+very large array that took no longer to make than a copy takes: it is lent, and the rank computes nothing
+more until it has left.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ import numpy as np
 from mpims.errors import describe, user_traceback
 from mpims.executor.blame import cannot_travel
 from mpims.executor.errors import RemoteTraceback, TaskFailed
+from mpims.executor.pieces import Callback, dump, load
 from mpims.runtime.buffers import LEAST_BYTES, Buffers
 from mpims.runtime.wire import Buffer
 
 PLAIN, PICKLED, LARGE, ERROR, NOTHING = range(5)
-"""How a value is packed: as it is; a pickle; a pickle and its buffers; an exception; not at all."""
+"""How a value is packed: as it is; a pickle; one in pieces and its buffers; an exception; not at all."""
 
 MOST_BUFFERS = 64
 """So many buffers travel beside the stream of a message; what is beyond that is within it."""
@@ -72,7 +74,9 @@ class Batch:
         values = self.values
         if LARGE in self.flags:
             values = [
-                (value[0], [pickle.PickleBuffer(buffer) for buffer in value[1]]) if flag == LARGE else value
+                ([_beside(piece) for piece in value[0]], [pickle.PickleBuffer(b) for b in value[1]])
+                if flag == LARGE
+                else value
                 for flag, value in zip(self.flags, values, strict=True)
             ]
         return values, self.flags
@@ -98,6 +102,11 @@ def empty_batch() -> Batch:
     return Batch([], bytearray())
 
 
+def _beside(piece: Buffer) -> Buffer | pickle.PickleBuffer:
+    """A piece, to travel beside the pickle that it is part of where it takes time to copy it into that."""
+    return pickle.PickleBuffer(piece) if len(piece) >= LEAST_BYTES else piece
+
+
 LENT_BYTES = 1 << 20
 """A buffer of a result of this size is lent in place of being copied, ..."""
 COPIED_BYTES_PER_S = 4e9
@@ -107,13 +116,20 @@ COPIED_BYTES_PER_S = 4e9
 class Packer:
     """Packs values; the memory of the large ones is used again when nobody has it any more.
 
+    Parameters
+    ----------
+    in_pieces
+        Large bytes in values are not copied. Not for functions, which are known by their pickles.
+
     Attributes
     ----------
     has_lent
         Whether a buffer was lent; for whoever waits until it has left, to be reset.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_pieces: bool = False) -> None:
+        self._in_pieces = in_pieces
+        self._was_large = False  # the last pickle; to find large bytes in a small one takes time
         self._buffers = Buffers()
         self._lock = Lock()
         self.has_lent = False
@@ -138,8 +154,11 @@ class Packer:
         CannotTravel
             It cannot be pickled.
         """
+        in_pieces = self._was_large
         if type(value) in _PLAIN_TYPES:
-            return PLAIN, value
+            if type(value) is not bytes or len(value) < LEAST_BYTES or not self._in_pieces:
+                return PLAIN, value
+            in_pieces = True
         is_safe = is_ours and type(value) is np.ndarray and value.flags.owndata
         large: list[Any] = []
 
@@ -157,8 +176,9 @@ class Packer:
             large.append(array)
             return False
 
-        stream = _dumps(value, keep_in_band, large, what)
-        return (LARGE, (stream, large)) if large else (PICKLED, stream)
+        pieces = _dumps(value, keep_in_band, large, what, in_pieces=in_pieces)
+        self._was_large = self._in_pieces and sum(map(len, pieces)) >= LEAST_BYTES
+        return (LARGE, (pieces, large)) if large or self._was_large else (PICKLED, pieces[0])
 
     def pack_all(self, values: list[Any], what: str, *, are_tuples: bool = False) -> Batch:
         """Pack values of one kind; `are_tuples`: made for this, of arguments."""
@@ -171,22 +191,23 @@ class Packer:
         return batch
 
 
-def _dumps(value: Any, callback: Any, large: list[Any], what: str) -> bytes:
+def _dumps(
+    value: Any, callback: Callback, large: list[Any], what: str, *, in_pieces: bool = False
+) -> list[Buffer]:
     """Pickle by reference where that is enough; what is of the program itself goes by value."""
     try:
-        stream = pickle.dumps(value, protocol=5, buffer_callback=callback)
-        if _OF_MAIN not in stream:
-            return stream
+        pieces = dump(pickle, value, callback, in_pieces=in_pieces)
+        if not any(_OF_MAIN in stream for stream in pieces.streams):
+            return pieces.all()
     except Exception:  # whatever an object of the user's raises when it is pickled
         pass
     import cloudpickle
 
     large.clear()
     try:
-        by_value: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=callback)
+        return dump(cloudpickle, value, callback, in_pieces=in_pieces).all()
     except Exception as error:  # the same
         raise cannot_travel(value, what, error, cloudpickle.dumps) from error
-    return by_value
 
 
 def unpack(flag: int, value: Any) -> Any:
@@ -196,7 +217,7 @@ def unpack(flag: int, value: Any) -> Any:
     if flag == PICKLED:
         return pickle.loads(value)
     if flag == LARGE:
-        return pickle.loads(value[0], buffers=value[1])
+        return load(*value)
     return _load_error(value) if flag == ERROR else None
 
 
@@ -205,7 +226,7 @@ def pack_error(error: BaseException, where: str) -> Packed:
     text = f"{user_traceback(error).rstrip()}\n(on {where})"
     error = error.with_traceback(None)
     try:
-        stream = _dumps(error, None, [], "an exception")
+        (stream,) = _dumps(error, None, [], "an exception")
         if not isinstance(pickle.loads(stream), BaseException):
             raise TypeError("it is unpickled as something else")
     except Exception:  # whatever the user's exception raises when it is pickled or unpickled
@@ -265,5 +286,5 @@ def _has_text(values: Iterable[Any]) -> bool:
 def packed_bytes(flag: int, value: Any) -> int:
     """How large a packed value is, roughly."""
     if flag == LARGE:
-        return sum([memoryview(buffer).nbytes for buffer in value[1]]) + len(value[0])
+        return sum([memoryview(buffer).nbytes for buffer in chain(*value)])
     return len(value) if isinstance(value, (bytes, str)) else 32

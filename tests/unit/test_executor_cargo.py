@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+import sys
 import threading
 
 import numpy as np
@@ -28,14 +29,15 @@ from mpims.executor.cargo import (
 )
 from mpims.executor.errors import RemoteTraceback, TaskFailed
 from mpims.executor.functions import Functions
+from mpims.runtime.buffers import LEAST_BYTES
 
 PACKER = Packer()
 
 
-def travel(value):
+def travel(value, packer=PACKER):
     """A value as it arrives."""
     batch = empty_batch()
-    batch.append(PACKER.pack(value))
+    batch.append(packer.pack(value))
     arrived = decode([bytes(buffer) for buffer in encode(batch)])
     return unpack(arrived.flags[0], arrived.values[0])
 
@@ -64,11 +66,100 @@ def test_numpy_scalars_keep_their_type(value):
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_large_arrays_go_beside_the_stream(order):
     array = np.asarray(np.arange(20_000.0).reshape(100, 200), order=order)
-    flag, (stream, buffers) = PACKER.pack(array)
+    flag, ((stream,), buffers) = PACKER.pack(array)
     assert flag == LARGE
     assert len(stream) < 1000
     assert sum(b.nbytes for b in buffers) == array.nbytes
     np.testing.assert_array_equal(travel(array), array)
+
+
+def in_pieces():
+    """A packer of results whose last result was a large one."""
+    packer = Packer(in_pieces=True)
+    packer.pack(bytes(LEAST_BYTES))
+    return packer
+
+
+LARGE_ONES = [
+    bytes(LEAST_BYTES),
+    b"\x80" * LEAST_BYTES,
+    b"\x95" * (3 * LEAST_BYTES),
+    b"x" * (LEAST_BYTES + 1),
+]
+LARGE_VALUES = st.recursive(
+    st.integers()
+    | st.binary()
+    | st.sampled_from([*LARGE_ONES, bytearray(LARGE_ONES[3]), "y" * LEAST_BYTES, np.ones(LEAST_BYTES)]),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(LARGE_VALUES)
+def test_large_bytes_arrive_in_whatever_they_are(value):
+    arrived = travel(value, in_pieces())
+    assert type(arrived) is type(value)
+    assert pickle.dumps(arrived) == pickle.dumps(travel(value))
+
+
+LONG = b"x" * 100_000
+
+
+@pytest.mark.parametrize("value", [LONG, (1, LONG), {"a": [LONG]}], ids=["bytes", "tuple", "dict"])
+def test_large_bytes_of_a_result_are_not_copied(value):
+    flag, (pieces, buffers) = in_pieces().pack(value)
+    assert flag == LARGE
+    assert [piece for piece in pieces if piece is LONG]
+    assert sum(map(len, pieces)) < len(LONG) + 200
+    assert not buffers
+
+
+def test_what_is_around_large_bytes_may_be_long_too():
+    value = [list(range(100_000)), LONG, list(range(100_000)), bytearray(b"y" * 100_000)]
+    _, (pieces, _) = in_pieces().pack(value)
+    assert len(pieces) == 3
+    assert travel(value, in_pieces()) == value
+
+
+def test_a_bytearray_may_be_changed_afterwards():
+    value = [bytearray(b"y" * 100_000)]
+    flag, packed = in_pieces().pack(value)
+    value[0][0] = 0
+    assert unpack(flag, packed) == [b"y" * 100_000]
+
+
+def test_large_bytes_are_looked_for_after_a_large_result():
+    packer, value = Packer(in_pieces=True), (1, LONG)
+    assert len(packer.pack(value)[1][0]) == 1
+    assert len(packer.pack(value)[1][0]) == 3
+    assert packer.pack((1, b"x"))[0] == PICKLED
+    assert len(packer.pack(value)[1][0]) == 1
+
+
+def test_large_bytes_of_a_function_do_not_hide_that_it_is_known():
+    functions = Functions(Packer())
+    one = functions.get(functools.partial(len, LONG[1:]))
+    assert functions.get(functools.partial(len, LONG[1:])) is one
+
+
+def test_what_is_of_the_program_goes_by_value_beside_large_bytes(monkeypatch):
+    kind = type("Own", (), {"__module__": "__main__"})
+    monkeypatch.setattr(sys.modules["__main__"], "Own", kind, raising=False)
+    value = kind()
+    value.data = LONG
+    flag, packed = in_pieces().pack((value, 1))
+    monkeypatch.undo()
+    arrived, _ = unpack(flag, packed)
+    assert arrived.data == value.data
+    assert len(packed[0]) == 3
+
+
+def test_a_message_with_large_bytes_has_them_beside_its_pickle():
+    batch = empty_batch()
+    batch.append(in_pieces().pack((1, LONG)))
+    stream, beside = encode(batch.bare())
+    assert len(stream) < 1000
+    assert beside.nbytes == 100_000
 
 
 def test_more_large_arrays_than_a_message_has_room_for():
