@@ -3,9 +3,9 @@
 A value of an immutable built-in type travels as it is, many in one pickle. Any other is pickled by itself
 and at once: so what the program, or a task, does to it afterwards does not matter, and one that cannot
 travel spoils no other. Large buffers (arrays) are copied once, and then never again. An array that nobody
-but its task referred to is not copied, for nobody can change it, nor are large bytes in results. Nor is a
-very large array that took no longer to make than a copy takes: it is lent, and the rank computes nothing
-more until it has left.
+but its task referred to is not copied, for nobody can change it, nor are large bytes. Nor is a very large
+array that took no longer to make than a copy takes: it is lent, and the rank computes nothing more until it
+has left.
 """
 
 from __future__ import annotations
@@ -183,12 +183,17 @@ class Packer:
     def pack_all(self, values: list[Any], what: str, *, are_tuples: bool = False) -> Batch:
         """Pack values of one kind; `are_tuples`: made for this, of arguments."""
         types = set(map(type, chain.from_iterable(values) if are_tuples else values))
-        if types <= _PLAIN_TYPES:
+        if types <= _PLAIN_TYPES and not (bytes in types and _has_large(values, are_tuples)):
             return Batch(values, bytearray(len(values)))
         batch = empty_batch()
         for value in values:
             batch.append(self.pack(value, what))
         return batch
+
+
+def _has_large(values: list[Any], are_tuples: bool) -> bool:
+    every = chain.from_iterable(values) if are_tuples else values
+    return any(type(one) is bytes and len(one) >= LEAST_BYTES for one in every)
 
 
 def _dumps(

@@ -74,8 +74,8 @@ class Executor(FuturesExecutor):
         exit_workers: bool = True,
     ) -> None:
         _check(max_workers, initializer, n, timeout_s, retries)
-        self._packer = Packer()
-        self._functions = Functions(self._packer)
+        self._packer = Packer(in_pieces=True)
+        self._functions = Functions(Packer())
         settings: dict[str, Any] = {"path": [folder for folder in sys.path if folder]}
         if initializer is not None:
             settings["initializer"] = self._packer.pack((initializer, tuple(initargs)), "the initializer")

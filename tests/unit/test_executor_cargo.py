@@ -128,6 +128,15 @@ def test_a_bytearray_may_be_changed_afterwards():
     assert unpack(flag, packed) == [b"y" * 100_000]
 
 
+@pytest.mark.parametrize("are_tuples", [False, True])
+def test_large_bytes_in_many_arguments_are_not_copied(are_tuples):
+    values = [(i, LONG) for i in range(4)] if are_tuples else [b"a", LONG, b"b", LONG]
+    batch = in_pieces().pack_all(values, "arguments", are_tuples=are_tuples)
+    beside = [piece for flag, v in zip(batch.flags, batch.values, strict=True) if flag for piece in v[0]]
+    assert sum(piece is LONG for piece in beside) == (4 if are_tuples else 2)
+    assert [unpack(f, v) for f, v in zip(batch.flags, batch.values, strict=True)] == values
+
+
 def test_large_bytes_are_looked_for_after_a_large_result():
     packer, value = Packer(in_pieces=True), (1, LONG)
     assert len(packer.pack(value)[1][0]) == 1
