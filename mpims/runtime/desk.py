@@ -308,7 +308,7 @@ class Desk:
         """All that was taken in and settled since the last time took the master so long."""
         self._tracing.served(seconds)
         if self._n_results:
-            self.tell(MasterServed(seconds / self._n_results), now)
+            self._scheduler.handle(MasterServed(seconds / self._n_results), now)  # nothing follows
             self._n_results = 0
 
     def write_trace(self, now: float) -> None:
