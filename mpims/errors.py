@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from enum import IntEnum
+from itertools import islice
+from typing import Any
 
 
 class ExitStatus(IntEnum):
@@ -96,6 +99,47 @@ def describe(error: BaseException) -> str:
     except Exception:  # whatever the user's __str__ raises
         text = "(its text cannot be had)"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+class _Brief(reprlib.Repr):
+    """Looks at little more of a value than it shows."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxdict = self.maxdeque = self.maxarray = width
+        self.maxset = self.maxfrozenset = width
+        self.maxstring = self.maxlong = self.maxother = 4 * width
+
+    def repr_dict(self, value: dict[Any, Any], level: int) -> str:
+        if level <= 0 and value:
+            return "{...}"
+        shown = [
+            f"{self.repr1(key, level - 1)}: {self.repr1(value[key], level - 1)}"
+            for key in islice(value, self.maxdict)  # in their order, which reprlib's is not
+        ]
+        return "{" + ", ".join(shown) + "}"
+
+    def repr_OrderedDict(self, value: dict[Any, Any], level: int) -> str:
+        return f"{type(value).__name__}({self.repr_dict(value, level)})"
+
+    repr_Counter = repr_defaultdict = repr_OrderedDict
+
+    def repr_bytes(self, value: bytes, level: int) -> str:
+        return repr(value[: self.maxstring])
+
+    repr_bytearray = repr_bytes
+
+
+def brief(value: Any, width: int) -> str:
+    """The begin of what ``repr`` gives, which of a long list takes minutes and gigabytes.
+
+    Examples
+    --------
+    >>> brief([1, 2.5, {"a": b"b"}], 40), brief(list(range(10**6)), 12)
+    ("[1, 2.5, {'a': b'b'}]", '[0, 1, 2,...')
+    """
+    text = _Brief(width).repr(value)
+    return text if len(text) <= width else text[: width - 3] + "..."
 
 
 def user_traceback(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpims.core.scheduler import Scheduler
 from mpims.digest import digest
-from mpims.errors import MpimsError, Stopped, describe
+from mpims.errors import MpimsError, Stopped, brief, describe
 from mpims.processes import this_process
 from mpims.report.wording import with_hosts
 from mpims.runtime.desk import MasterRecord
@@ -163,7 +163,7 @@ def _ended(error: BaseException) -> Summary:
 
 def _item_text(items: Sequence[Any], item: int) -> str:
     try:
-        return repr(items[item])[:200]
+        return brief(items[item], 200)
     except Exception as error:  # an item that cannot be shown, for reasons of its own
         return f"(cannot be shown: {describe(error)})"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
+from mpims.errors import brief
 from mpims.report.wording import duration, shorten
 
 
@@ -130,7 +131,7 @@ def summary_lines(summary: Summary, result: Any) -> list[str]:
         lines.append(f"{summary['policy']}: chunks of {items}: {summary['policy_reason']}")
     if summary.get("n_skipped"):
         lines.append(f"{summary['n_skipped']:,} items failed and were skipped: failed.json names them")
-    shown = shorten(repr(result) if not hasattr(result, "shape") else array_text(result))
+    shown = shorten(brief(result, 200) if not hasattr(result, "shape") else array_text(result))
     lines.append(f"result {shown}")
     lines.append(f"sha256 {summary['result_digest']}")
     lines.append(f"in     {summary['result_file']}")

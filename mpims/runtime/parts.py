@@ -8,6 +8,7 @@ import numpy as np
 
 from mpims.core.tree import Forest, Node
 from mpims.digest import is_masked
+from mpims.errors import brief
 from mpims.outputs import Gather, Output, Reduce
 from mpims.runtime.buffers import Buffers
 
@@ -203,7 +204,7 @@ def check_results(results: Any, n_items: int) -> None:
         n_results = len(results)
     except TypeError:
         raise ResultError(
-            f"kernel returned {type(results).__name__} {_short(results)} for {n_items} items: "
+            f"kernel returned {type(results).__name__} {brief(results, 40)} for {n_items} items: "
             "return an array whose leading axis is the items, or a list"
         ) from None
     if isinstance(results, (dict, set, str, bytes)):
@@ -221,8 +222,3 @@ def form_text(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
 
 def _form_text(form: tuple[np.dtype[Any], tuple[int, ...]] | None) -> str:
     return form_text(*form) if form else "nothing"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -81,9 +81,18 @@ def test_a_master_that_had_no_core_for_once_is_not_slow():
     for service_s in [2e-4] * 10 + [2e-3, nan, -1.0, inf]:
         policy.learn_service(service_s)
     assert policy.propose(1_000, 1) == 10
-    assert policy.propose(700_000, 1) == 3800
+    assert policy.propose(400_000, 1) == 2800
     policy.learn_service(2e-4)
-    assert policy.propose(500_000, 1) == 2900
+    assert policy.propose(400_000, 1) == 2400
+
+
+def test_large_results_do_not_make_chunks_endless():
+    """A longer chunk has more of them: the master would not have more time."""
+    policy = auto(10_000_000, n_workers=10)
+    learn(policy, [1e-3] * 100, n_times=2, ranks=range(1, 11))
+    for _ in range(100):
+        policy.learn_service(0.4)
+    assert policy.propose(150, 1) == 10
 
 
 def test_ranks_that_wait_for_a_core_do_not_make_chunks_endless():

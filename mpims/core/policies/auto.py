@@ -15,7 +15,8 @@ from mpims.core.policies.base import LONGEST_S, Policy, Sample, round_up
 OVERHEAD = 0.01
 """What handing out may cost, as a part of the time in the kernel."""
 DEAREST_S = 1e-3
-"""What a hand-out takes beyond this is not its own doing: the rank waited, or had no core."""
+"""What a hand-out takes beyond this is not its own doing: the rank waited, or had no core, or the result is
+large, and longer in a longer chunk."""
 _KEPT = 0.8
 """What earlier chunks of a rank count for, against its last one."""
 _CAUTION = 16.0
@@ -113,7 +114,7 @@ class Auto(Policy):
 
     def learn_service(self, service_s: float) -> None:
         if 0.0 <= service_s <= LONGEST_S:
-            self._service_s = _follow(self._service_s, service_s)
+            self._service_s = _follow(self._service_s, min(service_s, DEAREST_S))
 
     def lose(self, rank: int) -> None:
         super().lose(rank)

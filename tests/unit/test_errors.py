@@ -1,0 +1,97 @@
+"""What is shown of a value: its begin, without looking at all of it."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, defaultdict, namedtuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpims.errors import brief
+
+Point = namedtuple("Point", "x y")
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(VALUES)
+def test_what_is_short_is_shown_whole(value):
+    text = repr(value)
+    if len(text) <= 200:
+        assert brief(value, 200) == text
+    else:
+        assert brief(value, 200) == text[:197] + "..."
+
+
+class Counted:
+    n_shown = 0
+
+    def __repr__(self):
+        Counted.n_shown += 1
+        return "x"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [Counted()] * 100_000,
+        (Counted(),) * 100_000,
+        {i: Counted() for i in range(100_000)},
+        [[[Counted()] * 1000] * 1000] * 1000,
+        defaultdict(int, {i: Counted() for i in range(100_000)}),
+    ],
+    ids=["list", "tuple", "dict", "nested", "defaultdict"],
+)
+def test_no_more_is_looked_at_than_is_shown(value):
+    Counted.n_shown = 0
+    assert len(brief(value, 20)) == 20
+    assert Counted.n_shown <= 20**3
+
+
+def test_long_bytes_and_texts_are_not_written_out():
+    for value in (b"x" * 10, "x" * 10, bytearray(b"x" * 10)):
+        assert brief(value, 30) == repr(value)
+        assert brief(value * 10_000_000, 30) == repr(value * 10)[:27] + "..."
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Counter("aab"),
+        Point(1, [2]),
+        {3, 1, 2},
+        frozenset("a"),
+        {"b": 1, "a": {}},
+        np.float64(1.5),
+        (1,),
+        [],
+        {},
+        set(),
+    ],
+)
+def test_other_containers_look_as_ever(value):
+    assert brief(value, 200) == repr(value)
+
+
+def test_what_is_like_a_dict_is_shown_in_its_order():
+    assert brief(OrderedDict(b=1, a=2), 200) == "OrderedDict({'b': 1, 'a': 2})"
+
+
+def test_a_value_that_cannot_be_shown_spoils_nothing():
+    class Shy:
+        def __repr__(self):
+            raise RuntimeError("no")
+
+    assert brief([1, Shy()], 100).startswith("[1, <Shy instance at 0x")
+
+
+def test_a_list_that_contains_itself():
+    value = [1]
+    value.append(value)
+    assert brief(value, 20).startswith("[1, [1, [1,")
