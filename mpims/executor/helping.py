@@ -23,6 +23,31 @@ _HANDOVER_S = 2.0
 _DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1)
 
 
+class Bell(threading.Event):
+    """Ends a wait; a signal's handler may ring it, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_struck = False
+
+    def strike(self) -> None:
+        """Ring in a handler: whoever waits hears it at its next look.
+
+        `set` takes a lock, which the interrupted thread may have just then: it would wait for ever.
+        """
+        self._is_struck = True
+
+    def is_set(self) -> bool:
+        return self._is_struck or super().is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(timeout) or self._is_struck
+
+    def clear(self) -> None:
+        self._is_struck = False
+        super().clear()
+
+
 class Turns:
     """Lets threads drive one after another, once the master has begun.
 
@@ -46,7 +71,7 @@ class Turns:
         take_orders: Callable[[], None],
         ended: Callable[[], bool],
         spoil: Callable[[], None],
-        bell: threading.Event,
+        bell: Bell,
     ) -> None:
         self._drive, self._take_orders, self._ended, self._bell = drive, take_orders, ended, bell
         self._spoil = spoil
@@ -79,19 +104,18 @@ class Turns:
     def ring(self) -> None:
         """There are orders: see to it that they are taken."""
         me = threading.get_ident()
-        if self._is_resting and self._driver is None and me not in self._careful:
-            self._careful.add(me)
-            try:
-                if self._lock.acquire(blocking=False):
-                    self._take_orders_now()
-                else:
-                    self._bell.set()
-            finally:
-                self._careful.discard(me)
-        else:
+        if me in self._careful:
             self._bell.set()
-        if me not in self._careful:
-            self._hear_deferred()
+            return
+        self._careful.add(me)
+        try:
+            if self._is_resting and self._driver is None and self._lock.acquire(blocking=False):
+                self._take_orders_now()
+            else:
+                self._bell.set()
+        finally:
+            self._careful.discard(me)
+        self._hear_deferred()
 
     def _take_orders_now(self) -> None:
         try:
@@ -172,7 +196,7 @@ class Turns:
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if threading.get_ident() in self._careful:
             self._deferred.append(number)
-            self._bell.set()
+            self._bell.strike()
         else:
             self._before.get(number, signal.default_int_handler)(number, frame)
 

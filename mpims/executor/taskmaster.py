@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 from mpims.core.chunks import Range, Result
@@ -25,7 +25,7 @@ from mpims.errors import InternalError, MpimsError, Stopped, describe, user_trac
 from mpims.executor.book import Book, TaskSizes, learn, learn_bytes
 from mpims.executor.cargo import Batch, empty_batch, encode, mean_bytes, packed_exception
 from mpims.executor.errors import ExecutorBroken, WorkerLost
-from mpims.executor.helping import Turns
+from mpims.executor.helping import Bell, Turns
 from mpims.executor.orders import Abort, Cancel, CancelRest, Close, Customer, Order, Spread, Tasks
 from mpims.executor.spread import Shared, for_ranks
 from mpims.executor.supplies import Supplies
@@ -80,7 +80,7 @@ class TaskMaster(Master):
         self._book = Book()
         self._customer = customer
         self._orders: deque[Order] = deque()
-        bell = transport.bell = Event()
+        bell = transport.bell = Bell()
         self.turns = Turns(self._turn, self._take_orders, lambda: self.ended, self._spoil, bell)
         self._spreads: list[Spread] = []
         transport.keep_memory(RECEIVING_BYTES)

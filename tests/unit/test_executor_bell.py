@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from math import inf
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from mpims.core.scheduler import Scheduler
-from mpims.executor.helping import REST_S, Turns
+from mpims.executor.helping import REST_S, Bell, Turns
 from mpims.executor.taskmaster import RESULT_WAIT_S, TaskMaster
 from mpims.runtime.transport.joint import JointTransport
 from mpims.runtime.transport.local import local_transports
@@ -18,13 +19,14 @@ from mpims.runtime.transport.waiting import Waiting
 from mpims.runtime.wire import Kind
 
 
+@pytest.mark.parametrize("ring", [Bell.set, Bell.strike])
 @pytest.mark.parametrize("joint", [False, True])
-def test_the_bell_ends_a_wait_once(joint):
+def test_the_bell_ends_a_wait_once(joint, ring):
     inner, other = local_transports(2)
     transport = JointTransport(inner) if joint else inner
-    bell = transport.bell = threading.Event()
+    bell = transport.bell = Bell()
     assert transport.bell is bell
-    threading.Timer(0.02, bell.set).start()
+    threading.Timer(0.02, ring, [bell]).start()
     began = time.monotonic()
     assert transport.receive(10.0) is None
     assert time.monotonic() - began < 5
@@ -35,12 +37,13 @@ def test_the_bell_ends_a_wait_once(joint):
     assert message.kind is Kind.PING
 
 
-def test_waiting_hears_the_bell_between_two_looks():
+@pytest.mark.parametrize("ring", [Bell.set, Bell.strike])
+def test_waiting_hears_the_bell_between_two_looks(ring):
     waiting = Waiting()
-    bell = waiting.bell = threading.Event()
+    bell = waiting.bell = Bell()
     waiting.begin()
     assert waiting.pause(1.0)
-    bell.set()
+    ring(bell)
     assert not waiting.pause(1.0)
     assert waiting.pause(1.0)
     waiting.bell = None
@@ -56,11 +59,31 @@ def test_a_result_does_not_wait_long_while_all_ranks_are_busy(monkeypatch):
     assert slacks == [RESULT_WAIT_S]
 
 
+def test_a_signal_that_comes_while_its_thread_has_the_bells_lock_is_heard():
+    """Ctrl-C in the middle of a sleep that the bell may end: the handler may not wait for that lock."""
+    work = Work()
+    work.turns.open()
+
+    def interrupted(timeout_s):
+        with work.bell._cond:  # as in the middle of `wait`
+            work.turns._hear(signal.SIGINT, None)
+        work.drivers.append(threading.get_ident())
+
+    heard = []
+    work.turns._drive = interrupted
+    work.turns._before[signal.SIGINT] = lambda number, frame: heard.append(number)
+    thread = threading.Thread(target=work.turns.help, args=(lambda: False, inf), daemon=True)
+    thread.start()
+    thread.join(10.0)
+    assert heard == [signal.SIGINT]
+    assert len(work.drivers) == 1
+
+
 class Work:
     """A master that counts its turns, and by whom they were driven."""
 
     def __init__(self):
-        self.bell = threading.Event()
+        self.bell = Bell()
         self.is_over = self.is_spoilt = False
         self.drivers: list[int] = []
         self.n_orders = 0
