@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import reprlib
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from itertools import islice
 from typing import Any
 
 
@@ -101,33 +101,34 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-class _Brief(reprlib.Repr):
-    """Looks at little more of a value than it shows."""
+_LISTS: dict[type, Sequence[str]] = {list: "[]", tuple: "()", set: "{}", frozenset: ("frozenset({", "})")}
+_DICTS = (dict, Counter, OrderedDict, defaultdict)
 
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.maxlist = self.maxtuple = self.maxdict = self.maxdeque = self.maxarray = width
-        self.maxset = self.maxfrozenset = width
-        self.maxstring = self.maxlong = self.maxother = 4 * width
 
-    def repr_dict(self, value: dict[Any, Any], level: int) -> str:
-        if level <= 0 and value:
-            return "{...}"
-        shown = [
-            f"{self.repr1(key, level - 1)}: {self.repr1(value[key], level - 1)}"
-            for key in islice(value, self.maxdict)  # in their order, which reprlib's is not
-        ]
-        return "{" + ", ".join(shown) + "}"
-
-    def repr_OrderedDict(self, value: dict[Any, Any], level: int) -> str:
-        return f"{type(value).__name__}({self.repr_dict(value, level)})"
-
-    repr_Counter = repr_defaultdict = repr_OrderedDict
-
-    def repr_bytes(self, value: bytes, level: int) -> str:
-        return repr(value[: self.maxstring])
-
-    repr_bytearray = repr_bytes
+def _texts(value: Any, width: int) -> Iterator[str]:
+    """What ``repr`` gives, piece by piece; of a text no more than so much."""
+    kind = type(value)
+    if kind in _LISTS and value:
+        begin, end = _LISTS[kind]
+        for one in value:
+            yield begin
+            yield from _texts(one, width)
+            begin = ", "
+        yield ",)" if kind is tuple and len(value) == 1 else end
+    elif kind in _DICTS and value:
+        begin, end = ("{", "}") if kind is dict else (f"{kind.__name__}({{", "})")
+        for key in value:
+            yield begin
+            yield from _texts(key, width)
+            yield ": "
+            yield from _texts(value[key], width)
+            begin = ", "
+        yield end
+    else:
+        try:
+            yield repr(value[:width] if kind in (str, bytes, bytearray) else value)
+        except Exception as error:  # whatever the user's __repr__ raises
+            yield f"(cannot be shown: {describe(error)})"
 
 
 def brief(value: Any, width: int) -> str:
@@ -138,8 +139,12 @@ def brief(value: Any, width: int) -> str:
     >>> brief([1, 2.5, {"a": b"b"}], 40), brief(list(range(10**6)), 12)
     ("[1, 2.5, {'a': b'b'}]", '[0, 1, 2,...')
     """
-    text = _Brief(width).repr(value)
-    return text if len(text) <= width else text[: width - 3] + "..."
+    text = ""
+    for piece in _texts(value, width):
+        text += piece
+        if len(text) > width:
+            return text[: width - 3] + "..."
+    return text
 
 
 def user_traceback(error: BaseException) -> str:

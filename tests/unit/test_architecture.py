@@ -66,6 +66,7 @@ IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__
 
 CATCH_ALL = {
     ("mpims/errors.py", "describe"): "the user's exception gives its own text",
+    ("mpims/errors.py", "_texts"): "the user's object gives its own text",
     ("mpims/parameters.py", "_own_hints"): "the user's annotations are evaluated",
     ("mpims/loading.py", "_import_module"): "the user's module is imported",
     ("mpims/loading.py", "_run"): "the user's file is run",

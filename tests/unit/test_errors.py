@@ -14,7 +14,7 @@ from mpims.errors import brief
 Point = namedtuple("Point", "x y")
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=50) | st.binary(max_size=50),
     lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
     max_leaves=8,
 )
@@ -43,15 +43,16 @@ class Counted:
         [Counted()] * 100_000,
         (Counted(),) * 100_000,
         {i: Counted() for i in range(100_000)},
-        [[[Counted()] * 1000] * 1000] * 1000,
+        [[[[[Counted()] * 1000] * 1000] * 1000] * 1000] * 1000,
+        {Counted() for _ in range(1000)},
         defaultdict(int, {i: Counted() for i in range(100_000)}),
     ],
-    ids=["list", "tuple", "dict", "nested", "defaultdict"],
+    ids=["list", "tuple", "dict", "nested", "set", "defaultdict"],
 )
 def test_no_more_is_looked_at_than_is_shown(value):
     Counted.n_shown = 0
     assert len(brief(value, 20)) == 20
-    assert Counted.n_shown <= 20**3
+    assert Counted.n_shown <= 20
 
 
 def test_long_bytes_and_texts_are_not_written_out():
@@ -88,10 +89,12 @@ def test_a_value_that_cannot_be_shown_spoils_nothing():
         def __repr__(self):
             raise RuntimeError("no")
 
-    assert brief([1, Shy()], 100).startswith("[1, <Shy instance at 0x")
+    assert brief([1, Shy()], 100) == "[1, (cannot be shown: RuntimeError: no)]"
 
 
 def test_a_list_that_contains_itself():
     value = [1]
     value.append(value)
-    assert brief(value, 20).startswith("[1, [1, [1,")
+    assert brief(value, 20) == "[1, [1, [1, [1, [..."
+    value[:] = [value, value]
+    assert brief(value, 20) == "[" * 17 + "..."

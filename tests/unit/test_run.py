@@ -513,3 +513,36 @@ def test_after_a_large_result_it_is_its_readers_turn(tmp_path, monkeypatch, n_by
     monkeypatch.setattr(Desk, "take", counted)
     on_threads(Large, 3, tmp_path / "run", policy="SS")
     assert (max(n_taken) == 1) == is_large
+
+
+class Told:
+    """A result that counts how often it is shown, or cannot be."""
+
+    n_shown = 0
+
+    def __init__(self, is_shy):
+        self.is_shy = is_shy
+
+    def __repr__(self):
+        Told.n_shown += 1
+        if self.is_shy:
+            raise RuntimeError("shy")
+        return "told"
+
+
+@pytest.mark.parametrize("is_shy", [False, True])
+def test_the_summary_looks_at_no_more_of_a_result_than_it_shows(tmp_path, capsys, monkeypatch, is_shy):
+    class Tells(mpims.Job):
+        def items(self):
+            return 5000
+
+        def kernel(self, items):
+            return [Told(is_shy) for _ in items]
+
+    monkeypatch.setattr("mpims.record.digest", lambda value: "0")
+    Told.n_shown = 0
+    outcome = mpims.run(Tells(), run_dir=tmp_path / "run")
+    assert len(outcome.value) == 5000
+    shown = "(cannot be shown: RuntimeError: shy), " if is_shy else "told, told, "
+    assert f"mpims: result [{shown}" in capsys.readouterr().err
+    assert Told.n_shown < 100
