@@ -19,8 +19,10 @@ from mpims.processes import Process, send_signal
 from mpims.storage.results import read_result
 from tests.conftest import clean_environment
 
-LEFT_CONNECTION = re.compile(
+# What Open MPI's launcher says of the connection to a rank that has died, when it was just using it.
+LOST_CONNECTION = re.compile(
     r"\[\S+:\d+\] pmix_ptl_base: send_msg: write failed: Connection reset by peer .*"
+    r"|\[warn\] Epoll (ADD|MOD|DEL)\(\d+\) on fd \d+ failed\. .*: Bad file descriptor"
 )
 JOB = """
 import ctypes, os, resource, signal, sys, time
@@ -234,11 +236,11 @@ class Disturbed(WatchedRun):
     def last_line(self) -> str:
         """The last thing that it told the user, which must be a line of ours.
 
-        Only the launcher's PMIx may say after it that a process has gone that it was just writing to:
-        nothing keeps it from that.
+        Only the launcher's PMIx and libevent may say after it that a process has gone that they were just
+        writing to: nothing keeps them from that.
         """
         lines = self.errors.read_text().strip().split("\n")
-        while LEFT_CONNECTION.fullmatch(lines[-1]):
+        while LOST_CONNECTION.fullmatch(lines[-1]):
             del lines[-1]
         assert lines[-1].startswith("mpims: "), self.log()
         return lines[-1]
