@@ -229,7 +229,7 @@ def _coerce(value: Any, hint: Any) -> Any:
         return kind(map(_coerce, value, _element_hints(hint, len(value), Any)))
     if hint in (int, float, complex):
         numbers = {int: Integral, float: Real, complex: Complex}
-        if isinstance(value, numbers[hint]) and not isinstance(value, bool):
+        if not isinstance(value, bool) and isinstance(value, numbers[hint]):
             try:
                 return hint(value)
             except OverflowError:

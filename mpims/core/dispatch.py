@@ -218,7 +218,7 @@ class Dispatch:
         takeover = self.takeover
         if not pending.size and self.idle and not takeover.is_due(now):
             return actions
-        takeover.look_again_at = None
+        takeover.look_now()
         if not (pending.size or takeover.is_possible):
             return actions
         ranks = list(self.idle)

@@ -83,6 +83,10 @@ class Takeover:
         """Whether it is time to look: no rank has just found nothing."""
         return self.look_again_at is None or now >= self.look_again_at
 
+    def look_now(self) -> None:
+        """It is looked now, whenever it was to be."""
+        self.look_again_at = None
+
     def offer(self, worker: WorkerState) -> None:
         """Others may take over from a rank."""
         if not worker.is_listed:
@@ -135,7 +139,7 @@ class Takeover:
         """A rank that was asked for the end of an attempt has answered."""
         if self._handover is not None:
             self._handover.forget(number)
-        self.look_again_at = None
+        self.look_now()
 
     def _split(self, attempt: Attempt, at: int, worker: WorkerState, now: float) -> list[Action]:
         """Give an idle rank the end of an attempt under way."""

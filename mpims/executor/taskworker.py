@@ -181,9 +181,13 @@ class TaskWorker:
             message = None if done else self._transport.receive(0.0)
         computing = self._computing
         if computing is not None and computing.has_work and self._may_compute():
-            computing.compute()
-            if not computing.has_work and self._calls is not None:
-                self._calls.forget()
+            self._compute(computing)
+
+    def _compute(self, computing: TaskComputing) -> None:
+        """Compute for a moment."""
+        computing.compute()
+        if not computing.has_work and self._calls is not None:
+            self._calls.forget()
 
     @property
     def _is_awaited(self) -> bool:

@@ -30,7 +30,7 @@ def resolve_items(job: Job) -> Sequence[Any]:
         raise UsageError(f"job {name} defines no items(): return their number, or a sequence") from None
     except (Exception, SystemExit) as error:  # whatever the user's method raises
         raise UsageError(f"job {name}: items() raised {describe(error)}") from error
-    if isinstance(items, numbers.Integral) and not isinstance(items, bool):
+    if not isinstance(items, bool) and isinstance(items, numbers.Integral):
         if items < 0:
             raise UsageError(f"job {name}: items() gave {items}: there cannot be fewer than 0")
         items = range(int(items))
