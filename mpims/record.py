@@ -80,7 +80,7 @@ class RunRecord:
     def figures(self, record: MasterRecord) -> dict[str, Any]:
         """The figures of this master and all before it."""
         counters, past, n_workers = self._scheduler.counters, self._past, self._about["n_workers"]
-        counts = {name: getattr(counters, name) for name in type(counters).__slots__}
+        counts = counters.by_name()
         wall_s = record.wall_s or time.monotonic() - self._began
         busy_s = Counter({str(rank): worker.busy_s for rank, worker in record.workers.items()})
         busy_s.update(past.get("busy_s", {}))

@@ -21,6 +21,7 @@ PYTHON = sys.executable
 CHAOS = "tests/faults/test_chaos.py"
 EXECUTOR = "tests/executor"
 SLURM = "tests/slurm"
+COMPILED = "tests/compiled"
 IN_ONE_PROCESS = ["mpims", "tests/unit", "tests/simulation"]
 PYTEST = [PYTHON, "-m", "pytest", "-q"]
 ON_RANKS = [*PYTEST, "--only-mpi", "tests/mpi", "-p", "no:cacheprovider"]
@@ -47,6 +48,7 @@ def test_steps() -> list[Step]:
     n_cores = len(os.sched_getaffinity(0))
     steps = [
         ("unit tests and simulation", [*PYTEST, f"-n{n_cores}", "--durations=5", *IN_ONE_PROCESS]),
+        ("compiled", [*PYTEST, "-rs", COMPILED]),
         ("processes", [*PYTEST, f"-n{ABREAST}", "--durations=5", "tests/faults", f"--ignore={CHAOS}"]),
         ("executors", [*PYTEST, f"-n{ABREAST}", "-rs", EXECUTOR]),
         ("chaos", [*PYTEST, CHAOS]),

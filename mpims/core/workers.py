@@ -57,19 +57,6 @@ class WorkerState:
 class Counters:
     """What happened in a run, in numbers."""
 
-    __slots__ = (
-        "n_chunks",
-        "n_duplicates",
-        "n_failures",
-        "n_lost",
-        "n_recalled",
-        "n_reissued",
-        "n_skipped",
-        "n_split",
-        "n_timeouts",
-        "n_twins",
-    )
-
     def __init__(self) -> None:
         self.n_chunks = 0  # chunks handed out, reissued ones included
         self.n_reissued = 0  # attempts whose rest went back to pending
@@ -81,3 +68,18 @@ class Counters:
         self.n_skipped = 0  # items given up
         self.n_timeouts = 0
         self.n_lost = 0
+
+    def by_name(self) -> dict[str, int]:
+        """All of them."""
+        return {
+            "n_chunks": self.n_chunks,
+            "n_reissued": self.n_reissued,
+            "n_recalled": self.n_recalled,
+            "n_split": self.n_split,
+            "n_twins": self.n_twins,
+            "n_duplicates": self.n_duplicates,
+            "n_failures": self.n_failures,
+            "n_skipped": self.n_skipped,
+            "n_timeouts": self.n_timeouts,
+            "n_lost": self.n_lost,
+        }

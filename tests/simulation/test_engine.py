@@ -96,22 +96,23 @@ def test_published_wasted_times_come_out(policy, n_runs):
 # ----------------------------------------------------------------------- exactly once
 
 
-class Watched(Scheduler):
-    """Keeps what was committed, and checks the ledger's rules after each event."""
+class Watch:
+    """Is told of everything, as a `Recorder`; keeps what was committed, and checks the ledger's rules."""
 
-    def __init__(self, *arguments, **options) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
         self.commits: list[tuple[int, int]] = []
 
-    def handle(self, event, now):
-        actions = super().handle(event, now)
+    def delivered(self, event, ended_s, now, service_s, actions):
+        self.told(event, now, actions)
+
+    def told(self, event, now, actions):
         self.commits += [span for action in actions if isinstance(action, Record) for span in action.ranges]
-        self.ledger.check()
-        return actions
+        self.scheduler.ledger.check()
 
 
-def play_drawn(seed: int) -> tuple[Watched, int, float]:
-    """A run with everything drawn from the seed; gives the scheduler, the items, and the makespan."""
+def play_drawn(seed: int) -> tuple[Watch, int, float]:
+    """A run with everything drawn from the seed; gives who watched, the items, and the makespan."""
     random = Random(seed)
     n_items = random.choice([1, 5, 60, random.randint(1, 800)])
     n_workers = random.choice([1, 2, 3, 8, 20])
@@ -119,7 +120,7 @@ def play_drawn(seed: int) -> tuple[Watched, int, float]:
     name = random.choice([n for n, p in POLICIES.items() if n in known or not _missing(p)])
     policy = parse_policy(known.get(name, name)).make(n_items, n_workers)
     classic = random.random() < 0.2
-    scheduler = Watched(
+    scheduler = Scheduler(
         Ledger(n_items, 1),
         Sizer(policy),
         Deadlines(inf),
@@ -141,8 +142,10 @@ def play_drawn(seed: int) -> tuple[Watched, int, float]:
     )
     cov = random.choice([0, 0.5, 3.0])
     times = Distribution(Shape.GAMMA, 1.0, cov).draw(np.random.default_rng(seed), n_items)
-    played = Engine(scheduler, Costs(times, n_items), machine, learns=policy.learns).run()
-    return scheduler, n_items, played.makespan_s
+    watch = Watch(scheduler)
+    costs = Costs(times, n_items)
+    played = Engine(scheduler, costs, machine, learns=policy.learns, recorder=watch).run()
+    return watch, n_items, played.makespan_s
 
 
 def _missing(policy) -> list[str]:
@@ -152,9 +155,9 @@ def _missing(policy) -> list[str]:
 @pytest.mark.parametrize("group", range(10))
 def test_every_item_commits_exactly_once(group):
     for seed in range(group, 400, 10):
-        scheduler, n_items, _ = play_drawn(seed)
+        watch, n_items, _ = play_drawn(seed)
         at = 0
-        for start, stop in sorted(scheduler.commits):
+        for start, stop in sorted(watch.commits):
             assert start == at, f"seed {seed}: items from {at} committed twice or never"
             at = stop
         assert at == n_items, f"seed {seed}"
@@ -165,7 +168,7 @@ def test_what_is_to_be_survived_really_happens():
         ["n_lost", "n_reissued", "n_duplicates", "n_recalled", "n_split", "n_twins", "hired"], 0
     )
     for seed in range(300):
-        scheduler, _, _ = play_drawn(seed)
+        scheduler = play_drawn(seed)[0].scheduler
         for name in seen.keys() - {"hired"}:
             seen[name] += getattr(scheduler.counters, name)
         seen["hired"] += 0 in scheduler.workers

@@ -84,8 +84,7 @@ def simulate(seed: int) -> tuple[Simulation, Simulated, Counter[str]]:
     result = simulation.run()
     counts: Counter[str] = Counter()
     for scheduler in schedulers:
-        for name in type(scheduler.counters).__slots__:
-            counts[name] += getattr(scheduler.counters, name)
+        counts.update(scheduler.counters.by_name())
     return simulation, result, counts
 
 
