@@ -43,6 +43,7 @@ from mpims.core.measures import FAR_LENGTH
 from mpims.core.policies import Policy, Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
 from mpims.core.takeover import Takeover
+from mpims.core.workers import Counters
 
 ISOLATED, ITEMWISE = Care.ISOLATED, Care.ITEMWISE
 
@@ -98,6 +99,11 @@ def troubles(scheduler):
 def counters(scheduler):
     """The counters that are not 0."""
     return {name: value for name, value in scheduler.counters.by_name().items() if value}
+
+
+def test_all_counters_are_told_by_name():
+    told = Counters().by_name()
+    assert {name: 0 for name in dir(Counters()) if name.startswith("n_")} == told
 
 
 # ------------------------------------------------------------------ joining, feeding
