@@ -35,15 +35,28 @@ def requirements() -> tuple[list[str], list[str]]:
     return lines[0], lines[1]
 
 
+def run(*arguments: str, **environ: str) -> str | None:
+    """Run the environment's Python; give the last line of the error if that fails."""
+    try:
+        done = subprocess.run(
+            [str(PYTHON), *arguments],
+            cwd=ROOT,
+            env={**os.environ, **environ},
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no end within {LIMIT_S} s"
+    if done.returncode == 0:
+        return None
+    lines = done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ["no reason given"]
+    return ([line for line in lines if line.startswith("ERROR")] or lines)[-1]
+
+
 def pip_install(*arguments: str) -> str | None:
     """Install something; give the last line of the error if that fails."""
-    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
-    except subprocess.TimeoutExpired:
-        return f"pip did not end within {LIMIT_S} s"
-    lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-    return None if done.returncode == 0 else (lines or ["ERROR: pip failed"])[-1]
+    return run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments)
 
 
 def install() -> dict[str, str]:
@@ -68,12 +81,10 @@ def build_compiled() -> None:
         return
     shutil.rmtree(COMPILED, ignore_errors=True)
     print("compiling the modules that a simulation waits for", flush=True)
-    command = [str(PYTHON), "setup.py", "-q", "build", "--build-lib", str(COMPILED)]
-    environ = {**os.environ, "MPIMS_COMPILE": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=LIMIT_S)
-    if done.returncode:
+    error = run("setup.py", "-q", "build", "--build-lib", str(COMPILED), MPIMS_COMPILE="1")
+    if error:
         shutil.rmtree(COMPILED, ignore_errors=True)
-        print(f"not compiled: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1]}")
+        print(f"not compiled: {error}")
     else:
         mark.write_text(digest)
 
