@@ -29,10 +29,11 @@ class Run:
     __slots__ = ("first", "is_started", "n_left", "stop", "tasks")
 
     def __init__(self, first: int, tasks: Tasks) -> None:
+        n = len(tasks.batch.values)
         self.first = first
-        self.stop = first + len(tasks.batch)
+        self.stop = first + n
         self.tasks = tasks
-        self.n_left = len(tasks.batch)
+        self.n_left = n
         self.is_started = False
 
     def drop(self) -> None:
@@ -138,6 +139,8 @@ class TaskSizes(Policy):
         self._pending = pending
 
     def propose(self, remaining: int, rank: int) -> int:
+        if remaining == 1:
+            return 1
         at = self._pending.first[0] + self._pending.size - remaining
         run = self._book.at(at)
         if run is None:
@@ -168,16 +171,18 @@ class TaskSizes(Policy):
 
 def learn(function: Function, results: Batch, busy_s: float) -> None:
     """Calls of a function gave this and took so long together."""
-    mean_s = busy_s / len(results)
+    mean_s = busy_s / len(results.values)
     if LARGE in results.flags or function.result_bytes:
         function.result_bytes = _upward(function.result_bytes, mean_bytes(results))
     before_s = function.mean_s
     function.mean_s = mean_s if before_s is None else before_s + _MEMORY * (mean_s - before_s)
 
 
-def learn_bytes(function: Function, size_bytes: float) -> None:
-    """The arguments of a call measure so much."""
-    function.mean_bytes = _upward(function.mean_bytes, size_bytes)
+def learn_bytes(tasks: Tasks) -> None:
+    """Calls have these arguments; `MOST_SINGLES` small ones are never too many bytes for a chunk."""
+    function = tasks.function
+    if not tasks.is_single or function.mean_bytes or LARGE in tasks.batch.flags:
+        function.mean_bytes = _upward(function.mean_bytes, mean_bytes(tasks.batch))
 
 
 def _upward(before: float, now: float) -> float:

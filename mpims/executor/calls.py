@@ -101,7 +101,7 @@ class Calls(Job):
     def _find(self, item: int) -> tuple[Piece, Any]:
         for entry in reversed(self._pieces):
             piece = entry[0]
-            if piece.first <= item < piece.first + len(piece.batch):
+            if piece.first <= item < piece.first + len(piece.batch.values):
                 return piece, entry[1]
         raise LookupError(f"task {item} was assigned, but not supplied")
 
@@ -114,7 +114,7 @@ class Calls(Job):
         piece, function = self._find(start)
         first = piece.first
         part = piece.batch
-        if start > first or stop < first + len(part):
+        if start > first or stop < first + len(part.values):
             part = part[start - first : stop - first]
         outcomes = empty_batch()
         values, flags, n_bytes = outcomes.values, outcomes.flags, 0
@@ -192,18 +192,21 @@ class CallsPart(Part):
         self.n_bytes = 0
 
     def add(self, start: int, stop: int, results: Batch, is_ours: bool = False) -> None:
-        self._batch.extend(results)
+        if self._batch.values:
+            self._batch.extend(results)
+        else:
+            self._batch = results
 
     def add_items(self, start: int, stop: int, results: dict[int, Any]) -> None:
         raise NotImplementedError  # tasks are single items
 
     def close(self) -> None:
-        self._n_closed = len(self._batch)
+        self._n_closed = len(self._batch.values)
 
     def take(self) -> Batch:
         whole, n = self._batch, self._n_closed
         self._n_closed = self.n_bytes = 0
-        if n == len(whole):
+        if n == len(whole.values):
             self._batch = empty_batch()
             return whole
         self._batch = whole[n:]

@@ -23,7 +23,7 @@ from mpims.core.policies import Sizer
 from mpims.core.scheduler import Scheduler
 from mpims.errors import InternalError, MpimsError, Stopped, describe, user_traceback
 from mpims.executor.book import Book, TaskSizes, learn, learn_bytes
-from mpims.executor.cargo import Batch, empty_batch, encode, mean_bytes, packed_exception
+from mpims.executor.cargo import Batch, empty_batch, encode, packed_exception
 from mpims.executor.errors import ExecutorBroken, WorkerLost
 from mpims.executor.helping import Bell, Turns
 from mpims.executor.orders import Abort, Cancel, CancelRest, Close, Customer, Order, Spread, Tasks
@@ -81,7 +81,7 @@ class TaskMaster(Master):
         self._customer = customer
         self._orders: deque[Order] = deque()
         bell = transport.bell = Bell()
-        self.turns = Turns(self._turn, self._take_orders, lambda: self.ended, self._spoil, bell)
+        self.turns = Turns(self._turn, self._take_orders, lambda: self._desk.ended, self._spoil, bell)
         self._spreads: list[Spread] = []
         transport.keep_memory(RECEIVING_BYTES)
         ledger = Ledger(0, 1, is_open=True)
@@ -154,7 +154,7 @@ class TaskMaster(Master):
                 break
             order = orders.popleft()
             if isinstance(order, Tasks):
-                learn_bytes(order.function, mean_bytes(order.batch))
+                learn_bytes(order)
                 n_added += self._book.add(order)
             elif isinstance(order, Cancel):
                 run = self._book.find(order.key)
@@ -207,13 +207,14 @@ class TaskMaster(Master):
     def _deliver(
         self, head: Result, batch: Batch | None, ranges: Sequence[Range], failures: Sequence[Failure]
     ) -> None:
-        each_s = head.busy_s / max(1, head.stop - head.start)
+        n = head.stop - head.start
+        each_s = head.busy_s / n
         if batch is None:
             batch = empty_batch()
             batch.append(packed_exception(_lost(failures[0])))
         for start, stop in ranges:
             for run, a, b in self._book.within(start, stop):
-                part = batch[a - head.start : b - head.start]
+                part = batch if b - a == n else batch[a - head.start : b - head.start]
                 if not failures:
                     learn(run.tasks.function, part, each_s * (b - a))
                 self._customer.delivered(run.tasks.key, a - run.first, part, each_s * (b - a))

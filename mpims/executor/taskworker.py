@@ -114,7 +114,7 @@ class TaskComputing(Computing):
         self._now = now = time.perf_counter()
         if self._part_start is None:
             self._part_start = start
-        stop = attempt.at = start + len(outcomes.batch)
+        stop = attempt.at = start + len(outcomes.batch.values)
         self._part.add(start, stop, outcomes.batch)
         self._part.n_bytes += outcomes.n_bytes
         self._busy_s += now - began
@@ -127,7 +127,7 @@ class TaskComputing(Computing):
             self.report()
 
     def _encode(self, heads: list[bytes], payload: Batch | None) -> tuple[bytes, list[Buffer]]:
-        return results_head(heads), encode((payload or empty_batch()).bare())
+        return results_head(heads), encode((empty_batch() if payload is None else payload).bare())
 
     def _new_part(self) -> None:
         self._part = CallsPart()

@@ -132,6 +132,7 @@ class Master:
         self._progress = progress or NoProgress()
         self._began = self._stepped = self._looked = self._noted = self._checked = 0.0
         self._cpu_began = 0.0
+        self._served_s = 0.0  # what took in the last messages took, until that is noted
         self._desk = Desk(
             transport,
             scheduler,
@@ -195,6 +196,7 @@ class Master:
     def step(self, timeout_s: float) -> None:
         """Take in what has come, waiting for it at most that long, and do what follows."""
         desk, scheduler = self._desk, self._scheduler
+        self._catch_up()
         message = self._transport.receive(timeout_s, min(scheduler.slack_s, self._longest_nap_s))
         now = began = time.monotonic()
         away_s = now - self._stepped - timeout_s
@@ -224,9 +226,14 @@ class Master:
             self._n_joined = len(self.record.workers)
             self._ranks_changed()
         if n_taken:
-            ended = time.monotonic()
-            desk.note_service(ended - began, ended)
-        self._progress.update(now)
+            self._served_s = time.monotonic() - began
+
+    def _catch_up(self) -> None:
+        """What is left of the step before: it is done while ranks compute, and no result waits for it."""
+        if self._served_s:
+            self._desk.note_service(self._served_s, self._stepped)
+            self._served_s = 0.0
+        self._progress.update(self._stepped)
 
     def _look(self) -> Sight:
         """What is told of the run while it goes on."""
@@ -279,6 +286,7 @@ class Master:
 
     def stop(self) -> None:
         """Close the record."""
+        self._catch_up()
         self._progress.end(time.monotonic())
         self._desk.close_trace()
         if self._own is not None:

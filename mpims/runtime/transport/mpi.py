@@ -99,7 +99,7 @@ class MpiTransport(Transport):
             self._sweep()
         if dest in self.lost:
             return
-        sizes = [memoryview(buffer).nbytes for buffer in buffers]
+        sizes = [len(b) if type(b) is bytes else memoryview(b).nbytes for b in buffers]
         n_bytes, n_head = sum(sizes), len(head)
         front = _front(len(sizes))
         is_inline = front.size + n_head + n_bytes <= _MAX_FRAME_BYTES
@@ -108,11 +108,11 @@ class MpiTransport(Transport):
         else:
             frame = front.pack(len(sizes), n_head, *sizes) + head
         try:
-            requests = [self._comm.Isend([frame, MPI.BYTE], dest, kind)]
+            requests = [self._comm.Isend((frame, MPI.BYTE), dest, kind)]
             if not is_inline:
                 for buffer in buffers:
                     slices = _slices(memoryview(buffer))
-                    requests += [self._comm.Isend([s, MPI.BYTE], dest, _BODY_TAG) for s in slices]
+                    requests += [self._comm.Isend((s, MPI.BYTE), dest, _BODY_TAG) for s in slices]
         except MPI.Exception as error:
             self._notice_failures(error)
             return
@@ -132,7 +132,7 @@ class MpiTransport(Transport):
     def _test(self, requests: list[MPI.Request]) -> bool:
         """Whether the requests are over; those with a dead rank are."""
         try:
-            return bool(MPI.Request.Testall(requests))
+            return bool(requests[0].Test() if len(requests) == 1 else MPI.Request.Testall(requests))
         except MPI.Exception as error:
             self._notice_failures(error)
             return True
@@ -192,7 +192,7 @@ class MpiTransport(Transport):
             raise InternalError(
                 f"a message of {n_bytes} bytes with tag {tag} from {self.where(source)} is no frame"
             )
-        self._comm.Recv([frame, n_bytes, MPI.BYTE], source, tag)
+        self._comm.Recv((frame, n_bytes, MPI.BYTE), source, tag)
         front = _front(_FRAME.unpack_from(frame)[0])
         _, n_head, *sizes = front.unpack_from(frame)
         stop = front.size + (n_head & ~_INLINE)
@@ -208,7 +208,7 @@ class MpiTransport(Transport):
         memory = self._memory(sizes)
         requests = []
         for target in memory:
-            requests += [self._comm.Irecv([s, MPI.BYTE], source, _BODY_TAG) for s in _slices(target)]
+            requests += [self._comm.Irecv((s, MPI.BYTE), source, _BODY_TAG) for s in _slices(target)]
         return self._in_order(Message(kind, source, head, list(memory)), requests)
 
     def _in_order(self, message: Message, requests: list[MPI.Request]) -> Message | None:
