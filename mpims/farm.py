@@ -35,6 +35,7 @@ from mpims.runtime.master import Master
 from mpims.runtime.scheduling import make_scheduler
 from mpims.runtime.stopping import StopSignals
 from mpims.runtime.threads import one_thread
+from mpims.runtime.tracing import Tracing
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.transport.joint import JointTransport
 from mpims.runtime.wire import Kind, Start
@@ -206,7 +207,7 @@ class Farm:
             job=repr(self._job),
             workers=self._workers,
             hire=self._hire,
-            trace=self._trace_writer(),
+            tracing=Tracing(self._trace_writer(), self._scheduler),
             stop_signals=self._stop_signals,
             grace_s=self._options.grace_s,
             stopping=self._tell_stopping,

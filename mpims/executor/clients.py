@@ -50,13 +50,10 @@ class Clients:
         return next(self._keys)
 
     def new_future(self) -> tuple[int, TaskFuture]:
-        """A future and its key."""
+        """A new key, and the future that its result goes to."""
         key = next(self._keys)
-        return key, TaskFuture(self, key)
-
-    def expect(self, key: int, sink: TaskFuture | Mapping) -> None:
-        """Results of that key are to go there."""
-        self._sinks[key] = sink
+        future = self._sinks[key] = TaskFuture(self, key)
+        return key, future
 
     def key_for(self, mapping: Mapping) -> int:
         """A new key for tasks of a mapping."""

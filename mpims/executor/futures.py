@@ -89,7 +89,10 @@ class TaskFuture(Future):  # type: ignore[type-arg]
         with suppress(InvalidStateError, CancelledError):
             self.set_exception(error)
 
-    def refused(self, error: BaseException) -> None:
-        """The task cannot travel."""
-        self.set_running_or_notify_cancel()
-        self.set_exception(error)
+
+def refused(clients: Clients, error: BaseException) -> TaskFuture:
+    """The future of a task that cannot travel."""
+    future = TaskFuture(clients, clients.key())
+    future.set_running_or_notify_cancel()
+    future.set_exception(error)
+    return future

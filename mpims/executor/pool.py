@@ -19,7 +19,7 @@ from mpims.executor.clients import Clients
 from mpims.executor.connecting import connect_executor
 from mpims.executor.errors import CannotTravel
 from mpims.executor.functions import ARGUMENTS, CALL, ITEM, Functions
-from mpims.executor.futures import TaskFuture
+from mpims.executor.futures import TaskFuture, refused
 from mpims.executor.inputs import BACKGROUND, Tuples, Zipped, call_each, chunks, flat
 from mpims.executor.mapping import Mapping
 from mpims.executor.orders import Abort, CancelRest, Spread, Tasks
@@ -126,7 +126,6 @@ class Executor(FuturesExecutor):
         """
         self._check_open()
         clients = self._clients
-        key, future = clients.new_future()
         try:
             function = self._functions.get(fn)
             if len(args) == 1 and not kwargs:
@@ -134,9 +133,8 @@ class Executor(FuturesExecutor):
             else:
                 mode, (flag, value) = CALL, self._packer.pack((args, kwargs), "(args, kwargs)")
         except CannotTravel as error:
-            future.refused(error)
-            return future
-        clients.expect(key, future)
+            return refused(clients, error)
+        key, future = clients.new_future()
         clients.give(Tasks(key, function, mode, Batch([value], bytearray((flag,))), True))
         return future
 

@@ -106,7 +106,7 @@ class TaskMaster(Master):
             job=TASKS,
             workers=workers,
             hire=_hire_nobody,
-            trace=Untraced(),
+            tracing=Untraced(),
             stop_signals=StopSignals(),
             joined=self._spread_again,
             supply=self._supplies.make,

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mpims.core.chunks import Range, Result
+from mpims.core.events import Action, Event
+from mpims.errors import MpimsError
 from mpims.executor.cargo import Batch
-from mpims.runtime.wire import Buffer
+from mpims.runtime.tracing import Tracing
+from mpims.runtime.wire import Buffer, SkippedItem
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.commits import Failure
-from mpims.storage.trace import What
-from mpims.storage.tracewriter import TraceWriter
 
 Deliver = Callable[[Result, Any, Sequence[Range], Sequence[Failure]], None]
 """Takes what was committed: as `mpims.storage.checkpoint.Checkpoint.commit`."""
@@ -54,25 +55,40 @@ class Unkept(Checkpoint):
         """Write nothing down."""
 
 
-class Untraced(TraceWriter):
-    """A trace that keeps nothing."""
+class Untraced(Tracing):
+    """A trace of nothing."""
 
     def __init__(self) -> None:
         pass
 
-    def sent(self, rank: int, assigns: bytes, now: float) -> None:
+    def result(self, rank: int, head: bytes, now: float) -> None:
         """Keep nothing."""
 
-    def delivered(self, rank: int, results: bytes, now: float, service_s: float) -> None:
+    def served(self, seconds: float) -> None:
         """Keep nothing."""
 
-    def note(self, what: What, now: float, **about: Any) -> None:
+    def sent(self, rank: int, assigns: bytes) -> None:
         """Keep nothing."""
 
-    def flush(self) -> None:
+    def joined(self, rank: int, host: str, now: float) -> None:
         """Keep nothing."""
 
-    def close(self) -> None:
+    def skipped(self, rank: int, items: Sequence[SkippedItem], now: float) -> None:
+        """Keep nothing."""
+
+    def told(self, event: Event, now: float) -> None:
+        """Keep nothing."""
+
+    def said(self, action: Action) -> None:
+        """Keep nothing."""
+
+    def look(self) -> None:
+        """Keep nothing."""
+
+    def flush(self, now: float) -> None:
+        """Keep nothing."""
+
+    def close(self, error: MpimsError | None) -> None:
         """Keep nothing."""
 
 

@@ -55,12 +55,10 @@ from mpims.runtime.wire import (
     encode_assign,
     encode_recall,
     encode_trim,
-    packed_results,
 )
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.commits import Failure
 from mpims.storage.results import Results
-from mpims.storage.tracewriter import TraceWriter
 
 LARGE_BYTES = 1 << 16
 """A result of this size is passed on before the next message is looked at."""
@@ -105,7 +103,7 @@ class Desk:
         As for `mpims.runtime.master.Master`.
     identity, job
         The items and the job as the master sees them, to compare.
-    trace
+    tracing
         Where it is written down what was handed out, what each result cost, and what went wrong.
     joined
         Called when a rank has joined, before it gets anything.
@@ -131,7 +129,7 @@ class Desk:
         *,
         identity: tuple[int, str],
         job: str,
-        trace: TraceWriter,
+        tracing: Tracing,
         joined: Callable[[], None],
         hire: Callable[[], None],
         supply: Supply = no_supply,
@@ -142,7 +140,7 @@ class Desk:
         self._results = results
         self._identity = identity
         self._job = job
-        self._tracing = Tracing(trace, scheduler)
+        self._tracing = tracing
         self._joined = joined
         self._hire = hire
         self._supply = supply
@@ -197,7 +195,7 @@ class Desk:
         heads, array = decode_results(message.head)
         self._n_results += len(heads)
         source = message.source
-        self._tracing.result(source, packed_results(message.head), now)
+        self._tracing.result(source, message.head, now)
         worker = self.record.workers.get(source)
         if worker is not None:
             for head in heads:
@@ -368,7 +366,7 @@ class Desk:
 
     def _commit(self, source: int, delivery: Delivery, part: Any, buffers: Sequence[Buffer] | None) -> None:
         try:
-            failures = self._failures(source, delivery)
+            failures = self._failures(source, delivery) if self._skipped else []
             self._checkpoint.commit(delivery.head, part, buffers, delivery.ranges, failures)
         except ResultError as error:
             head = delivery.head

@@ -21,12 +21,12 @@ from mpims.report.progress import NoProgress
 from mpims.report.status import Sight, take_sight
 from mpims.runtime.desk import Desk, MasterRecord, Supply, no_supply
 from mpims.runtime.stopping import StopSignals
+from mpims.runtime.tracing import Tracing
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import Failed, Kind, Message, Start, decode_object, encode_object
 from mpims.runtime.worker import Worker
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.results import Results
-from mpims.storage.tracewriter import TraceWriter
 
 LONGEST_WAIT_S = 1.0
 """The master looks around at least this often."""
@@ -66,7 +66,7 @@ class Master:
         The job as text, to compare.
     workers
         The ranks that compute; the master's own, if it is one of them, in this process.
-    trace
+    tracing
         Where it is written down what was handed out, what each result cost, and what went wrong.
     hire
         Makes a worker in this process when no other rank is left.
@@ -101,7 +101,7 @@ class Master:
         job: str,
         workers: Sequence[int],
         hire: Callable[[bool], Worker],
-        trace: TraceWriter,
+        tracing: Tracing,
         stop_signals: StopSignals,
         grace_s: float = 10.0,
         stopping: Callable[[str, float], None] = lambda reason, grace_s: None,
@@ -140,7 +140,7 @@ class Master:
             results,
             identity=identity,
             job=job,
-            trace=trace,
+            tracing=tracing,
             joined=joined,
             hire=self._hire_own,
             supply=supply,

@@ -19,7 +19,7 @@ from mpims.core.events import (
 )
 from mpims.core.scheduler import Scheduler
 from mpims.errors import MpimsError, Stopped
-from mpims.runtime.wire import SkippedItem
+from mpims.runtime.wire import SkippedItem, packed_results
 from mpims.storage.trace import What
 from mpims.storage.tracewriter import TraceWriter
 
@@ -54,10 +54,10 @@ class Tracing:
         self._ask_at = 0.0
         self._now = 0.0
 
-    def result(self, rank: int, results: bytes, now: float) -> None:
-        """A rank has delivered; `results` as for `TraceWriter.delivered`."""
+    def result(self, rank: int, head: bytes, now: float) -> None:
+        """A rank has delivered; `head` is that of its RESULT."""
         self._now = now
-        self._served.append((rank, results, now))
+        self._served.append((rank, packed_results(head), now))
 
     def served(self, seconds: float) -> None:
         """All that was delivered since the last time took the master so long."""

@@ -9,7 +9,7 @@ from mpims.core.chunks import Assign, AssignAlike, Result
 from mpims.core.events import Action, ChunkDone, Event, WorkerJoined
 from mpims.core.scheduler import Scheduler
 from mpims.runtime.tracing import Tracing
-from mpims.runtime.wire import encode_assign, encode_results, packed_results
+from mpims.runtime.wire import encode_assign, encode_results
 from mpims.simulator.costs import Costs
 from mpims.storage.tracewriter import TraceWriter
 
@@ -54,7 +54,7 @@ class Recorder:
             event.squares_s2,
             event.overhead_s,
         )
-        self._tracing.result(event.rank, packed_results(encode_results([result], None, [ended_s])[0]), now)
+        self._tracing.result(event.rank, encode_results([result], None, [ended_s])[0], now)
         self._said(actions)
         self._tracing.served(service_s)
         self._n_results += 1
