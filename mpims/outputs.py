@@ -24,7 +24,8 @@ class Gather:
     """Keep every item's result, in item order.
 
     NumPy in, NumPy out: where the kernel gives an array (or `task` a NumPy array or scalar per item)
-    the result is one array whose leading axis is the items; any other results become a list.
+    the result is one array whose leading axis is the items; any other results become a list, and so do
+    arrays that hold Python objects, be it in one field.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ class Gather:
         if self.dtype is not None:
             return np.ascontiguousarray(results, dtype=self.dtype)
         if isinstance(results, np.ndarray):
-            return np.ascontiguousarray(results) if results.dtype != object else list(results)
+            return np.ascontiguousarray(results) if not results.dtype.hasobject else list(results)
         if results and all(_is_plain(r) for r in results):
             first = results[0]
             if all(r.dtype == first.dtype and r.shape == first.shape for r in results):
@@ -59,8 +60,12 @@ class Gather:
 
 
 def _is_plain(result: Any) -> bool:
-    """Whether a result is NumPy's and can be part of an array: a masked one would lose its mask."""
-    return isinstance(result, (np.ndarray, np.generic)) and not is_masked(result)
+    """Whether a result is NumPy's and can be part of an array that is written as its bytes.
+
+    A masked one would lose its mask, and objects have no such bytes.
+    """
+    is_numpys = isinstance(result, (np.ndarray, np.generic))
+    return is_numpys and not result.dtype.hasobject and not is_masked(result)
 
 
 class Reduce:
