@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 _EXACT = frozenset({np.add, np.multiply, np.maximum, np.minimum})
 _EXACT |= {np.bitwise_and, np.bitwise_or, np.bitwise_xor}
 """Of integers and booleans these give the same bits in any order."""
+MASKED = "kernel returned a masked array: return its .filled(value), or the mask as a field"
+"""It may be an item of a list, but an array has no place for a mask."""
+
+
+class ResultError(Exception):
+    """The kernel gave something that is not one result per item, or not like the ones before."""
 
 
 class Gather:
@@ -41,10 +47,18 @@ class Gather:
         return "Gather()" if self.dtype is None else f"Gather(dtype={self.dtype.name!r})"
 
     def pack(self, results: Any) -> npt.NDArray[Any] | list[Any]:
-        """The results of one block as an array, or as a list where they are not NumPy's."""
+        """The results of one block as an array, or as a list where they are not NumPy's.
+
+        Raises
+        ------
+        ResultError
+            One is a masked array, and `dtype` leaves no place for its mask.
+        """
         if self.dtype is not None and self.dtype.hasobject:
             return list(results)
         if self.dtype is not None:
+            if isinstance(results, (list, tuple)) and any(map(is_masked, results)):
+                raise ResultError(MASKED)
             return np.ascontiguousarray(results, dtype=self.dtype)
         if isinstance(results, np.ndarray):
             return np.ascontiguousarray(results) if not results.dtype.hasobject else list(results)

@@ -11,10 +11,11 @@ from typing import Any
 from mpims.cli.resume import load_job
 from mpims.errors import ExitStatus, RunFailed, UsageError, describe, user_traceback
 from mpims.job import block_of
+from mpims.outputs import ResultError
 from mpims.report.summary import array_text
 from mpims.report.wording import shorten
 from mpims.runtime.items import check_kernel, resolve_items, take_items
-from mpims.runtime.parts import ResultError, check_results
+from mpims.runtime.parts import check_results
 from mpims.storage.manifest import check_format
 from mpims.storage.rundir import MANIFEST, read_json
 

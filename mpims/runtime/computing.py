@@ -17,11 +17,11 @@ from mpims.core.chunks import Care, Range
 from mpims.errors import ExitStatus, describe, user_traceback
 from mpims.job import Job
 from mpims.options import RunOptions
-from mpims.outputs import Gather
+from mpims.outputs import Gather, ResultError
 from mpims.runtime.holding import Attempt, Holding, Send
 from mpims.runtime.items import take_items
 from mpims.runtime.itemwise import ItemwiseBlock
-from mpims.runtime.parts import ResultError, check_results
+from mpims.runtime.parts import check_results
 from mpims.runtime.wire import (
     Kind,
     encode_object,

@@ -35,9 +35,9 @@ from mpims.core.events import (
 )
 from mpims.core.scheduler import Scheduler
 from mpims.errors import MpimsError, RunFailed, Stopped, UsageError
+from mpims.outputs import ResultError
 from mpims.processes import Process
 from mpims.runtime.deliveries import Delivery, deliveries
-from mpims.runtime.parts import ResultError
 from mpims.runtime.tracing import Tracing
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import (

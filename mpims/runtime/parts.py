@@ -9,7 +9,7 @@ import numpy as np
 from mpims.core.tree import Forest, Node
 from mpims.digest import is_masked
 from mpims.errors import brief
-from mpims.outputs import Gather, Output, Reduce
+from mpims.outputs import MASKED, Gather, Output, Reduce, ResultError
 from mpims.runtime.buffers import Buffers
 
 if TYPE_CHECKING:
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 
 DIFFERENT = "for results that differ in form: output = mpims.Gather(dtype=object), which makes a list"
 """What to do about it."""
-
-
-class ResultError(Exception):
-    """The kernel gave something that is not one result per item, or not like the ones before."""
 
 
 class Part(Protocol):
@@ -197,9 +193,7 @@ def check_results(results: Any, n_items: int) -> None:
     if results is None:
         raise ResultError(f"kernel returned None for {n_items} items: return one result per item")
     if is_masked(results):
-        raise ResultError(
-            "kernel returned a masked array: return its .filled(value), or the mask as a field"
-        )
+        raise ResultError(MASKED)
     try:
         n_results = len(results)
     except TypeError:

@@ -15,8 +15,8 @@ from typing import Any
 
 from mpims.core.chunks import Range, Result
 from mpims.errors import UsageError, describe
+from mpims.outputs import ResultError
 from mpims.processes import boot_id
-from mpims.runtime.parts import ResultError
 from mpims.runtime.wire import Buffer, encode_object
 from mpims.storage.commits import RANGE, Failure, commit_record
 from mpims.storage.journal import Journal

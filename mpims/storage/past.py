@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mpims.core.chunks import Range, Result
 from mpims.core.ranges import RangeSet
 from mpims.errors import RunFailed, UsageError, describe
-from mpims.runtime.parts import ResultError
+from mpims.outputs import ResultError
 from mpims.runtime.wire import Buffer, decode_object
 from mpims.storage.commits import RANGE, Failure, parse_commit
 from mpims.storage.records import RESULT_KINDS, RecordKind

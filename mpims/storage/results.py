@@ -19,8 +19,8 @@ import numpy.typing as npt
 from mpims.core.chunks import Range, Result
 from mpims.core.tree import ABSENT, Forest, Node, node_items
 from mpims.errors import MpimsError, RunFailed, Stopped, UsageError, describe
-from mpims.outputs import Gather, Output, Reduce
-from mpims.runtime.parts import DIFFERENT, ResultError, form_text
+from mpims.outputs import Gather, Output, Reduce, ResultError
+from mpims.runtime.parts import DIFFERENT, form_text
 from mpims.runtime.wire import as_bytes
 from mpims.storage.arrayfile import ArrayFile
 

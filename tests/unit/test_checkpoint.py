@@ -19,9 +19,9 @@ from mpims.core.chunks import Result
 from mpims.core.ranges import RangeSet
 from mpims.digest import digest
 from mpims.errors import MpimsError, RunFailed, Stopped, UsageError
-from mpims.outputs import Gather, Output, Reduce
+from mpims.outputs import Gather, Output, Reduce, ResultError
 from mpims.processes import boot_id
-from mpims.runtime.parts import ResultError, new_part
+from mpims.runtime.parts import new_part
 from mpims.runtime.wire import decode_payload, decode_results, encode_object, encode_results
 from mpims.storage import checkpoint as checkpoint_file
 from mpims.storage.arrayfile import LARGE_BYTES

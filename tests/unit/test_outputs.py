@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mpims.core.tree import fold
 from mpims.errors import UsageError
-from mpims.outputs import Gather, Reduce
+from mpims.outputs import Gather, Reduce, ResultError
 
 # -------------------------------------------------------------------------- Gather
 
@@ -182,6 +182,21 @@ def test_results_that_do_not_fit_the_dtype_are_refused():
         Gather(dtype=float).pack(["no number"])
     with pytest.raises(ValueError, match=r"could not convert|inhomogeneous|sequence"):
         Gather(dtype=float).pack([[1, 2], [3]])
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_masked_array_for_which_a_dtype_has_no_mask_is_refused(kind):
+    results = kind([np.zeros(2), np.ma.masked_array([1.0, 2.0], mask=[True, False])])
+    with pytest.raises(ResultError, match="kernel returned a masked array: return"):
+        Gather(dtype=float).pack(results)
+
+
+@pytest.mark.parametrize("dtype", [None, object])
+def test_masked_arrays_keep_their_masks_in_a_list(dtype):
+    result = np.ma.masked_array([1.0, 2.0], mask=[True, False])
+    packed = Gather(dtype=dtype).pack([result, result])
+    assert isinstance(packed, list)
+    assert [one.mask.tolist() for one in packed] == [[True, False]] * 2
 
 
 def test_a_dtype_that_is_none_is_refused_at_once():

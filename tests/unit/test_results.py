@@ -11,7 +11,7 @@ import pytest
 import mpims
 from mpims.core.chunks import Result
 from mpims.errors import RunFailed, Stopped
-from mpims.runtime.parts import ResultError
+from mpims.outputs import ResultError
 from mpims.runtime.wire import decode_payload, decode_results, encode_results
 from mpims.storage.arrayfile import LARGE_BYTES
 from mpims.storage.results import GatherResults, ReduceResults, write_array, write_object
