@@ -82,8 +82,18 @@ def _is_plain(result: Any) -> bool:
     return is_numpys and not result.dtype.hasobject and not is_masked(result)
 
 
+def _own(value: npt.NDArray[Any] | np.void) -> Any:
+    """A copy of an array, or of a row of fields, of the same class; of a mapped one a plain array."""
+    if type(value) is np.ndarray or isinstance(value, np.memmap):
+        return np.copy(value)
+    return value.copy()
+
+
 class Reduce:
     """Combine all results into one value, always along the same tree.
+
+    The value may be of any kind that can be pickled. Arrays of a subclass, such as matrices and the masked
+    arrays of a `task`, are combined as what they are.
 
     Parameters
     ----------
@@ -112,12 +122,17 @@ class Reduce:
 
         An array is halved level by level in whole-array calls of a ufunc: that is the tree of
         `mpims.core.tree.fold`, and no order that depends on the processor. Where the order does not
-        matter, NumPy may choose it.
+        matter, NumPy may choose it. A subclass, such as a matrix, has a mind of its own of what its rows
+        are, and is folded row by row.
         """
-        if not (isinstance(results, np.ndarray) and isinstance(self.function, np.ufunc)):
+        if isinstance(results, np.memmap):
+            results = results.view(np.ndarray)
+        if not (type(results) is np.ndarray and isinstance(self.function, np.ufunc)):
             value = fold(list(results), self.function)
-            is_kernels = isinstance(value, np.ndarray) and (len(results) == 1 or value.base is not None)
-            return np.copy(value) if is_kernels else value  # the kernel may use its array again
+            is_kernels = isinstance(value, (np.ndarray, np.void)) and (
+                len(results) == 1 or value.base is not None
+            )
+            return _own(value) if is_kernels else value  # the kernel may use its array again
         if len(results) == 1:
             return np.copy(results)[0]
         if results.dtype.kind in "iub" and self.function in _EXACT:

@@ -158,7 +158,7 @@ class ReducePart:
         self._forest.add(Node(0, start // self._block), self._output.fold(results))
 
     def add_items(self, start: int, stop: int, results: dict[int, Any]) -> None:
-        if all(isinstance(result, np.ndarray) for result in results.values()):
+        if all(type(result) is np.ndarray for result in results.values()):
             self.add(start, stop, np.concatenate(list(results.values())))
         else:
             self.add(start, stop, [result[0] for result in results.values()])

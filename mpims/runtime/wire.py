@@ -240,7 +240,7 @@ def encode_results(
 def encode_packed(results: Sequence[bytes], payload: Any) -> tuple[bytes, list[Buffer]]:
     """Do the same where each result, with its clock, is packed by `pack_result`."""
     head = results_head(results)
-    if isinstance(payload, np.ndarray) and not payload.dtype.hasobject:
+    if type(payload) is np.ndarray and not payload.dtype.hasobject:
         array = _encode_form(payload.dtype, payload.shape)
         if len(head) + len(array) <= MAX_HEAD_BYTES:
             return head + array, [as_bytes(payload)]

@@ -299,11 +299,17 @@ class ReduceResults:
         value = self._forest.root()
         if value is ABSENT:
             value = None
-        if isinstance(value, (np.ndarray, np.generic)) and not value.dtype.hasobject:
+        if _fits_file(value):
             path = self._folder / "result.npy"
             write_array(path, np.asarray(value))
             return value, path
         return value, write_object(self._folder, value)
+
+
+def _fits_file(value: Any) -> bool:
+    """Whether a ``.npy`` file gives back the value: of a subclass it would keep the bytes alone."""
+    is_plain = type(value) in (np.ndarray, np.memmap) or isinstance(value, np.generic)
+    return is_plain and not value.dtype.hasobject
 
 
 def new_results(output: Output, n_items: int, block: int, folder: Path) -> Results:

@@ -350,6 +350,57 @@ def test_a_kernel_may_use_its_array_again(n, function, shape):
     np.testing.assert_array_equal(value, kept)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_kernel_may_use_its_array_of_fields_again(n):
+    buffer = np.array([(i, 2.0 * i) for i in range(n)], dtype=[("a", "i4"), ("b", "f8")])
+    value = Reduce(lambda left, right: left if left["a"] > right["a"] else right).fold(buffer)
+    buffer["a"] = -1
+    assert value.item() == (n - 1, 2.0 * (n - 1))
+
+
+def halves(n):
+    """Masked arrays of two, of which every other one has no first."""
+    return [np.ma.masked_array([float(i), 2.0], mask=[i % 2 == 1, False]) for i in range(n)]
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("function", [np.add, operator.add, np.ma.add])
+def test_masked_arrays_are_combined_with_their_masks(n, function):
+    value = Reduce(function).fold(halves(n))
+    expected = fold(halves(n), function)
+    assert isinstance(value, np.ma.MaskedArray)
+    assert value.mask.tolist() == expected.mask.tolist() == [n > 1, False]
+    same_bits(value.data, expected.data)
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize(("function", "expected"), [(operator.mul, [1, 3, 0, 1]), (np.add, [3, 3, 0, 3])])
+def test_matrices_stay_such(n, function, expected):
+    value = Reduce(function).fold([np.matrix([[1, 1], [0, 1]])] * n)
+    assert isinstance(value, np.matrix)
+    assert value.ravel().tolist() == [expected if n == 3 else [1, 1, 0, 1]]
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+@pytest.mark.parametrize("function", [np.add, operator.add])
+def test_a_kernels_matrix_is_folded_by_its_rows(function):
+    value = Reduce(function).fold(np.matrix([[1, 2], [3, 4], [5, 6]]))
+    assert isinstance(value, np.matrix)
+    assert value.tolist() == [[9, 12]]
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("function", [np.add, operator.add, keep_larger])
+def test_an_array_in_a_file_is_folded_as_one_in_memory(n, function, tmp_path):
+    np.save(tmp_path / "rows.npy", np.arange(2.0 * n).reshape(n, 2))
+    rows = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    for results in (rows, list(rows)):
+        value = Reduce(function).fold(results)
+        assert type(value) is np.ndarray
+        same_bits(value, fold(list(np.array(rows)), function))
+
+
 def test_folding_leaves_the_kernels_array_as_it_is():
     results = np.arange(7.0)
     Reduce(np.add).fold(results)

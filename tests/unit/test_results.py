@@ -14,7 +14,7 @@ from mpims.errors import RunFailed, Stopped
 from mpims.outputs import ResultError
 from mpims.runtime.wire import decode_payload, decode_results, encode_results
 from mpims.storage.arrayfile import LARGE_BYTES
-from mpims.storage.results import GatherResults, ReduceResults, write_array, write_object
+from mpims.storage.results import GatherResults, ReduceResults, read_result, write_array, write_object
 
 
 def deliver(results, attempt, start, stop, payload, ranges=None):
@@ -142,6 +142,22 @@ def test_a_reduced_array_is_an_npy_file(tmp_path):
     value, path = results.close()
     assert isinstance(value, np.float32)
     assert np.load(path) == np.float32(1.5)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.ones((1, 2)).view(np.matrix), np.ma.masked_array([1.0, 2.0], mask=[True, False])],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_a_reduced_value_of_a_subclass_is_read_as_what_it_is(value, tmp_path):
+    results = ReduceResults(mpims.Reduce(np.add), 1, 1, tmp_path)
+    deliver(results, 1, 0, 1, ([(0, 0)], [value]))
+    last, path = results.close()
+    assert path.name == "result.pkl"
+    for one in (last, read_result(path)):
+        assert type(one) is type(value)
+        assert repr(one) == repr(value)
 
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path):

@@ -16,6 +16,7 @@ import pytest
 import mpims
 from mpims.core.policies import POLICIES
 from mpims.core.scheduler import Scheduler
+from mpims.core.tree import fold
 from mpims.digest import digest
 from mpims.errors import RunFailed, UsageError
 from mpims.leading import run_master
@@ -27,6 +28,7 @@ from mpims.runtime.master import LONGEST_NAP_S, Master
 from mpims.runtime.transport.local import LocalTransport, local_transports
 from mpims.runtime.wire import Kind
 from mpims.session import serve
+from mpims.storage.results import read_result
 
 
 class Sum32(mpims.Job):
@@ -389,6 +391,25 @@ def test_a_wrong_job_ends_the_run_with_one_line(body, error, message, n_ranks, t
         else:
             on_threads(job_class, n_ranks, tmp_path / "run")
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize("n_ranks", [1, 3])
+def test_masks_go_through_a_reduction(n_ranks, tmp_path):
+    class Masked(mpims.Job):
+        output = mpims.Reduce(np.add)
+
+        def items(self):
+            return 40
+
+        def task(self, item):
+            return np.ma.masked_array([item / 7, 1.0, 2.0], mask=[False, item == 11, True])
+
+    folder = tmp_path / "run"
+    outcome = alone(Masked(), folder) if n_ranks == 1 else on_threads(Masked, n_ranks, folder)
+    expected = fold([Masked().task(item) for item in range(40)], np.add)
+    for value in (outcome.value, read_result(folder / "result.pkl")):
+        assert value.mask.tolist() == [False, True, True]
+        assert value.data.tobytes() == expected.data.tobytes()
 
 
 def test_a_reduce_function_that_raises(tmp_path):
