@@ -55,13 +55,13 @@ class Gather:
             One is a masked array, and `dtype` leaves no place for its mask.
         """
         if self.dtype is not None and self.dtype.hasobject:
-            return list(results)
+            return _as_list(results)
         if self.dtype is not None:
             if isinstance(results, (list, tuple)) and any(map(is_masked, results)):
                 raise ResultError(MASKED)
             return np.ascontiguousarray(results, dtype=self.dtype)
         if isinstance(results, np.ndarray):
-            return np.ascontiguousarray(results) if not results.dtype.hasobject else list(results)
+            return _as_list(results) if results.dtype.hasobject else np.ascontiguousarray(results)
         if results and all(_is_plain(r) for r in results):
             first = results[0]
             if all(r.dtype == first.dtype and r.shape == first.shape for r in results):
@@ -70,7 +70,7 @@ class Gather:
                 for i, result in enumerate(results):
                     rows[i, ...] = result
                 return rows
-        return list(results)
+        return _as_list(results)
 
 
 def _is_plain(result: Any) -> bool:
@@ -80,6 +80,17 @@ def _is_plain(result: Any) -> bool:
     """
     is_numpys = isinstance(result, (np.ndarray, np.generic))
     return is_numpys and not result.dtype.hasobject and not is_masked(result)
+
+
+def _as_list(results: Any) -> list[Any]:
+    """The results of one block as they are, but for those whose memory the kernel may use again."""
+    is_lone = len(results) == 1
+    return [_own(r) if _is_kernels(r, is_lone) else r for r in results]
+
+
+def _is_kernels(value: Any, is_lone: bool) -> bool:
+    """Whether a value may lie in an array of the kernel's, which it may use again for the next block."""
+    return isinstance(value, (np.ndarray, np.void)) and (is_lone or value.base is not None)
 
 
 def _own(value: npt.NDArray[Any] | np.void) -> Any:
@@ -129,10 +140,7 @@ class Reduce:
             results = results.view(np.ndarray)
         if not (type(results) is np.ndarray and isinstance(self.function, np.ufunc)):
             value = fold(list(results), self.function)
-            is_kernels = isinstance(value, (np.ndarray, np.void)) and (
-                len(results) == 1 or value.base is not None
-            )
-            return _own(value) if is_kernels else value  # the kernel may use its array again
+            return _own(value) if _is_kernels(value, len(results) == 1) else value
         if len(results) == 1:
             return np.copy(results)[0]
         if results.dtype.kind in "iub" and self.function in _EXACT:

@@ -152,6 +152,40 @@ def test_other_results_stay_as_they_are_in_a_list(results):
     assert all(a is b for a, b in zip(packed, results, strict=True))
 
 
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize(
+    ("output", "dtype", "shape"),
+    [
+        (Gather(), object, (2,)),
+        (Gather(), [("a", int), ("o", object)], ()),
+        (Gather(dtype=object), float, (2,)),
+        (Gather(dtype=object), [("a", int), ("b", float)], ()),
+    ],
+)
+def test_a_kernel_may_use_again_what_became_a_list(output, dtype, shape, n):
+    """A list is kept until it is pickled, and the kernel is called again before."""
+    buffer = np.ones((n, *shape), dtype)
+    for results in (buffer, list(buffer)):
+        packed = output.pack(results)
+        kept = repr(packed)
+        buffer[...] = np.zeros((), dtype)
+        assert repr(packed) == kept
+        buffer[...] = np.ones((), dtype)
+
+
+def test_a_kernel_may_use_its_only_result_again():
+    result = np.ones(2)
+    (packed,) = Gather(dtype=object).pack([result])
+    result[:] = 0
+    assert packed.tolist() == [1, 1]
+
+
+def test_rows_of_an_array_in_a_file_are_arrays_in_memory(tmp_path):
+    np.save(tmp_path / "rows.npy", np.eye(2))
+    rows = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    assert [type(row) for row in Gather(dtype=object).pack(rows)] == [np.ndarray] * 2
+
+
 def test_a_tuple_of_python_objects_becomes_a_list():
     assert Gather().pack((1, "a")) == [1, "a"]
 
