@@ -134,11 +134,12 @@ class Reduce:
         An array is halved level by level in whole-array calls of a ufunc: that is the tree of
         `mpims.core.tree.fold`, and no order that depends on the processor. Where the order does not
         matter, NumPy may choose it. A subclass, such as a matrix, has a mind of its own of what its rows
-        are, and is folded row by row.
+        are, and is folded row by row; so are vectors by `numpy.matmul`, to which they would be one matrix.
         """
         if isinstance(results, np.memmap):
             results = results.view(np.ndarray)
-        if not (type(results) is np.ndarray and isinstance(self.function, np.ufunc)):
+        is_by_level = type(results) is np.ndarray and isinstance(self.function, np.ufunc)
+        if not is_by_level or (self.function.signature is not None and results.ndim < 3):
             value = fold(list(results), self.function)
             return _own(value) if _is_kernels(value, len(results) == 1) else value
         if len(results) == 1:

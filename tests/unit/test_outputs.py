@@ -341,6 +341,13 @@ def test_matrices_are_multiplied_in_order(n, seed):
     np.testing.assert_array_equal(Reduce(np.matmul).fold(results), expected)
 
 
+def test_vectors_are_no_matrix():
+    """Four vectors of two, halved as one array, are two matrices of two by two."""
+    results = np.arange(8.0).reshape(4, 2)
+    with pytest.raises(ValueError, match="matmul: Input operand 0 does not have enough dimensions"):
+        Reduce(np.matmul).fold(results)
+
+
 def test_a_function_of_ones_own_gets_each_value_once():
     def extend(left, right):
         left.extend(right)
