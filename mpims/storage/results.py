@@ -159,6 +159,11 @@ class GatherResults:
                 self._file = ArrayFile.create(path, payload.dtype, shape)
             except OSError as error:
                 raise disk_error(error, path, n_bytes) from None
+            except ValueError as error:  # fields that overlap, or lie in another order than they are named
+                raise ResultError(
+                    f"kernel returned fields that no .npy file can hold ({error}): "
+                    "numpy.lib.recfunctions.repack_fields puts them in order"
+                ) from None
         self._form = payload.dtype, payload.shape[1:]
 
     def reopen(self) -> bool:
@@ -309,7 +314,13 @@ class ReduceResults:
 def _fits_file(value: Any) -> bool:
     """Whether a ``.npy`` file gives back the value: of a subclass it would keep the bytes alone."""
     is_plain = type(value) in (np.ndarray, np.memmap) or isinstance(value, np.generic)
-    return is_plain and not value.dtype.hasobject
+    if not is_plain or value.dtype.hasobject:
+        return False
+    try:
+        np.lib.format.dtype_to_descr(value.dtype)
+    except ValueError:  # fields that overlap, or lie in another order than they are named
+        return False
+    return True
 
 
 def new_results(output: Output, n_items: int, block: int, folder: Path) -> Results:

@@ -126,6 +126,25 @@ def test_forms_that_do_not_fit_are_refused(tmp_path):
         deliver(lists, 2, 2, 4, np.zeros(2))
 
 
+SHUFFLED = np.zeros(2, [("a", "i4"), ("b", "f8")])[["b", "a"]]
+"""Fields that lie in another order than they are named: what `table[["b", "a"]]` gives."""
+
+
+def test_fields_that_no_file_can_hold_are_refused(tmp_path):
+    results = GatherResults(mpims.Gather(), 2, tmp_path)
+    with pytest.raises(ResultError, match=r"no \.npy file can hold .*repack_fields"):
+        deliver(results, 1, 0, 2, np.ascontiguousarray(SHUFFLED))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reduced_row_that_no_npy_file_can_hold_is_pickled(tmp_path):
+    results = ReduceResults(mpims.Reduce(np.add), 1, 1, tmp_path)
+    deliver(results, 1, 0, 1, ([(0, 0)], [SHUFFLED[0]]))
+    value, path = results.close()
+    assert path.name == "result.pkl"
+    assert read_result(path) == value == SHUFFLED[0]
+
+
 def test_a_reduction_takes_only_what_is_committed(tmp_path):
     results = ReduceResults(mpims.Reduce(lambda a, b: a + b), 4, 1, tmp_path)
     payload = ([(1, 0), (0, 2)], ["ab", "c"])
