@@ -3,7 +3,7 @@
 The canonical form that is hashed, for each kind of value a one-byte tag, then:
 
 * ndarray and NumPy scalar: the dtype's string form (``'<f4'``, or the list of fields), the shape, the
-  bytes in C order; an array of objects as a list of lists.
+  bytes in C order, with zeros where nothing is stored; an array of objects as a list of lists.
 * None, bool, int, float, complex: their ``repr``; str: UTF-8; bytes: themselves.
 * list, tuple: their elements; dict: its entries sorted by the digest of the key; set: its elements
   sorted by digest. A subclass adds its qualified name.
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 1 << 24
 _MAX_ITEMS = 10_000
+_X87_BYTES = 10
+"""What a long double of that processor takes of its 12 or 16 bytes; others take them all."""
 
 
 def is_masked(value: Any) -> bool:
@@ -104,13 +106,21 @@ def _add_array(state: hashlib._Hash, array: npt.NDArray[Any]) -> None:
 
 
 def _without_padding(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A structured array with zeros between its fields, where anything may stand."""
-    if array.dtype.names is None:
-        return array
-    clean = np.zeros(array.shape, array.dtype)
-    for name in array.dtype.names:
-        clean[name] = array[name]
-    return clean
+    """An array with zeros between its fields and behind its long doubles, where anything may stand."""
+    if array.dtype.names is not None:
+        clean = np.zeros(array.shape, array.dtype)
+        for name in array.dtype.names:
+            clean[name] = _without_padding(array[name])
+        return clean
+    if array.dtype.char in "gG" and np.finfo(np.longdouble).nmant == 63:
+        clean = array.flatten()
+        numbers = clean.view(np.uint8).reshape(-1, np.dtype(np.longdouble).itemsize)
+        if array.dtype.isnative:
+            numbers[:, _X87_BYTES:] = 0
+        else:
+            numbers[:, :-_X87_BYTES] = 0
+        return clean.reshape(array.shape)
+    return array
 
 
 def _add_composite(state: hashlib._Hash, value: Any, within: tuple[int, ...]) -> None:
