@@ -89,12 +89,16 @@ class GatherPart:
             self._is_list = isinstance(packed, list)
         if isinstance(packed, list):
             if not self._is_list:
-                raise ResultError(f"kernel returned Python objects, before that {_form_text(self._form)}")
+                raise ResultError(
+                    f"kernel returned Python objects, before that {_form_text(self._form)}; {DIFFERENT}"
+                )
             self._list += packed
             return
         form = (packed.dtype, packed.shape[1:])
         if self._is_list:
-            raise ResultError(f"kernel returned {_form_text(form)}, before that Python objects")
+            raise ResultError(
+                f"kernel returned {_form_text(form)}, before that Python objects; {DIFFERENT}"
+            )
         if self._form is not None and form != self._form:
             raise ResultError(
                 f"kernel returned {_form_text(form)}, before that {_form_text(self._form)}; {DIFFERENT}"

@@ -128,10 +128,9 @@ class GatherResults:
         if self._form is None and self._list is None:
             self._begin_array(payload)
         if (payload.dtype, payload.shape[1:]) != self._form:
-            there = f"{form_text(*self._form)}; {DIFFERENT}" if self._form is not None else "Python objects"
-            raise ResultError(
-                f"kernel returned {form_text(payload.dtype, payload.shape[1:])}, elsewhere {there}"
-            )
+            here = form_text(payload.dtype, payload.shape[1:])
+            there = form_text(*self._form) if self._form is not None else "Python objects"
+            raise ResultError(f"kernel returned {here}, elsewhere {there}; {DIFFERENT}")
         file = self._file
         if file is None:  # of nothing there is nothing to write
             return
@@ -144,7 +143,9 @@ class GatherResults:
 
     def _commit_list(self, head: Result, payload: list[Any], ranges: Sequence[Range]) -> None:
         if self._form is not None:
-            raise ResultError(f"kernel returned Python objects, elsewhere {form_text(*self._form)}")
+            raise ResultError(
+                f"kernel returned Python objects, elsewhere {form_text(*self._form)}; {DIFFERENT}"
+            )
         if self._list is None:
             self._list = [None] * self._n_items
         for start, stop in ranges:

@@ -122,7 +122,7 @@ def test_forms_that_do_not_fit_are_refused(tmp_path):
             deliver(results, 2, 2, 4, payload)
     lists = GatherResults(mpims.Gather(), 10, tmp_path)
     deliver(lists, 1, 0, 2, ["a", "b"])
-    with pytest.raises(ResultError, match="elsewhere Python objects"):
+    with pytest.raises(ResultError, match=r"elsewhere Python objects; .*Gather\(dtype=object\)"):
         deliver(lists, 2, 2, 4, np.zeros(2))
 
 
