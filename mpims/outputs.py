@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _EXACT = frozenset({np.add, np.multiply, np.maximum, np.minimum})
 _EXACT |= {np.bitwise_and, np.bitwise_or, np.bitwise_xor}
 """Of integers and booleans these give the same bits in any order."""
+_IN_MEMORY = (np.ndarray, np.void)
+"""What may lie in memory of others: an array, or its row of fields."""
 MASKED = "kernel returned a masked array: return its .filled(value), or the mask as a field"
 """It may be an item of a list, but an array has no place for a mask."""
 
@@ -57,7 +59,7 @@ class Gather:
         if self.dtype is not None and self.dtype.hasobject:
             return _as_list(results)
         if self.dtype is not None:
-            if isinstance(results, (list, tuple)) and any(map(is_masked, results)):
+            if isinstance(results, (list, tuple)) and any(map(is_masked, _one_of_each_type(results))):
                 raise ResultError(MASKED)
             return np.ascontiguousarray(results, dtype=self.dtype)
         if isinstance(results, np.ndarray):
@@ -85,12 +87,19 @@ def _is_plain(result: Any) -> bool:
 def _as_list(results: Any) -> list[Any]:
     """The results of one block as they are, but for those whose memory the kernel may use again."""
     is_lone = len(results) == 1
-    return [_own(r) if _is_kernels(r, is_lone) else r for r in results]
+    if is_lone or any(isinstance(r, _IN_MEMORY) for r in _one_of_each_type(results)):
+        return [_own(r) if _is_kernels(r, is_lone) else r for r in results]
+    return list(results)
+
+
+def _one_of_each_type(results: Sequence[Any]) -> Iterable[Any]:
+    """Results that are looked at in place of all: there may be a million numbers."""
+    return dict(zip(map(type, results), results, strict=True)).values()
 
 
 def _is_kernels(value: Any, is_lone: bool) -> bool:
     """Whether a value may lie in an array of the kernel's, which it may use again for the next block."""
-    return isinstance(value, (np.ndarray, np.void)) and (is_lone or value.base is not None)
+    return isinstance(value, _IN_MEMORY) and (is_lone or value.base is not None)
 
 
 def _own(value: npt.NDArray[Any] | np.void) -> Any:
@@ -138,10 +147,10 @@ class Reduce:
         """
         if isinstance(results, np.memmap):
             results = results.view(np.ndarray)
-        is_by_level = type(results) is np.ndarray and isinstance(self.function, np.ufunc)
-        if not is_by_level or (self.function.signature is not None and results.ndim < 3):
-            value = fold(list(results), self.function)
-            return _own(value) if _is_kernels(value, len(results) == 1) else value
+        if not (type(results) is np.ndarray and isinstance(self.function, np.ufunc)):
+            return self._fold_by_rows(results)
+        if self.function.signature is not None and results.ndim < 3:
+            return self._fold_by_rows(results)
         if len(results) == 1:
             return np.copy(results)[0]
         if results.dtype.kind in "iub" and self.function in _EXACT:
@@ -150,6 +159,10 @@ class Reduce:
             paired = self.function(results[0:-1:2], results[1::2])
             results = np.concatenate([paired, results[-1:]]) if len(results) % 2 else paired
         return results[0]
+
+    def _fold_by_rows(self, results: npt.NDArray[Any] | Sequence[Any]) -> Any:
+        value = fold(list(results), self.function)
+        return _own(value) if _is_kernels(value, len(results) == 1) else value
 
 
 Output: TypeAlias = Gather | Reduce
