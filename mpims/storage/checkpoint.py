@@ -95,6 +95,10 @@ class Checkpoint:
         past = read_past(path, replay, results, n_items)
         try:
             journal = Journal.resume(path, replay, durability_s=durability_s, sync_results=results.sync)
+            if past.n_lost:  # or these records would speak of the file that is made in its place
+                stats = (RecordKind.STATS, [json.dumps(past.stats).encode()])
+                journal.rewrite([stats, *((record.kind, [record.payload]) for record in past.valid)])
+            past.valid.clear()  # they are views of the file
         except OSError as error:
             raise disk_error(error, path) from None
         checkpoint = cls(folder, journal, results)

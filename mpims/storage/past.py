@@ -39,6 +39,10 @@ class Past:
         Ranges that were under way both times when everything last died: one of them may be the reason.
     notes
         What was wrong with the journal, as phrases for the user.
+    valid
+        The records that say what is done, without those whose results are lost.
+    n_lost
+        The items of those.
     """
 
     done: RangeSet = field(default_factory=RangeSet)
@@ -47,6 +51,8 @@ class Past:
     epoch: int = 0
     suspicious: RangeSet = field(default_factory=RangeSet)
     notes: list[str] = field(default_factory=list)
+    valid: list[Record] = field(default_factory=list)
+    n_lost: int = 0
 
 
 def read_past(path: Path, replay: Replay, results: Results, n_items: int) -> Past:
@@ -97,12 +103,14 @@ class _Reader:
 
     def read(self, records: Sequence[Record]) -> Past:
         past = self._past
-        n_lost = 0
         was_closed = False
         for record in records:
             kind = record.kind
             if kind in RESULT_KINDS:
-                n_lost += self._read_done(record)
+                n_lost = self._read_done(record)
+                past.n_lost += n_lost
+                if not n_lost:
+                    past.valid.append(record)
             elif kind is RecordKind.ASSIGNED:
                 for span in RANGE.iter_unpack(record.payload):
                     self._under_way[-1].add(*self._checked(*span))
@@ -113,9 +121,9 @@ class _Reader:
             was_closed = kind is RecordKind.CLOSED
             if was_closed:
                 self._under_way = [RangeSet()]
-        if n_lost:
+        if past.n_lost:
             past.notes.append(
-                f"the file with the results of {n_lost} items is missing: they are computed again"
+                f"the file with the results of {past.n_lost} items is missing: they are computed again"
             )
         self._find_suspicious()
         return past

@@ -58,7 +58,13 @@ class Results(Protocol):
         """One payload that stands for all that was committed; None if there is no such thing."""
 
     def reopen(self) -> bool:
-        """Find again what an earlier process kept in files; whether there is such a thing."""
+        """Find again what an earlier process kept in files; whether there is such a thing.
+
+        Raises
+        ------
+        Stopped
+            It cannot be opened just now.
+        """
 
     def sync(self) -> None:
         """Force to the disk what is kept in files; may be called from another thread."""
@@ -173,8 +179,10 @@ class GatherResults:
             if not path.exists():  # the run was whole, and died before it could say so
                 path.with_name("result.npy").rename(path)
             file = ArrayFile.reopen(path)
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return False
+        except OSError as error:  # it may be there, and whole
+            raise disk_error(error, path) from None
         if file is None or file.shape[:1] != (self._n_items,):
             return False
         self._file, self._form = file, (file.dtype, file.shape[1:])

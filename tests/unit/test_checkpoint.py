@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from mpims.processes import boot_id
 from mpims.runtime.parts import new_part
 from mpims.runtime.wire import decode_payload, decode_results, encode_object, encode_results
 from mpims.storage import checkpoint as checkpoint_file
-from mpims.storage.arrayfile import LARGE_BYTES
+from mpims.storage.arrayfile import LARGE_BYTES, ArrayFile
 from mpims.storage.checkpoint import JOURNAL, Checkpoint
 from mpims.storage.commits import Failure, parse_commit, parse_ranges
 from mpims.storage.records import RESULT_KINDS, RecordKind
@@ -395,6 +396,29 @@ def test_without_the_file_of_the_results_all_is_computed_again(happens, tmp_path
     (note,) = resumed.checkpoint.past.notes
     assert note == (f"the file with the results of {n_done - 4} items is missing: they are computed again")
     assert list(resumed.done) == [(20, 24)]
+    resumed.some(Random(2), 3)  # into a new file, of which the old records do not speak
+    done = list(resumed.done)
+    resumed.drop()
+    third = Play(play.folder, "array").resume()
+    assert third.checkpoint.past.notes == []
+    assert list(third.done) == done
+    assert third.rest().outcome() == undisturbed("array")
+
+
+def test_a_file_that_cannot_be_opened_now_is_not_taken_for_missing(tmp_path, undisturbed, monkeypatch):
+    """As on a file system of other machines: what is in it would be lost for ever."""
+    play = Play(tmp_path / "run", "array").create().some(Random(1), 5)
+    play.drop()
+
+    def stale(path: Path) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArrayFile, "reopen", stale)
+        with pytest.raises(Stopped, match="result.npy.part: Stale file handle.*resume"):
+            Play(play.folder, "array").resume()
+    resumed = Play(play.folder, "array").resume()
+    assert list(resumed.done) == list(play.done)
     assert resumed.rest().outcome() == undisturbed("array")
 
 
