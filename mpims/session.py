@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,16 +62,32 @@ def run(job: Job, **options: Any) -> Outcome | None:
     >>> outcome = mpims.run(Squares(n=1000), policy="GSS")  # doctest: +SKIP
     """
     transport = connect()
-    lead = None
-    if transport is not None:
+    if transport is None:
+        return _lead(job, options, None, None)
+    try:
         served = serve(transport, lambda start: job)
-        if not isinstance(served, Lead):
-            return None
-        lead = served if transport.lost else None
-    if lead is not None and lead.start is not None:
-        options = {**options, "run_dir": Path(lead.start.run_dir)}
+        outcome = None
+        if isinstance(served, Lead):
+            # Of ranks lost in a run before, none can have begun this one.
+            others = transport.lost - transport.lost_before
+            outcome = _lead(
+                job, options, transport, served if min(others, default=inf) < transport.rank else None
+            )
+        transport.exit_status = ExitStatus.DONE
+        return outcome
+    except MpimsError as error:
+        transport.exit_status = error.exit_status
+        raise
+    finally:
+        transport.lost_before = frozenset(transport.lost)
+
+
+def _lead(job: Job, options: dict[str, Any], transport: Transport | None, lead: Lead | None) -> Outcome:
+    """Be the master; `lead` is what this rank has from the one before, if there was one."""
     from mpims.leading import run_master
 
+    if lead is not None and lead.start is not None:
+        options = {**options, "run_dir": Path(lead.start.run_dir)}
     return run_master(job, options, transport, lead=lead)
 
 

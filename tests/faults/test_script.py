@@ -68,6 +68,53 @@ def test_run_after_run_in_a_script(tmp_path, n_ranks, head):
     assert done.stderr.count("refused") == n_ranks
 
 
+DEADLY = """
+import os, signal, sys
+import numpy as np
+import mpims
+
+class Deadly(mpims.Job):
+    dies: int = -1                   # the rank that ends at its first item
+    bad: int = -1
+    def items(self):
+        return 12
+    def kernel(self, items):
+        if int(os.environ["OMPI_COMM_WORLD_RANK"]) == self.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.bad in items:
+            raise ValueError("bad item")
+        return np.array(items)
+
+first = mpims.run(Deadly(dies=2), run_dir="first", quiet=True)
+if first is not None:
+    print("first", first.summary["status"])
+    os.remove("first/summary.json")
+try:
+    mpims.run(Deadly(), run_dir="first", quiet=True)
+except mpims.UsageError as error:
+    print(error)
+second = mpims.run(Deadly(), run_dir="second", quiet=True)
+if second is not None:
+    print("second", second.summary["status"], "masters lost:", second.summary["n_masters"])
+if sys.argv[1] == "raise":
+    mpims.run(Deadly(bad=7), quiet=True)
+try:
+    mpims.run(Deadly(bad=7), quiet=True)
+except mpims.RunFailed as error:
+    sys.exit(error.exit_status if sys.argv[1] == "exit" else 0)
+"""
+
+
+@pytest.mark.parametrize("how", ["raise", "exit"])
+def test_a_program_goes_on_after_a_death_and_its_status_is_that_of_its_errors(tmp_path, how):
+    (tmp_path / "script.py").write_text(DEADLY)
+    done = on_ranks(4, [sys.executable, "script.py", how], tmp_path)
+    assert done.stdout.splitlines()[0] == "first done", done.stderr
+    assert "run directory first is not empty" in done.stdout
+    assert "second done masters lost: 0" in done.stdout
+    assert done.returncode == 1, done.stderr
+
+
 def test_the_tour_on_three_ranks(tmp_path):
     done = on_ranks(3, [sys.executable, "-m", "mpims"], tmp_path)
     assert done.returncode == 0, done.stderr

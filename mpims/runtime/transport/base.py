@@ -38,8 +38,10 @@ class Transport(ABC):
         Ranks known to be dead; what is sent to them is dropped.
     survives_deaths : bool
         Whether the others go on when a rank dies. Where they do not, the launcher ends all.
+    lost_before : frozenset of int
+        Those of them that were lost when the last run of this program ended.
     exit_status : int
-        The status that this process is to end with.
+        The status that this process is to end with, where no exception ends it.
     spins : bool
         Whether `receive` keeps its core while it waits.
     bell : Event or None
@@ -51,6 +53,7 @@ class Transport(ABC):
     host: str
     hosts: dict[int, str]
     lost: set[int]
+    lost_before: frozenset[int] = frozenset()
     survives_deaths: bool = False
     exit_status: int = 0
     spins: bool = False

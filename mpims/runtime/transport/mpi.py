@@ -30,7 +30,7 @@ mpi4py.rc.finalize = True
 from mpi4py import MPI  # noqa: E402
 
 from mpims.core.chunks import make  # noqa: E402
-from mpims.errors import InternalError  # noqa: E402
+from mpims.errors import ExitStatus, InternalError  # noqa: E402
 from mpims.runtime.transport.base import Transport  # noqa: E402
 from mpims.runtime.transport.waiting import Waiting  # noqa: E402
 from mpims.runtime.wire import Buffer, Kind, Message  # noqa: E402
@@ -259,7 +259,8 @@ class MpiTransport(Transport):
             sys.stdout.flush()
             sys.stderr.flush()
             time.sleep(_DELIVERY_S)
-            leave_at_once(self.exit_status)
+            # Of an exception that ends the program, not of SystemExit, there is a trace here.
+            leave_at_once(ExitStatus.FAILED if hasattr(sys, "last_type") else self.exit_status)
 
     def _failed_ranks(self) -> set[int]:
         failed = self._comm.Get_failed()
