@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -101,6 +102,8 @@ class Farm:
         if lead is None:
             self._options = replace(options, end_time_s=find_end(options.end_time_s))
         self._stop_signals = StopSignals(computing_ends_at(self._options.end_time_s), LAST_S)
+        if lead is not None and lead.is_stopping:
+            self._stop_signals.requested_at = time.monotonic()
         self._manifest: dict[str, Any] = {}
         self._is_resumed = False
 
@@ -111,8 +114,9 @@ class Farm:
         options, lead = self._options, self._lead
         wanted = options.run_dir
         may_resume = options.resume or lead is not None
-        if lead is not None and lead.start is None and wanted is not None and (wanted / SUMMARY).exists():
-            may_resume = False  # the master that died had not begun: this is another run
+        if wanted is not None and not options.resume and lead is not None and lead.start is None:
+            # The master that died had not begun: a run that has ended there is another one.
+            may_resume = not (wanted / SUMMARY).exists()
         self._is_resumed = may_resume and wanted is not None and (wanted / MANIFEST).exists()
         if self._is_resumed and wanted is not None:
             self._folder = wanted.absolute()

@@ -133,7 +133,8 @@ def serve(
         transport.abandon(ExitStatus.INTERNAL)  # or the others would wait for this rank for ever
         raise
     if worker.must_lead:
-        return Lead(worker.start, worker.job, worker.items, tuple(worker.inheritance()))
+        inheritance = tuple(worker.inheritance())
+        return Lead(worker.start, worker.job, worker.items, inheritance, worker.is_stopping)
     if end is not None and end.status:
         raise error_with_status(end.status, end.message, end.detail)
     return end is not None

@@ -226,6 +226,8 @@ class Desk:
             self.settle()  # the next one may take a while to come in
 
     def _on_joined(self, rank: int, joined: Joined, now: float) -> None:
+        if rank in self._transport.lost:  # it said so before it died
+            return
         self.record.workers[rank] = WorkerRecord(joined.host, joined.process)
         self._transport.hosts[rank] = joined.host
         where, here = self._transport.where(rank), self._transport.where(self._transport.rank)

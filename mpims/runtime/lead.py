@@ -20,9 +20,12 @@ class Lead(NamedTuple):
         As this rank has them.
     inheritance
         What this rank had computed for it.
+    is_stopping
+        The one before had said that the run is to stop.
     """
 
     start: Start | None = None
     job: Job | None = None
     items: Sequence[Any] = ()
     inheritance: tuple[Message, ...] = ()
+    is_stopping: bool = False

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from mpims.errors import Stopped
 from mpims.processes import Process, is_halted, send_signal
@@ -45,13 +46,27 @@ class MasterWatch:
         self._n_pings = 0
         self._is_closing = False
         self._n_fences = 0
+        self._heard = self._looked
         self.interval_s = LONGEST_INTERVAL_S
+
+    @property
+    def unheard_s(self) -> float:
+        """How long ago the master spoke, or died."""
+        return time.monotonic() - self._heard
+
+    def is_done(self, start: Start) -> bool:
+        """Whether the master was at the end of the run, and has written down that all is done."""
+        if not self._is_closing:
+            return False
+        summary = _read(Path(start.run_dir, "summary.json"))
+        return isinstance(summary, dict) and summary.get("status") == "done"
 
     def heard(self) -> None:
         """The master has spoken, or there is a new one to come."""
         self._n_fences = 0
         self._is_closing = False
         self.busy()
+        self._heard = self._looked
 
     def busy(self) -> None:
         """This rank computes: it does not wait for the master."""
@@ -109,9 +124,16 @@ class MasterWatch:
 def _process_of_rank(rank: int, run_dir: Path) -> Process | None:
     """Who a rank is, as far as its manifest says."""
     try:
-        import json  # for this line alone
+        return Process.from_dict(_read(run_dir / "manifest.json")["ranks"][str(rank)])
+    except (ValueError, KeyError, TypeError):
+        return None
 
-        manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
-        return Process.from_dict(manifest["ranks"][str(rank)])
-    except (OSError, ValueError, KeyError, TypeError):
+
+def _read(path: Path) -> Any:
+    """What a file of the run directory says; None if it cannot be read."""
+    import json  # for this line alone
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None

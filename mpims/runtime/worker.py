@@ -14,7 +14,7 @@ from typing import Any
 
 from mpims.core.chunks import Held
 from mpims.core.deadlines import FACTOR, FLOOR_S
-from mpims.errors import UsageError, describe, user_traceback
+from mpims.errors import ExitStatus, UsageError, describe, user_traceback
 from mpims.job import Job, block_of
 from mpims.processes import send_signal, this_process
 from mpims.report.wording import name_rank
@@ -43,6 +43,8 @@ from mpims.runtime.wire import (
 CLOGGED_WAIT_S = 1e-3
 """Then it looks this often whether enough has left."""
 IDLE_WAIT_S = 1.0
+LEADERLESS_S = 5.0
+"""After the end of a command's run the next master, if there is one, dismisses all within this time."""
 
 OUTPUT = "output"
 """The folder in the run directory for what the ranks print."""
@@ -77,6 +79,8 @@ class Worker:
         This rank is to leave the program.
     must_lead
         The master is dead and this rank is the next: see `start`, `job`, `items` and `inheritance`.
+    is_stopping
+        The master has said that the run is to stop.
     """
 
     def __init__(
@@ -105,6 +109,7 @@ class Worker:
         self.items: Sequence[Any] = ()
         self.dismissed = False
         self.must_lead = False
+        self.is_stopping = False
         self.end: End | None = None
         if master in transport.lost:
             self._lose_master()
@@ -138,12 +143,23 @@ class Worker:
         else:
             if self.start is None:  # between two runs the master does not answer
                 self._watch.closing()
+                if (
+                    self._after is not None
+                    and self._master is None
+                    and self._watch.unheard_s > LEADERLESS_S
+                ):
+                    self.dismissed = True  # the rank that would lead was dismissed before the master died
             self._watch.idle(self._master, self.start or self._after, self._patience_s())
 
     @property
     def has_work(self) -> bool:
         """Whether there is something to compute."""
         return self._computing is not None and self._computing.has_work
+
+    def _leave(self, master: int) -> None:
+        """The run has ended, as `master` says, or would."""
+        self.close()
+        self._transport.send(master, Kind.GOODBYE)
 
     def close(self) -> None:
         """End what is under way."""
@@ -190,8 +206,7 @@ class Worker:
         elif kind is Kind.END:
             self.end = decode_object(message.buffers)
             self._lose(self.end.lost if self.end else ())
-            self.close()
-            self._send(Kind.GOODBYE)
+            self._leave(message.source)
         elif computing is None:
             pass  # it could not begin
         elif kind is Kind.ASSIGN:
@@ -201,6 +216,7 @@ class Worker:
         elif kind is Kind.TRIM:
             computing.trim(*decode_trim(message.head))
         elif kind is Kind.DRAIN:
+            self.is_stopping = True
             computing.report()
             computing.clear()
             self._send(Kind.DRAINED)
@@ -226,11 +242,17 @@ class Worker:
     def _lose_master(self) -> None:
         """Lead if this is the lowest rank alive, else compute on until the one that is says START."""
         self._master = None
-        alive = set(range(self._transport.size)) - self._transport.lost
-        self.must_lead = min(alive) == self._transport.rank
+        lowest = min(set(range(self._transport.size)) - self._transport.lost)
+        self.must_lead = lowest == self._transport.rank
+        if not self.must_lead and self.start is not None and self._watch.is_done(self.start):
+            # It may have told the others: the lowest of them does not lead any more.
+            self.end = End(status=ExitStatus.DONE)
+            self._leave(lowest)
         self._watch.heard()
 
     def _on_start(self, source: int, start: Start) -> None:
+        if source in self._transport.lost:
+            return
         self._transport.hosts[source] = start.master.host
         if self.start is None or self.start.run_id != start.run_id or self.job is None:
             self._master, self.start = source, start

@@ -415,7 +415,7 @@ def test_a_file_that_cannot_be_opened_now_is_not_taken_for_missing(tmp_path, und
 
     with monkeypatch.context() as patch:
         patch.setattr(ArrayFile, "reopen", stale)
-        with pytest.raises(Stopped, match="result.npy.part: Stale file handle.*resume"):
+        with pytest.raises(Stopped, match=r"result\.npy\.part: Stale file handle.*resume"):
             Play(play.folder, "array").resume()
     resumed = Play(play.folder, "array").resume()
     assert list(resumed.done) == list(play.done)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import mpims
-from mpims.errors import MpimsError
+from mpims.errors import MpimsError, Stopped, UsageError
 from mpims.farm import Farm
 from mpims.leading import run_master
 from mpims.options import RunOptions
@@ -164,3 +165,19 @@ def test_a_failure_ends_the_run_under_the_next_master_too(tmp_path):
     assert isinstance(error, mpims.RunFailed)
     assert error.message.startswith("items [50, 51) attempt ")
     assert "failed: ValueError: not 50 (alone, tried 2 times)" in error.message
+
+
+def test_a_stop_that_the_master_before_was_asked_for_goes_on(tmp_path):
+    options = RunOptions(run_dir=tmp_path / "run", quiet=True)
+    with pytest.raises(Stopped, match=r"^stopped: \d+ of 120 items are done; resume with"):
+        Farm(Rows(), options, None, None, Lead(is_stopping=True)).run(())
+
+
+def test_a_stopped_run_is_resumed_though_its_first_master_dies_before_it_begins(tmp_path):
+    options = RunOptions(run_dir=tmp_path / "run", quiet=True)
+    with pytest.raises(Stopped):
+        Farm(Rows(), options, None, None, Lead(is_stopping=True)).run(())
+    with pytest.raises(UsageError, match="is not empty"):  # it was not asked for that run
+        Farm(Rows(), options, None, None, Lead()).run(())
+    outcome = Farm(Rows(), replace(options, resume=True), None, None, Lead()).run(())
+    assert outcome.summary["status"] == "done"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import numpy as np
@@ -667,6 +668,67 @@ def test_a_rank_whose_master_was_lost_before_leads_at_once():
     _, end = local_transports(2)
     end.lost.add(0)
     assert Worker(end, lambda start: Doubles()).must_lead
+
+
+def test_a_start_of_a_master_that_is_dead_by_now_is_not_followed():
+    _, heir, end = local_transports(3)
+    worker = Worker(end, lambda start: Doubles())
+    lose(worker, 0)
+    end._inboxes[2].put(Message(Kind.START, 0, b"", encode_object(start_of())))
+    look(worker)
+    assert worker.start is None
+    say(heir, 2, Kind.START, start_of(epoch=1))
+    look(worker)
+    assert worker.start == start_of(epoch=1)
+
+
+def test_a_master_to_be_that_could_not_begin_gets_an_answer():
+    worker, (_, heir, _) = begin(Doubles(), n_ranks=3, rank=2)
+    lose(worker, 0)
+    say(heir, 2, Kind.END, End(status=2))
+    assert worker.run() == End(status=2)
+    assert [m.kind for m in messages(heir)] == [Kind.GOODBYE]
+
+
+@pytest.mark.parametrize(("closing", "status"), [(True, "done"), (True, "stopped"), (False, "done")])
+def test_who_waits_for_the_end_of_a_run_that_is_done_does_not_wait_for_another_master(
+    closing, status, tmp_path
+):
+    """The lowest rank left may have been told of the end, and be gone."""
+    transports = local_transports(3)
+    worker = Worker(transports[2], lambda start: Doubles())
+    say(transports[0], 2, Kind.START, start_of()._replace(run_dir=str(tmp_path)))
+    if closing:
+        say(transports[0], 2, Kind.CLOSING)
+    (tmp_path / "summary.json").write_text(json.dumps({"status": status}))
+    look(worker)
+    lose(worker, 0)
+    look(worker)
+    assert not worker.must_lead
+    is_over = closing and status == "done"
+    assert worker.end == (End(status=0) if is_over else None)
+    assert [m.kind for m in messages(transports[1])] == ([Kind.GOODBYE] if is_over else [])
+
+
+def test_after_the_run_nobody_waits_for_a_leader_that_was_dismissed(monkeypatch):
+    monkeypatch.setattr("mpims.runtime.worker.LEADERLESS_S", 0.2)
+    _, _, end = local_transports(3)
+    worker = Worker(end, lambda start: Doubles(), after=start_of())
+    look(worker)
+    assert not worker.dismissed
+    lose(worker, 0)  # rank 1 is alive: it waits for the others to leave MPI
+    assert worker.run() is None
+    assert worker.dismissed
+
+
+def test_who_leads_next_knows_that_the_run_was_to_stop(started):
+    worker, _, master = started
+    assert not worker.is_stopping
+    say(master, 1, Kind.DRAIN)
+    lose(worker, 0)
+    look(worker)
+    assert worker.must_lead
+    assert worker.is_stopping
 
 
 def test_a_worker_without_a_master_computes_on_and_joins_the_next_one():
