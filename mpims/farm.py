@@ -339,7 +339,7 @@ class Farm:
         with suppress(MpimsError):
             self._checkpoint.note(self._record.figures(self._master.record))
             self._checkpoint.close("stopped")
-        n_done = self._scheduler.ledger.done.size
+        n_done = self._checkpoint.n_done
         is_late = error.message == "stopped" and self._stop_signals.requested_at is None
         why = ", the time is over" if is_late else ""
         return Stopped(

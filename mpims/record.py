@@ -125,7 +125,7 @@ class RunRecord:
             **(_done(value, path) if error is None else _ended(error)),
             **self._about,  # type: ignore[typeddict-item]
             **figures,
-            "n_done": self._scheduler.ledger.done.size,
+            "n_done": self._checkpoint.n_done,
             "n_skipped": len(failures),
             "efficiency": efficiency,
             "imbalance": imbalance,

@@ -46,9 +46,15 @@ class Checkpoint:
         self._unsaid: list[Range] = []  # what is in its place, and the journal does not know
         # What is being written to its place, and how many must be written before it is there.
         self._behind: deque[tuple[int, Sequence[Range]]] = deque()
+        self._n_said = 0  # items
         self.past = Past()
         self.failures: dict[int, Failure] = self.past.failures
         self.done = self.past.done
+
+    @property
+    def n_done(self) -> int:
+        """How many items are done as far as the journal knows: so many are done for a master to come."""
+        return self.done.size + self._n_said
 
     @property
     def epoch(self) -> int:
@@ -175,11 +181,12 @@ class Checkpoint:
             spans = [RANGE.pack(*span) for span in self._assigned]
             records.append((RecordKind.ASSIGNED, [b"".join(spans)]))
             self._assigned = []
-        if self._unsaid:
-            records.append(commit_record(self._unsaid, (), ()))
-            self._unsaid = []
+        said, self._unsaid = self._unsaid, []
+        if said:
+            records.append(commit_record(said, (), ()))
         if records:
             self._writing(lambda: self._journal.append_all(records))
+            self._n_said += sum([stop - start for start, stop in said])
 
     def finish(self) -> None:
         """Wait until all that is done is in its place, and say so."""
@@ -223,6 +230,7 @@ class Checkpoint:
         self, ranges: Sequence[Range], buffers: Sequence[Buffer], failures: Sequence[Failure]
     ) -> None:
         self._append(*commit_record(ranges, buffers, failures))
+        self._n_said += sum([stop - start for start, stop in ranges])
 
     def _append(self, kind: RecordKind, parts: Sequence[Buffer]) -> None:
         self._writing(lambda: self._journal.append(kind, *parts))

@@ -233,9 +233,11 @@ def test_a_run_in_pieces_gives_the_same_bits(name, bad, is_compacted, tmp_path, 
         play = Play(folder, name, bad=bad).create().some(random, random.randrange(6))
         for _ in range(random.randrange(1, 4)):
             done = list(play.done)
+            assert play.checkpoint.n_done == play.done.size, seed
             play.drop()
             play = Play(folder, name, bad=bad).resume()
             assert list(play.done) == done, seed
+            assert play.checkpoint.n_done == play.done.size, seed
             assert play.checkpoint.past.notes == []
             play.spoil().some(random, random.randrange(6))
         assert play.rest().outcome() == expected, seed

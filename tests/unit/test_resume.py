@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -25,6 +27,7 @@ from mpims.runtime.transport.local import local_transports
 from mpims.runtime.wire import Kind, Message, Start, encode_results
 from mpims.session import serve
 from mpims.storage import lock as lock_file
+from mpims.storage.appendfile import AppendFile
 from mpims.storage.lock import RunLock
 from mpims.storage.results import fill_value
 
@@ -314,6 +317,26 @@ def test_a_run_that_lost_its_lock_ends(tmp_path, monkeypatch):
         on_threads(Slow, 3, folder)
     assert len(heartbeats) >= 3
     assert read(folder, "summary.json")["n_done"] < 4000
+
+
+@pytest.mark.parametrize("job_class", [Rows, Words])
+def test_where_the_disk_is_full_only_what_is_on_it_is_said_to_be_done(job_class, tmp_path, monkeypatch):
+    append = AppendFile.append
+
+    def full(file, buffers, n_bytes):
+        if file.size + n_bytes > 1500:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(file, buffers, n_bytes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AppendFile, "append", full)
+        with pytest.raises(Stopped, match=r"No space left on device.* items are done") as stopped:
+            alone(job_class(), tmp_path / "run", policy="SS")
+    n_said = int(re.search(r"([\d,]+) of [\d,]+ items are done", stopped.value.message)[1])
+    assert read(tmp_path / "run", "summary.json")["n_done"] == n_said
+    resumed = Farm(job_class(), RunOptions(run_dir=tmp_path / "run", resume=True, quiet=True), None, None)
+    resumed.run(())
+    assert resumed._checkpoint.past.done.size == n_said
 
 
 def test_a_lost_part_of_the_result_is_computed_again(tmp_path, capsys):
