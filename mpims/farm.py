@@ -216,7 +216,7 @@ class Farm:
             grace_s=self._options.grace_s,
             stopping=self._tell_stopping,
             ranks_changed=lambda: self._record.write_ranks(self._master.record),
-            heartbeat=self._lock.refresh,
+            heartbeat=self._lock.poll,
             stats=lambda: self._record.figures(self._master.record),
             progress=self._progress,
         )
@@ -275,8 +275,10 @@ class Farm:
             self._compute(command)
             self._tell_closing()
             skipped = sorted(self._checkpoint.failures)
+            self._lock.check()
             value, path = self._results.close(skipped)
             self._finish(value)
+            self._lock.check()
         except BaseException as error:
             failure = self._explained(error)
             with suppress(MpimsError):  # a full disk, say: the first error is the one to tell

@@ -4,12 +4,13 @@ The file ``lock`` says who holds it. That it is held is known to the kernel: a P
 with its owner, however the owner ends, and counts on all nodes of NFS and Lustre. What goes beyond that:
 
 - A node that dies may leave its lock with the file server. So the owner touches the file every
-  `HEARTBEAT_S`, and the lock of an owner on another machine who has not done so for `STALE_S`, by the file
-  system's own clock, is taken over: the file is removed and made anew.
+  `HEARTBEAT_S`, in a thread, for it may be in the user's code for long; and the lock of an owner on another
+  machine who has not done so for `STALE_S`, by the file system's own clock, is taken over: the file is
+  removed and made anew.
 - Where the file system has no locks, the owner's identity and the heartbeat decide alone. Two processes
   that take over a dead owner's lock in the same instant may then both succeed.
 - An owner that lost its lock so (it was stopped for a minute, or there were two takers) notices it at its
-  next heartbeat, and must end.
+  next check, and must end.
 - Closing *any* descriptor of the file drops the POSIX lock of the process, so the owner opens it only once;
   `read_owner` knows from a table what this process holds.
 """
@@ -21,6 +22,7 @@ import fcntl
 import json
 import math
 import os
+import threading
 import time
 from contextlib import suppress
 from enum import Enum
@@ -58,7 +60,10 @@ class RunLock:
         self._path = path
         self._descriptor: int | None = descriptor
         self._owner = owner
-        self._refreshed = -math.inf
+        self._checked = -math.inf
+        self._using = threading.Lock()  # the descriptor
+        self._is_released = threading.Event()
+        threading.Thread(target=self._beat, name="mpims-lock", daemon=True).start()
 
     @classmethod
     def acquire(cls, folder: Path) -> RunLock:
@@ -83,8 +88,8 @@ class RunLock:
         _held[folder] = owner
         return cls(path, descriptor, owner)
 
-    def refresh(self, now: float) -> None:
-        """Show that the owner lives: to be called often, and done every `HEARTBEAT_S`.
+    def poll(self, now: float) -> None:
+        """See now and then that the lock is held still: to be called often.
 
         Parameters
         ----------
@@ -94,24 +99,40 @@ class RunLock:
         Raises
         ------
         RunFailed
+            As `check`.
+        """
+        if now - self._checked >= HEARTBEAT_S:
+            self._checked = now
+            self.check()
+
+    def check(self) -> None:
+        """See that the lock is held still.
+
+        Raises
+        ------
+        RunFailed
             The lock is lost: the file was removed, or another process has taken over.
         """
-        if self._descriptor is None or now - self._refreshed < HEARTBEAT_S:
-            return
-        self._refreshed = now
-        if not _is_named(self._path, self._descriptor):
+        if self._descriptor is not None and not _is_named(self._path, self._descriptor):
             raise RunFailed(
                 f"the lock {self._path} was removed or taken over while this run held it "
                 "(was it stopped for long?): see that no other run works there, and resume"
             )
-        with suppress(OSError):  # a file server that is away: the next heartbeat may reach it
-            os.utime(self._descriptor)
+
+    def _beat(self) -> None:
+        """Show that the owner lives, until the lock is given back."""
+        while not self._is_released.wait(HEARTBEAT_S):
+            with self._using, suppress(OSError):  # a file server that is away: the next one may reach it
+                if self._descriptor is not None:
+                    os.utime(self._descriptor)
 
     def release(self) -> None:
         """Give the lock back and remove its file; the second time, or in a fork's child, do nothing."""
         if self._descriptor is None or self._owner.pid != os.getpid():
             return
-        descriptor, self._descriptor = self._descriptor, None
+        self._is_released.set()
+        with self._using:
+            descriptor, self._descriptor = self._descriptor, None
         del _held[self._path.parent]
         try:
             if _is_named(self._path, descriptor):

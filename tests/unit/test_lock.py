@@ -14,6 +14,7 @@ import pytest
 
 from mpims.errors import RunFailed, UsageError
 from mpims.processes import process_of, this_process
+from mpims.storage import lock as lock_file
 from mpims.storage.lock import HEARTBEAT_S, STALE_S, RunLock, read_owner
 
 
@@ -105,7 +106,7 @@ def test_asking_for_the_owner_does_not_drop_the_lock(tmp_path):
     assert read_owner(tmp_path) == this_process()
     with pytest.raises(UsageError):
         RunLock.acquire(tmp_path)
-    lock.refresh(0.0)
+    lock.check()
     assert refused_elsewhere(tmp_path)
     lock.release()
     assert not refused_elsewhere(tmp_path)
@@ -116,7 +117,7 @@ def test_release_gives_it_back_once(tmp_path):
     lock.release()
     second = RunLock.acquire(tmp_path)
     lock.release()
-    lock.refresh(0.0)
+    lock.check()
     assert refused_elsewhere(tmp_path)
     second.release()
 
@@ -185,12 +186,27 @@ def test_of_many_one_gets_it(tmp_path):
 # ------------------------------------------------------------------------ heartbeat
 
 
-def test_the_heartbeat_is_shown_now_and_then(tmp_path):
+def test_the_heartbeat_is_shown_now_and_then_whatever_the_owner_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock_file, "HEARTBEAT_S", 0.02)
     lock, path = RunLock.acquire(tmp_path), tmp_path / "lock"
-    for now, is_shown in [(5.0, True), (5.1, False), (4.9 + HEARTBEAT_S, False), (5.0 + HEARTBEAT_S, True)]:
+    for _ in range(2):
         os.utime(path, (0.0, 0.0))
-        lock.refresh(now)
-        assert (path.stat().st_mtime > 0.0) == is_shown
+        time.sleep(0.3)
+        assert path.stat().st_mtime > 0.0
+    lock.release()
+    write_lock(tmp_path, elsewhere(this_process()), age_s=1000.0)
+    before = path.stat().st_mtime
+    time.sleep(0.1)
+    assert path.stat().st_mtime == before
+
+
+def test_whether_the_lock_is_held_is_looked_at_now_and_then(tmp_path, monkeypatch):
+    lock = RunLock.acquire(tmp_path)
+    looks = []
+    monkeypatch.setattr(lock, "check", lambda: looks.append(0))
+    for now, n_looks in [(5.0, 1), (5.1, 1), (4.9 + HEARTBEAT_S, 1), (5.0 + HEARTBEAT_S, 2)]:
+        lock.poll(now)
+        assert len(looks) == n_looks
     lock.release()
 
 
@@ -201,7 +217,7 @@ def test_an_owner_notices_that_it_lost_the_lock(tmp_path, is_replaced):
     if is_replaced:
         write_lock(tmp_path, elsewhere(this_process()))
     with pytest.raises(RunFailed, match="was removed or taken over"):
-        lock.refresh(0.0)
+        lock.check()
     lock.release()
     assert path.exists() == is_replaced  # it is another one's now
 

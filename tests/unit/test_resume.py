@@ -296,27 +296,59 @@ def test_a_run_directory_at_work_is_left_alone(resume, tmp_path):
 
 
 def test_a_run_that_lost_its_lock_ends(tmp_path, monkeypatch):
-    """Another may work there by now; so it looks all the time, and shows that it lives."""
+    """Another may work there by now; so it looks all the time."""
     monkeypatch.setattr(lock_file, "HEARTBEAT_S", 0.05)
-    heartbeats = set()
 
     class Slow(Rows):
         n: int = 4000
 
         def kernel(self, items):
             time.sleep(0.002)
-            if items[0] < 2000:
-                with suppress(FileNotFoundError):  # the other rank may be further
-                    heartbeats.add((folder / "lock").stat().st_mtime_ns)
-            else:
+            if items[0] >= 2000:
                 (folder / "lock").unlink(missing_ok=True)
             return super().kernel(items)
 
     folder = tmp_path / "run"
     with pytest.raises(RunFailed, match=r"the lock .* was removed or taken over while this run held it"):
         on_threads(Slow, 3, folder)
-    assert len(heartbeats) >= 3
     assert read(folder, "summary.json")["n_done"] < 4000
+
+
+@pytest.mark.parametrize("where", ["kernel", "finish"])
+def test_a_run_shows_that_it_lives_while_the_master_is_in_the_users_code(where, tmp_path, monkeypatch):
+    """As when there is no other rank: from another machine it would look dead."""
+    monkeypatch.setattr(lock_file, "HEARTBEAT_S", 0.02)
+    heartbeats = set()
+
+    def work():
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            heartbeats.add((tmp_path / "run" / "lock").stat().st_mtime_ns)
+
+    class Long(Rows):
+        n: int = 4
+
+        def kernel(self, items):
+            if where == "kernel":
+                work()
+            return super().kernel(items)
+
+        def finish(self, result):
+            if where == "finish":
+                work()
+
+    alone(Long(), tmp_path / "run")
+    assert len(heartbeats) >= 3
+
+
+def test_a_run_that_lost_its_lock_in_finish_does_not_say_that_it_is_done(tmp_path):
+    class Long(Rows):
+        def finish(self, result):
+            (self.run_dir / "lock").unlink()
+
+    with pytest.raises(RunFailed, match="was removed or taken over"):
+        alone(Long(), tmp_path / "run")
+    assert read(tmp_path / "run", "summary.json")["status"] == "failed"
 
 
 @pytest.mark.parametrize("job_class", [Rows, Words])
