@@ -159,7 +159,12 @@ class Farm:
         run_id = manifest["run_id"]
         if self._is_resumed:
             self._checkpoint = Checkpoint.resume(
-                self._folder, run_id, self._results, self._n_items, durability_s=durability_s
+                self._folder,
+                run_id,
+                self._results,
+                self._n_items,
+                durability_s=durability_s,
+                tell=lambda: self._tell_all(Kind.PONG),
             )
             for note in self._checkpoint.past.notes:
                 self._say(note)
@@ -263,7 +268,7 @@ class Farm:
         summary: Any = read_json(path) if path.exists() else {}
         if summary.get("status") != "done":
             return None
-        self._tell_closing()
+        self._tell_all(Kind.CLOSING)
         path = self._folder / Path(summary["result_file"]).name  # the folder may have been moved
         self._say(f"run {short_path(self._folder)} is done already: the result is in {short_path(path)}")
         return Outcome(read_result(path), summary, self._folder)
@@ -273,7 +278,7 @@ class Farm:
         report_resume(self._resume_command, str(self._folder), os.environ)
         try:
             self._compute(command)
-            self._tell_closing()
+            self._tell_all(Kind.CLOSING)
             skipped = sorted(self._checkpoint.failures)
             self._lock.check()
             value, path = self._results.close(skipped)
@@ -315,9 +320,9 @@ class Farm:
         if master.error is not None:
             raise master.error
 
-    def _tell_closing(self) -> None:
+    def _tell_all(self, kind: Kind) -> None:
         for rank in set(range(self._transport.size)) - self._transport.lost - {self._transport.rank}:
-            self._transport.send(rank, Kind.CLOSING)
+            self._transport.send(rank, kind)
 
     def _finish(self, value: Any) -> None:
         """Call the job's own `finish`."""

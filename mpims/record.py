@@ -82,7 +82,8 @@ class RunRecord:
         counters, past, n_workers = self._scheduler.counters, self._past, self._about["n_workers"]
         counts = counters.by_name()
         wall_s = record.wall_s or time.monotonic() - self._began
-        busy_s = Counter({str(rank): worker.busy_s for rank, worker in record.workers.items()})
+        ranks = record.workers | record.busy_s
+        busy_s = Counter({str(rank): record.busy_s.get(rank, 0.0) for rank in ranks})
         busy_s.update(past.get("busy_s", {}))
         return {
             **{name: count + past.get(name, 0) for name, count in counts.items()},

@@ -6,6 +6,7 @@ before anything is stored.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -82,7 +83,6 @@ class WorkerRecord:
 
     host: str
     process: Process
-    busy_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -90,6 +90,7 @@ class MasterRecord:
     """What the master saw of a run."""
 
     workers: dict[int, WorkerRecord] = field(default_factory=dict)
+    busy_s: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
     wall_s: float = 0.0
     cpu_s: float = 0.0
 
@@ -196,10 +197,9 @@ class Desk:
         self._n_results += len(heads)
         source = message.source
         self._tracing.result(source, message.head, now)
-        worker = self.record.workers.get(source)
-        if worker is not None:
-            for head in heads:
-                worker.busy_s += head.busy_s
+        has_joined = source in self.record.workers
+        if has_joined:
+            self.record.busy_s[source] += sum([head.busy_s for head in heads])
         try:
             payload = decode_payload(array, message.buffers)
             units = self._results.units(payload, heads)
@@ -216,7 +216,10 @@ class Desk:
                     self._actions.append(action)
             buffers = message.buffers if array is None and len(heads) == 1 else None
             for delivery in deliveries(heads, records):
-                part = self._results.select(payload, heads, delivery.first, delivery.last)
+                first, last = delivery.first, delivery.last
+                if not has_joined:  # sent to the master before, who has counted what it wrote down
+                    self.record.busy_s[source] += sum([head.busy_s for head in heads[first:last]])
+                part = self._results.select(payload, heads, first, last)
                 self._deliveries.append((source, delivery, part, buffers))
         except MpimsError as error:
             self.fail(error)

@@ -15,7 +15,7 @@ from mpims.options import RunOptions
 from mpims.processes import Process, process_of, this_process
 from mpims.runtime import ending, masterwatch
 from mpims.runtime.ending import end_workers
-from mpims.runtime.masterwatch import MAX_FENCES, MasterWatch
+from mpims.runtime.masterwatch import MAX_FENCES, MOST_SPARED, MasterWatch
 from mpims.runtime.transport.local import local_transports
 from mpims.runtime.wire import End, Failed, Fence, Kind, Message, Start, decode_object, encode_object
 
@@ -233,6 +233,25 @@ def test_a_silent_master_is_asked_and_then_killed(sleeper, capsys):
         f"mpims: rank 0 ({process.host}), the master, has been silent for 0.04 s: it is ki"
     )
     assert said.count("\n") == 1
+
+
+def test_a_silent_master_that_computes_gets_more_time(sleeper, monkeypatch):
+    """It joins large values, say: the next one would be as long about it. But it is not spared for ever."""
+    child, process = sleeper
+    watched, _ = watch()
+    monkeypatch.setattr(masterwatch, "cpu_s", lambda process: 0.5 * CLOCK.now_s)
+    idle(watched, 0, start_of(process), MOST_SPARED * PATIENCE_S)
+    assert lives(child)
+    idle(watched, 0, start_of(process), 2 * PATIENCE_S)
+    assert dies(child)
+
+
+def test_what_threads_of_a_hung_master_use_does_not_count(sleeper, monkeypatch):
+    child, process = sleeper
+    watched, _ = watch()
+    monkeypatch.setattr(masterwatch, "cpu_s", lambda process: 0.05 * CLOCK.now_s)
+    idle(watched, 0, start_of(process), 2 * PATIENCE_S)
+    assert dies(child)
 
 
 @pytest.mark.parametrize("word", ["heard", "closing", "busy"])

@@ -127,6 +127,14 @@ DEATHS = [
 ]
 
 
+def test_what_ranks_computed_for_the_master_before_is_in_the_figures(tmp_path):
+    """Its results come before their ranks join the next master, or are that one's own."""
+    outcome = run_with_deaths(Rows, tmp_path / "run", [(Kind.RESULT, 0)], n_ranks=3, chunk_min=60)
+    busy_s = outcome.summary["busy_s"]
+    assert busy_s.keys() == {"1", "2"}
+    assert sum(busy_s.values()) > 0.9 * 40 * 0.001  # 40 blocks
+
+
 @pytest.mark.parametrize("job_class", [Rows, Text])
 @pytest.mark.parametrize("deaths", DEATHS, ids=str)
 def test_the_result_is_that_of_an_undisturbed_run(job_class, deaths, tmp_path):
