@@ -15,6 +15,9 @@ from mpims.runtime.wire import End, Start
 from mpims.session import connect, dismiss_workers, job_from_start, serve
 from mpims.world import STOP_SIGNAL, is_status_told, report_status
 
+LEAVE_S = 30
+"""All ranks leave within this time, once they are dismissed."""
+
 
 def serve_command() -> int:
     """Serve run after run; the master tells the user what happened, and with which status.
@@ -23,6 +26,8 @@ def serve_command() -> int:
     """
     for number in (signal.SIGINT, signal.SIGTERM, STOP_SIGNAL):
         signal.signal(number, signal.SIG_IGN)  # they reach every rank; the master decides
+    # Of this one it is remembered that it came: a master may die before it could act on it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {STOP_SIGNAL})
     output = os.dup(1)
     os.dup2(2, 1)  # standard output is rank 0's, where --json prints
     try:
@@ -61,6 +66,9 @@ def serve_command() -> int:
             dismiss_workers(transport, ended)
             return report_status(ended.status, os.environ)
         if not served:
+            if transport.survives_deaths:  # MPI_Finalize waits for all ranks: for one that dies now, too
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(LEAVE_S)
             break
         ended = End(status=ExitStatus.DONE)
     return ExitStatus.DONE
@@ -71,4 +79,6 @@ def _lead(lead: Lead, output: int) -> int:
     from mpims.cli.main import main_command
 
     os.dup2(output, 1)
+    lead = lead._replace(is_stopping=lead.is_stopping or STOP_SIGNAL in signal.sigpending())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {STOP_SIGNAL})
     return main_command(sys.argv[1:], lead)

@@ -272,6 +272,21 @@ def asked_to_stop(chaos: Chaos, number: str, target: str) -> None:
     assert summary["n_resumed"] == 1
 
 
+@scenario()
+def asked_to_stop_as_the_master_dies(chaos: Chaos) -> None:
+    """It cannot act on that any more: the next one does."""
+    with chaos.run("Arrays", "--grace", "5", ms=20) as run:
+        run.reach(0.2)
+        run.send(STOP, 0)
+        run.launcher.send_signal(signal.SIGUSR1)
+        time.sleep(1.0)
+        run.sigkill(0)
+        run.ends(75)
+    assert "mpims: stopped: " in run.last_line()
+    with chaos.resume() as run:
+        chaos.check(run)
+
+
 @scenario("run", "rank 0")
 def asked_to_stop_twice(chaos: Chaos, target: str) -> None:
     """A kernel that does not return holds the stop up; a second signal ends the run at once."""
