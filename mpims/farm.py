@@ -30,6 +30,7 @@ from mpims.report.announcement import (
     takeover_line,
 )
 from mpims.report.progress import make_progress
+from mpims.runtime.busysign import BusySign
 from mpims.runtime.items import check_kernel, items_identity, resolve_items
 from mpims.runtime.lead import Lead
 from mpims.runtime.master import Master
@@ -159,12 +160,7 @@ class Farm:
         run_id = manifest["run_id"]
         if self._is_resumed:
             self._checkpoint = Checkpoint.resume(
-                self._folder,
-                run_id,
-                self._results,
-                self._n_items,
-                durability_s=durability_s,
-                tell=lambda: self._tell_all(Kind.PONG),
+                self._folder, run_id, self._results, self._n_items, durability_s=durability_s
             )
             for note in self._checkpoint.past.notes:
                 self._say(note)
@@ -246,21 +242,25 @@ class Farm:
         """Compute, keep a record of it whatever happens, and give the outcome."""
         self._open()
         try:
-            self._manifest = self._describe(command)
-            finished = self._finished() if self._is_resumed else None
-            if finished is not None:
-                return finished
-            self._prepare()
-            try:
-                with self._stop_signals:
-                    return self._run_opened(command)
-            finally:
-                self._checkpoint.abandon()
-                self._results.release()
-                for line in printed_lines(self._folder / OUTPUT):
-                    self._say(line)
+            with BusySign(self._folder):
+                return self._run_locked(command)
         finally:
             self._lock.release()
+
+    def _run_locked(self, command: Sequence[str]) -> Outcome:
+        self._manifest = self._describe(command)
+        finished = self._finished() if self._is_resumed else None
+        if finished is not None:
+            return finished
+        self._prepare()
+        try:
+            with self._stop_signals:
+                return self._run_opened(command)
+        finally:
+            self._checkpoint.abandon()
+            self._results.release()
+            for line in printed_lines(self._folder / OUTPUT):
+                self._say(line)
 
     def _finished(self) -> Outcome | None:
         """The outcome of a run that is done already."""
@@ -268,7 +268,7 @@ class Farm:
         summary: Any = read_json(path) if path.exists() else {}
         if summary.get("status") != "done":
             return None
-        self._tell_all(Kind.CLOSING)
+        self._tell_closing()
         path = self._folder / Path(summary["result_file"]).name  # the folder may have been moved
         self._say(f"run {short_path(self._folder)} is done already: the result is in {short_path(path)}")
         return Outcome(read_result(path), summary, self._folder)
@@ -278,7 +278,7 @@ class Farm:
         report_resume(self._resume_command, str(self._folder), os.environ)
         try:
             self._compute(command)
-            self._tell_all(Kind.CLOSING)
+            self._tell_closing()
             skipped = sorted(self._checkpoint.failures)
             self._lock.check()
             value, path = self._results.close(skipped)
@@ -320,9 +320,9 @@ class Farm:
         if master.error is not None:
             raise master.error
 
-    def _tell_all(self, kind: Kind) -> None:
+    def _tell_closing(self) -> None:
         for rank in set(range(self._transport.size)) - self._transport.lost - {self._transport.rank}:
-            self._transport.send(rank, kind)
+            self._transport.send(rank, Kind.CLOSING)
 
     def _finish(self, value: Any) -> None:
         """Call the job's own `finish`."""

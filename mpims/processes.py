@@ -17,8 +17,6 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple, NoReturn
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
 
 class Process(NamedTuple):
     """A process, as no other one is or will be.
@@ -110,7 +108,7 @@ def is_alive(process: Process) -> bool | None:
     stat = _read_stat(process.pid)
     if stat is None:
         return None if _is_hidden(process.pid) else False
-    state, started, _ = stat
+    state, started = stat
     return started == process.started and state not in ("Z", "X")
 
 
@@ -121,12 +119,6 @@ def is_halted(process: Process) -> bool:
     """
     stat = _read_stat(process.pid) if is_alive(process) else None
     return stat is not None and stat[0] in ("T", "t", "D")
-
-
-def cpu_s(process: Process) -> float | None:
-    """The processor time that a process of this host has used, in seconds; None if it cannot be told."""
-    stat = _read_stat(process.pid) if is_alive(process) else None
-    return stat[2] if stat is not None else None
 
 
 def send_signal(process: Process, number: int) -> bool:
@@ -203,15 +195,15 @@ def _namespace() -> str | None:
         return None
 
 
-def _read_stat(pid: int) -> tuple[str, int, float] | None:
-    """State, start time and processor seconds of a process; None if there is nothing to read."""
+def _read_stat(pid: int) -> tuple[str, int] | None:
+    """State and start time of a process; None if there is nothing to read."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
     # The second field is the program's name in brackets, and may hold brackets and blanks itself.
     rest = text[text.rindex(b")") + 1 :].split()
-    return rest[0].decode("ascii"), int(rest[19]), (int(rest[11]) + int(rest[12])) / _TICKS_PER_S
+    return rest[0].decode("ascii"), int(rest[19])
 
 
 def _is_hidden(pid: int) -> bool:

@@ -4,9 +4,8 @@ A master answers at once, whatever it does, but for the end of the run with the 
 which it says CLOSING: from then on only a process that is halted, as seen from its own host, is hung. A
 worker that has nothing to compute asks it now and then (PING), and takes a silence for a hang that is
 longer than a block may take: then the next master may be a rank that is still in its block. One that
-computes meanwhile, as seen from its own host, gets more time: it joins large values by the user's function,
-say. A master that hangs is killed by a worker of its host; so all others notice that it is dead, and one
-takes over.
+gives a sign that it is at work (`mpims.runtime.busysign`) gets more time. A master that hangs is killed
+by a worker of its host; so all others notice that it is dead, and one takes over.
 """
 
 from __future__ import annotations
@@ -18,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from mpims.errors import Stopped
-from mpims.processes import Process, cpu_s, is_halted, send_signal
+from mpims.processes import Process, is_halted, send_signal
 from mpims.report.wording import name_rank
+from mpims.runtime.busysign import last_shown
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import Kind, Start
 
@@ -28,9 +28,7 @@ LONGEST_INTERVAL_S = 1.0
 MIN_PINGS = 2
 """So many must have been left unanswered before a master counts as hung."""
 MOST_SPARED = 10
-"""A master that computes while it is silent is spared so many times ..."""
-BUSY_SHARE = 0.1
-"""... that is, if it uses this part of a core at the least: threads of its own need some time, too."""
+"""A master that is at work while it is silent is spared so many times."""
 MAX_FENCES = 3
 """After so many attempts to end a silent master the run is ended."""
 
@@ -52,7 +50,7 @@ class MasterWatch:
         self._n_pings = 0
         self._is_closing = False
         self._n_fences = self._n_spared = 0
-        self._cpu_s: float | None = None  # of the master, at the first unanswered PING
+        self._sign: int | None = None  # that was there at the first unanswered PING
         self._heard = self._looked
         self.interval_s = LONGEST_INTERVAL_S
 
@@ -80,7 +78,6 @@ class MasterWatch:
         self._looked = time.monotonic()
         self._silence_s = 0.0
         self._n_pings = 0
-        self._cpu_s = None
 
     def closing(self) -> None:
         """The master is at the end of the run, and may be silent as long as it runs."""
@@ -104,29 +101,25 @@ class MasterWatch:
         alive = set(range(self._transport.size)) - self._transport.lost
         silent = min(alive) if master is None else master
         if self._silence_s > patience_s and (self._is_closing or self._n_pings >= MIN_PINGS):
-            process = _process_of(silent, start, is_next=master is None)
-            is_spared = self._n_spared < MOST_SPARED and self._has_computed(process)
             self.busy()
-            if is_spared:
+            if (
+                not self._is_closing
+                and self._n_spared < MOST_SPARED
+                and last_shown(start.run_dir) != self._sign
+            ):
                 self._n_spared += 1
             else:
-                self._fence(silent, process, start.run_dir, patience_s)
+                self._fence(silent, start if master is not None else None, start.run_dir, patience_s)
         elif not self._is_closing and self._silence_s > (1 + self._n_pings) * self.interval_s:
-            if not self._n_pings and (process := _process_of(silent, start, is_next=master is None)):
-                self._cpu_s = cpu_s(process)
+            if not self._n_pings:
+                self._sign = last_shown(start.run_dir)
             self._n_pings += 1
             self._transport.send(silent, Kind.PING)
 
-    def _has_computed(self, process: Process | None) -> bool:
-        """Whether a silent master has used its core since it was asked."""
-        now_s = cpu_s(process) if process is not None else None
-        if now_s is None or self._cpu_s is None:
-            return False
-        return now_s - self._cpu_s > BUSY_SHARE * self._silence_s
-
-    def _fence(self, rank: int, process: Process | None, run_dir: str, patience_s: float) -> None:
+    def _fence(self, rank: int, start: Start | None, run_dir: str, patience_s: float) -> None:
         """End a silent rank, so that everybody knows that it is dead."""
         self._n_fences += 1
+        process = start.master if start is not None else _process_of_rank(rank, Path(run_dir))
         silent = name_rank(rank, process.host if process is not None else None)
         if self._n_fences > MAX_FENCES or not self._transport.survives_deaths:
             raise MasterSilent(
@@ -142,12 +135,10 @@ class MasterWatch:
             )
 
 
-def _process_of(rank: int, start: Start, *, is_next: bool) -> Process | None:
-    """Who the master is; if it `is_next`, not the one who said START, as far as the manifest says."""
-    if not is_next:
-        return start.master
+def _process_of_rank(rank: int, run_dir: Path) -> Process | None:
+    """Who a rank is, as far as its manifest says."""
     try:
-        return Process.from_dict(_read(Path(start.run_dir, "manifest.json"))["ranks"][str(rank)])
+        return Process.from_dict(_read(run_dir / "manifest.json")["ranks"][str(rank)])
     except (ValueError, KeyError, TypeError):
         return None
 

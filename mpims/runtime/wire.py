@@ -48,7 +48,7 @@ class Kind(IntEnum):
     TRIM = 11  # M -> W  end that attempt earlier
     SKIPPED = 12  # W -> M  items of the block that follows, given up
     PING = 13  # W -> M  are you there? I am
-    PONG = 14  # M -> W  I am here; also unasked, while I read the journal of a master before
+    PONG = 14  # M -> W  I am here
     CLOSING = 15  # M -> W  nothing more to compute; do not wonder at my silence
     DRAIN = 16  # M -> W  deliver what you have, drop the rest
     DRAINED = 17  # W -> M  I hold nothing more

@@ -190,7 +190,7 @@ class Worker:
         elif kind is Kind.DISMISS:
             self._lose(decode_object(message.buffers))
             self.dismissed = True
-        elif message.source == self._master or (self._master is None and kind in (Kind.END, Kind.PONG)):
+        elif message.source == self._master or (kind is Kind.END and self._master is None):
             self._watch.heard()
             self._obey(kind, message)
 

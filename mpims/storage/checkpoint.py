@@ -76,18 +76,9 @@ class Checkpoint:
 
     @classmethod
     def resume(
-        cls,
-        folder: Path,
-        run_id: str,
-        results: Results,
-        n_items: int,
-        *,
-        durability_s: float | None,
-        tell: Callable[[], None] = lambda: None,
+        cls, folder: Path, run_id: str, results: Results, n_items: int, *, durability_s: float | None
     ) -> Checkpoint:
         """Read the journal of an earlier master, put the results in their place, and go on with it.
-
-        `tell` is called now and then meanwhile.
 
         Raises
         ------
@@ -107,7 +98,7 @@ class Checkpoint:
                 f"journal {path} is of run {replay.run_id}, the manifest beside it of run {run_id}: "
                 "files of two runs are mixed; restore the ones that belong together"
             )
-        past = read_past(path, replay, results, n_items, tell)
+        past = read_past(path, replay, results, n_items)
         try:
             journal = Journal.resume(path, replay, durability_s=durability_s, sync_results=results.sync)
             if past.n_lost:  # or these records would speak of the file that is made in its place

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +19,6 @@ from mpims.storage.results import Results
 
 if TYPE_CHECKING:
     from mpims.storage.replay import Record, Replay
-
-
-TELL_S = 0.5
 
 
 @dataclass(slots=True)
@@ -59,7 +55,7 @@ class Past:
     n_lost: int = 0
 
 
-def read_past(path: Path, replay: Replay, results: Results, n_items: int, tell: Callable[[], None]) -> Past:
+def read_past(path: Path, replay: Replay, results: Results, n_items: int) -> Past:
     """Put the results that a journal speaks of in their place, and give what else it says.
 
     Parameters
@@ -72,8 +68,6 @@ def read_past(path: Path, replay: Replay, results: Results, n_items: int, tell: 
         The result of the run, empty.
     n_items
         How many items the job has.
-    tell
-        Called every `TELL_S` meanwhile: many large values to be joined take their time.
 
     Raises
     ------
@@ -83,7 +77,7 @@ def read_past(path: Path, replay: Replay, results: Results, n_items: int, tell: 
         The results in it do not fit together: it is for this that the run ended.
     """
     try:
-        past = _Reader(path, results, n_items).read(replay.records, tell)
+        past = _Reader(path, results, n_items).read(replay.records)
     except ResultError as error:  # the run ended with it, after it had written it down
         raise RunFailed(f"what is in journal {path} does not fit together: {error}") from None
     past.epoch = replay.epoch + 1
@@ -107,14 +101,10 @@ class _Reader:
         self._past = Past()
         self._under_way: list[RangeSet] = [RangeSet()]  # what each master had handed out
 
-    def read(self, records: Sequence[Record], tell: Callable[[], None]) -> Past:
+    def read(self, records: Sequence[Record]) -> Past:
         past = self._past
         was_closed = False
-        told = time.monotonic()
         for record in records:
-            if time.monotonic() - told > TELL_S:
-                tell()
-                told = time.monotonic()
             kind = record.kind
             if kind in RESULT_KINDS:
                 n_lost = self._read_done(record)

@@ -376,17 +376,6 @@ def test_damage_is_told(tmp_path):
     assert "bytes of the journal are unfinished" in cut
 
 
-def test_who_reads_a_journal_for_long_says_so_meanwhile(tmp_path, monkeypatch):
-    play = Play(tmp_path / "run", "function").create().rest()
-    play.drop()
-    monkeypatch.setattr("mpims.storage.past.TELL_S", 0.0)
-    told = []
-    Checkpoint.resume(
-        play.folder, "run-1", play._new_results(), 60, durability_s=None, tell=lambda: told.append(0)
-    )
-    assert len(told) > 5
-
-
 # ---------------------------------------------------------------------- other files
 
 

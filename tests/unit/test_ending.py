@@ -235,21 +235,13 @@ def test_a_silent_master_is_asked_and_then_killed(sleeper, capsys):
     assert said.count("\n") == 1
 
 
-def test_a_silent_master_that_computes_gets_more_time(sleeper, monkeypatch):
+def test_a_silent_master_that_is_at_work_gets_more_time(sleeper, monkeypatch):
     """It joins large values, say: the next one would be as long about it. But it is not spared for ever."""
     child, process = sleeper
     watched, _ = watch()
-    monkeypatch.setattr(masterwatch, "cpu_s", lambda process: 0.5 * CLOCK.now_s)
+    monkeypatch.setattr(masterwatch, "last_shown", lambda run_dir: int(200 * CLOCK.now_s))
     idle(watched, 0, start_of(process), MOST_SPARED * PATIENCE_S)
     assert lives(child)
-    idle(watched, 0, start_of(process), 2 * PATIENCE_S)
-    assert dies(child)
-
-
-def test_what_threads_of_a_hung_master_use_does_not_count(sleeper, monkeypatch):
-    child, process = sleeper
-    watched, _ = watch()
-    monkeypatch.setattr(masterwatch, "cpu_s", lambda process: 0.05 * CLOCK.now_s)
     idle(watched, 0, start_of(process), 2 * PATIENCE_S)
     assert dies(child)
 

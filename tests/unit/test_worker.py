@@ -710,19 +710,6 @@ def test_who_waits_for_the_end_of_a_run_that_is_done_does_not_wait_for_another_m
     assert [m.kind for m in messages(transports[1])] == ([Kind.GOODBYE] if is_over else [])
 
 
-def test_a_master_to_be_that_reads_a_journal_is_not_silent():
-    worker, (_, heir, _) = begin(Doubles(), n_ranks=3, rank=2)
-    lose(worker, 0)
-    look(worker)
-    heard = worker._watch.unheard_s
-    time.sleep(0.01)
-    assert worker._watch.unheard_s > heard
-    say(heir, 2, Kind.PONG)
-    look(worker)
-    assert worker._watch.unheard_s < 0.01
-    assert worker.start == start_of()
-
-
 def test_after_the_run_nobody_waits_for_a_leader_that_was_dismissed(monkeypatch):
     monkeypatch.setattr("mpims.runtime.worker.LEADERLESS_S", 0.2)
     _, _, end = local_transports(3)
