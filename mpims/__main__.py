@@ -12,6 +12,9 @@ import sys
 def main() -> int:
     """Run this rank; give the exit status."""
     _search_here_last()
+    from mpims.streams import open_standard_streams
+
+    open_standard_streams()
     from mpims.runtime.threads import set_thread_variables
     from mpims.world import find_world
 

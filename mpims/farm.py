@@ -24,7 +24,6 @@ from mpims.report.announcement import (
     opening_lines,
     printed_lines,
     resume_command,
-    say,
     say_nothing,
     short_path,
     takeover_line,
@@ -50,6 +49,7 @@ from mpims.storage.results import new_results, read_result
 from mpims.storage.rundir import MANIFEST, STATUS, SUMMARY, create_run_dir, read_json, write_job, write_json
 from mpims.storage.trace import Cause
 from mpims.storage.tracewriter import TraceWriter
+from mpims.streams import say
 from mpims.timelimit import LAST_S, computing_ends_at, find_end
 from mpims.world import report_resume
 

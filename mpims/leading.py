@@ -13,12 +13,12 @@ from mpims.job import Job
 from mpims.loading import JobSource
 from mpims.options import RunOptions
 from mpims.outcome import Outcome
-from mpims.report.announcement import say
 from mpims.report.wording import name_ranks
 from mpims.runtime.ending import end_workers
 from mpims.runtime.lead import Lead
 from mpims.runtime.stopping import signals_ignored
 from mpims.runtime.transport.base import Transport
+from mpims.streams import say
 
 
 def run_master(

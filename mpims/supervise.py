@@ -20,7 +20,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +28,7 @@ from tempfile import TemporaryDirectory
 
 from mpims.errors import ExitStatus, UsageError
 from mpims.processes import Process, ending_with_parent, is_alive
+from mpims.streams import say
 from mpims.world import STATUS_FILE, STOP_SIGNAL
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -87,23 +87,23 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 
             resume = _read(f"{status_file}.resume")
             if _has_begun(status_file) or arrivals or launcher.returncode not in _KILLED or not n_left:
                 break
-            _say("a rank was killed before the run had begun: all are started again")
+            say("a rank was killed before the run had begun: all are started again")
     if status is not None:
         return status
     status = launcher.returncode if launcher.returncode >= 0 else 128 - launcher.returncode
     if resume.startswith("\n"):  # a program, which is not resumed
-        _say(f"the program's ranks have ended (launcher: status {status})")
+        say(f"the program's ranks have ended (launcher: status {status})")
         return ExitStatus.INTERRUPTED if arrivals else status or ExitStatus.FAILED
     if resume:
         resume, run_dir = resume.split("\n", 1)
         if (ended := _ended_elsewhere(run_dir)) is not None:
             return ended
-        _say(f"all ranks have ended (launcher: status {status}); resume with: {resume}")
+        say(f"all ranks have ended (launcher: status {status}); resume with: {resume}")
         return ExitStatus.STOPPED
     if arrivals:
-        _say("stopped before the run began")
+        say("stopped before the run began")
         return ExitStatus.INTERRUPTED
-    _say(f"the launcher ended with status {status} before the run began")
+    say(f"the launcher ended with status {status} before the run began")
     return status or ExitStatus.FAILED
 
 
@@ -165,12 +165,12 @@ def _wait(
         if pressed_at is not None and time.monotonic() - pressed_at > _AT_ONCE_S:
             return
         if asked_at is not None and time.monotonic() - asked_at > stop_s:
-            _say(f"the run did not stop within {stop_s:g} s; all ranks are ended")
+            say(f"the run did not stop within {stop_s:g} s; all ranks are ended")
             return
         if told_at is None and os.path.exists(status_file):
             told_at = time.monotonic()
         if told_at is not None and time.monotonic() - told_at > grace_s:
-            _say(f"some rank did not end within {grace_s:g} s after the run; all are ended")
+            say(f"some rank did not end within {grace_s:g} s after the run; all are ended")
             return
         with suppress(TimeoutExpired):
             launcher.wait(_POLL_S)
@@ -273,8 +273,3 @@ def _read(path: str) -> str:
             return file.read()
     except OSError:
         return ""
-
-
-def _say(line: str) -> None:
-    with suppress(OSError):  # the terminal may be gone
-        print(f"mpims: {line}", file=sys.stderr, flush=True)

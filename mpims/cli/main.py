@@ -14,6 +14,7 @@ from mpims import __version__
 from mpims.errors import ExitStatus, InternalError, Interrupted, MpimsError, UsageError
 from mpims.runtime.lead import Lead
 from mpims.session import connect, dismiss_workers
+from mpims.streams import complain, say, settle
 from mpims.world import STOP_SIGNAL, report_status
 
 DESCRIPTION = """\
@@ -100,6 +101,7 @@ def main_command(arguments: Sequence[str], lead: Lead | None = None) -> int:
         status = _run(arguments, lead)
     except SystemExit as leaving:  # --help and --version
         status = leaving.code if isinstance(leaving.code, int) else ExitStatus.DONE
+    settle(sys.stderr)
     told = report_status(status, os.environ)
     with contextlib.suppress(MpimsError):
         transport = connect(share=False)
@@ -133,6 +135,6 @@ def _run(arguments: Sequence[str], lead: Lead | None) -> int:
 
 def _tell(error: MpimsError) -> int:
     if error.detail:
-        print(error.detail, file=sys.stderr)
-    print(f"mpims: {error.message}", file=sys.stderr, flush=True)
+        complain(error.detail)
+    say(error.message)
     return error.exit_status

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from mpims.runtime.items import check_kernel, resolve_items, take_items
 from mpims.runtime.parts import check_results
 from mpims.storage.manifest import check_format
 from mpims.storage.rundir import MANIFEST, read_json
+from mpims.streams import say
 
 DESCRIPTION = """\
 Compute one item of a run again, alone, in this process: setup() and the kernel as a worker calls them,
@@ -55,7 +55,7 @@ def replay_command(arguments: argparse.Namespace) -> int:
         block = block_of(job, len(items))
         start = item - item % block
         stop = min(start + block, len(items))
-    print(f"mpims: {job!r}: items [{start}, {stop})", file=sys.stderr, flush=True)
+    say(f"{job!r}: items [{start}, {stop})")
     faulthandler.enable()  # a crash shows where it was
     job.indices = range(start, stop)
     try:

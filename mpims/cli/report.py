@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from mpims.pages.findings import find
 from mpims.pages.page import make_page
 from mpims.pages.perfetto import write_perfetto
 from mpims.pages.text import report_lines
+from mpims.streams import say
 
 DESCRIPTION = """\
 Say where each core-second of a run went, what limited it, and what to change: as text here, and as one
@@ -65,8 +65,8 @@ def report_command(arguments: argparse.Namespace) -> int:
         write_perfetto(findings, folder / PERFETTO)
         left.append(PERFETTO)
     if not can_draw:
-        print(f"mpims: {_NO_CHARTS}", file=sys.stderr)
-    print(f"mpims: in {folder}: {', '.join(left)}", file=sys.stderr, flush=True)
+        say(_NO_CHARTS)
+    say(f"in {folder}: {', '.join(left)}")
     return ExitStatus.DONE
 
 

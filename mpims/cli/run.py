@@ -27,6 +27,7 @@ from mpims.report.progress import TERMINAL, name_terminal
 from mpims.runtime.lead import Lead
 from mpims.session import connect
 from mpims.slurm.allocation import find_allocation
+from mpims.streams import say
 from mpims.world import find_world
 
 DESCRIPTION = """\
@@ -267,7 +268,7 @@ def launch(arguments: argparse.Namespace) -> int:
     if terminal:
         os.environ[TERMINAL] = terminal
     if not arguments.quiet:
-        print(f"mpims: {shlex.join(command)}", file=sys.stderr, flush=True)
+        say(shlex.join(command))
     grace_s = RunOptions().grace_s if arguments.grace_s is None else arguments.grace_s
     return run_ranks(command, stop_s=grace_s + _STOP_S)
 

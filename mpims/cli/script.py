@@ -16,6 +16,7 @@ from mpims.processes import this_process
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import Kind, encode_object
 from mpims.session import connect
+from mpims.streams import complain
 from mpims.world import find_world, report_begun
 
 
@@ -72,7 +73,7 @@ def _run(program: str) -> int:
     except SystemExit as leaving:
         if leaving.code is None or isinstance(leaving.code, int):
             return leaving.code or ExitStatus.DONE
-        print(leaving.code, file=sys.stderr)
+        complain(str(leaving.code))
         return ExitStatus.FAILED
     except KeyboardInterrupt:
         _end_executors(at_once=True)

@@ -13,6 +13,7 @@ from mpims.runtime.lead import Lead
 from mpims.runtime.masterwatch import MasterSilent
 from mpims.runtime.wire import End, Start
 from mpims.session import connect, dismiss_workers, job_from_start, serve
+from mpims.streams import say
 from mpims.world import STOP_SIGNAL, is_status_told, report_status
 
 LEAVE_S = 30
@@ -48,7 +49,7 @@ def serve_command() -> int:
         try:
             served = serve(transport, make_job, last.start if ended is not None else None)
         except MasterSilent as error:
-            print(f"mpims: {error.message}", file=sys.stderr, flush=True)
+            say(error.message)
             return error.exit_status
         except MpimsError as error:
             ended = End(status=error.exit_status, message=error.message, detail=error.detail)
@@ -62,7 +63,7 @@ def serve_command() -> int:
                 return ExitStatus.DONE
             if ended.status == ExitStatus.DONE:
                 return _lead(last, output)
-            print(f"mpims: {ended.message}", file=sys.stderr, flush=True)
+            say(ended.message)
             dismiss_workers(transport, ended)
             return report_status(ended.status, os.environ)
         if not served:

@@ -18,7 +18,6 @@ from mpims.launch import find_launcher
 from mpims.loading import load_job_class, read_source
 from mpims.options import RunOptions
 from mpims.parameters import parse_settings
-from mpims.report.announcement import say
 from mpims.report.liveness import Outside, State, look_from_outside
 from mpims.report.progress import View, make_view
 from mpims.report.status import Status, read_status
@@ -26,6 +25,7 @@ from mpims.runtime.items import check_kernel
 from mpims.slurm.controller import JobState, ask_cores, ask_state, submit
 from mpims.slurm.script import Batch, render_script
 from mpims.storage.rundir import MANIFEST, STATUS
+from mpims.streams import say
 
 DESCRIPTION = """\
 Write a batch script that computes a job on SLURM, every choice in it explained. It is printed; with

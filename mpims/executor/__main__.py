@@ -9,8 +9,10 @@ import sys
 def main() -> int:
     """Run this rank; give the exit status."""
     from mpims.runtime.threads import set_thread_variables
+    from mpims.streams import open_standard_streams
     from mpims.world import find_world
 
+    open_standard_streams()
     set_thread_variables(os.environ)
     world = find_world(os.environ)
     if world is not None and world.rank > 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 
 from mpims.errors import ExitStatus, MpimsError
 from mpims.executor.cargo import Batch
@@ -13,6 +12,7 @@ from mpims.executor.local import SOCKET
 from mpims.executor.orders import Abort
 from mpims.executor.taskmaster import TaskThread
 from mpims.session import connect, dismiss_workers
+from mpims.streams import say
 
 
 class _Program:
@@ -42,13 +42,13 @@ def run_master() -> int:
     try:
         transport = connect(share=False, threads=True)
         if path is None or transport is None:
-            print("mpims: python -m mpims.executor is for mpims.Executor alone", file=sys.stderr)
+            say("python -m mpims.executor is for mpims.Executor alone")
             return ExitStatus.USAGE
         end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         end.connect(path)
         _obey(Channel(end), transport)
     except MpimsError as error:
-        print(f"mpims: {error.message}", file=sys.stderr)
+        say(error.message)
         return error.exit_status
     finally:
         dismiss_workers(transport)

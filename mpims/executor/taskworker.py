@@ -45,6 +45,7 @@ from mpims.runtime.wire import (
     results_head,
 )
 from mpims.session import connect
+from mpims.streams import say
 from mpims.world import STOP_SIGNAL
 
 TASKS = "tasks"
@@ -341,7 +342,7 @@ def serve_tasks(transport: Transport, *, once: bool = False) -> int:
         serving.is_worker = not once
     if worker.master_is_lost and os.environ.get("MPIMS_STATUS_FILE") is None:
         program = transport.where(0)
-        print(f"mpims: {program}, the program, has died: the ranks that served it end", file=sys.stderr)
+        say(f"{program}, the program, has died: the ranks that served it end")
     return status
 
 

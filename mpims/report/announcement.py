@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -95,11 +94,6 @@ def short_path(path: Path) -> str:
     with suppress(ValueError, OSError):
         return str(path.relative_to(Path.cwd()))
     return str(path)
-
-
-def say(line: str) -> None:
-    """Tell the user something that is no error."""
-    print(f"mpims: {line}", file=sys.stderr, flush=True)
 
 
 def say_nothing(line: str) -> None:

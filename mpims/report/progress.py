@@ -277,8 +277,11 @@ def make_progress(
     hosts
         Of ranks that joined a master before this one.
     """
+    stream: TextIO | None = sys.stderr
     return Progress(
-        View if quiet else lambda: make_view(sys.stderr, log_every_s, os.environ.get(TERMINAL)),
+        View
+        if quiet or stream is None
+        else lambda: make_view(stream, log_every_s, os.environ.get(TERMINAL)),
         job=job,
         n_ranks=n_ranks,
         path=path,

@@ -9,7 +9,6 @@ import gc
 import os
 import pickle
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ import numpy as np
 from mpims.errors import ExitStatus, describe, user_traceback
 from mpims.runtime.frames import Frame, write_frame
 from mpims.runtime.wire import Buffer, encode_object
+from mpims.streams import flush_output
 
 HEARD_BY_ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Terminals, launchers and batch systems send these to every process; the rank decides what follows."""
@@ -137,11 +137,3 @@ def _encode_results(results: Any) -> list[Buffer]:
     array = np.asarray(results, order="C")  # only a contiguous one leaves as a buffer
     stream = pickle.dumps(array, protocol=5, buffer_callback=large.append)
     return [stream, *(buffer.raw() for buffer in large)]
-
-
-def flush_output() -> None:
-    """Let nothing that was printed wait in this process."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            with suppress(OSError, ValueError):  # it may be closed, or nobody reads it any more
-                stream.flush()

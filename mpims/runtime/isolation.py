@@ -31,9 +31,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 from mpims.errors import describe, user_traceback
 from mpims.processes import ending_with_parent
-from mpims.runtime.forkedchild import HEARD_BY_ALL, Compute, flush_output, run_child
+from mpims.runtime.forkedchild import HEARD_BY_ALL, Compute, run_child
 from mpims.runtime.frames import Frame, FrameReader
 from mpims.runtime.wire import decode_object
+from mpims.streams import flush_output
 
 LOOK_INTERVAL_S = 50e-3
 """A process that the child left behind can hold the pipe open: a death is looked for this often."""

@@ -11,7 +11,6 @@ by a worker of its host; so all others notice that it is dead, and one takes ove
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from mpims.report.wording import name_rank
 from mpims.runtime.busysign import last_shown
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import Kind, Start
+from mpims.streams import say
 
 PINGS_PER_PATIENCE = 4
 LONGEST_INTERVAL_S = 1.0
@@ -127,11 +127,9 @@ class MasterWatch:
                 f"resume with: python -m mpims resume {run_dir} -n {self._transport.size}"
             )
         if process is not None and send_signal(process, signal.SIGKILL):
-            print(
-                f"mpims: {silent}, the master, has been silent for {patience_s:g} s: "
-                "it is killed, and another takes over",
-                file=sys.stderr,
-                flush=True,
+            say(
+                f"{silent}, the master, has been silent for {patience_s:g} s: "
+                "it is killed, and another takes over"
             )
 
 

@@ -20,7 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE.parent)) for path in FILES]
 
 LAYERS = [
-    ["core", "errors"],
+    ["core", "errors", "streams"],
     ["job", "outputs", "options", "parameters", "loading", "digest", "processes"],
     ["runtime", "storage", "report"],
     [

@@ -15,7 +15,6 @@ import faulthandler
 import os
 import platform
 import struct
-import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -34,6 +33,7 @@ from mpims.errors import ExitStatus, InternalError  # noqa: E402
 from mpims.runtime.transport.base import Transport  # noqa: E402
 from mpims.runtime.transport.waiting import Waiting  # noqa: E402
 from mpims.runtime.wire import Buffer, Kind, Message  # noqa: E402
+from mpims.streams import flush_output  # noqa: E402
 
 if TYPE_CHECKING:
     from threading import Event
@@ -256,8 +256,7 @@ class MpiTransport(Transport):
         That is so even where every survivor has acknowledged the death, about once in twenty times.
         """
         if self.lost:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            flush_output()
             time.sleep(_DELIVERY_S)
             # Of an exception that ends the program, not of SystemExit, there is a trace here.
             leave_at_once(ExitStatus.FAILED if hasattr(sys, "last_type") else self.exit_status)
