@@ -1,14 +1,18 @@
 """Standard output and standard error, which may be closed, on a full disk, or read by nobody any more.
 
-What the user is told of a run goes to standard error, and never ends the run.
+What the user is told of a run goes to standard error, and never ends the run. What a command is there to
+print goes to standard output: that it cannot be written is an error, but for a reader that has gone.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TextIO
+
+from mpims.errors import RunFailed
 
 
 def open_standard_streams() -> None:
@@ -37,6 +41,41 @@ def complain(text: str) -> None:
     if stream is not None:
         with suppress(OSError, ValueError):  # the terminal is gone, the disk full, the stream closed
             print(text, file=stream, flush=True)
+
+
+def show(text: str) -> None:
+    """Print what the command is there for, as far as its reader wants it: `head` has soon enough.
+
+    Raises
+    ------
+    RunFailed
+        It cannot be written.
+    """
+    try:
+        with showing():
+            print(text, flush=True)
+    except BrokenPipeError:
+        settle(sys.stdout)
+
+
+@contextmanager
+def showing() -> Iterator[None]:
+    """Print on standard output within it what the command is there for.
+
+    Raises
+    ------
+    RunFailed
+        It cannot be written.
+    BrokenPipeError
+        Nobody reads it any more.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        settle(sys.stdout)
+        raise RunFailed(f"cannot write standard output: {error.strerror}") from None
 
 
 def flush_output() -> None:

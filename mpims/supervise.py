@@ -28,7 +28,7 @@ from tempfile import TemporaryDirectory
 
 from mpims.errors import ExitStatus, UsageError
 from mpims.processes import Process, ending_with_parent, is_alive
-from mpims.streams import say
+from mpims.streams import say, show
 from mpims.world import STATUS_FILE, STOP_SIGNAL
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -70,6 +70,8 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 
     ------
     UsageError
         The launcher cannot be started.
+    RunFailed
+        What the master wants to be printed (`report_output`) cannot be written.
     """
     with TemporaryDirectory(prefix="mpims-") as folder, _arrivals() as arrivals:
         status_file = os.path.join(folder, "status")
@@ -88,6 +90,9 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 
             if _has_begun(status_file) or arrivals or launcher.returncode not in _KILLED or not n_left:
                 break
             say("a rank was killed before the run had begun: all are started again")
+        output = _read(f"{status_file}.output")
+    if output:
+        show(output)
     if status is not None:
         return status
     status = launcher.returncode if launcher.returncode >= 0 else 128 - launcher.returncode

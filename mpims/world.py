@@ -123,10 +123,23 @@ def report_status(status: int, environ: Mapping[str, str]) -> int:
     path = environ.get(STATUS_FILE)
     if path is None:
         return status
+    return ExitStatus.DONE if _put(path, f"{int(status)}\n") else status
+
+
+def report_output(text: str, environ: Mapping[str, str]) -> bool:
+    """Give `run_ranks` what it is to print on standard output; whether it takes it.
+
+    A launcher, which hands on what a rank prints, keeps to itself that it could not.
+    """
+    return STATUS_FILE in environ and _put(f"{environ[STATUS_FILE]}.output", text)
+
+
+def _put(path: str, text: str) -> bool:
+    """Write a file, whole or not at all; whether it is there."""
     try:
-        with open(f"{path}.part", "w", encoding="ascii") as file:
-            file.write(f"{int(status)}\n")
+        with open(f"{path}.part", "w", encoding="utf-8") as file:
+            file.write(text)
         os.replace(f"{path}.part", path)
     except OSError:
-        return status
-    return ExitStatus.DONE
+        return False
+    return True

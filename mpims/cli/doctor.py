@@ -25,6 +25,7 @@ from mpims.doctor.started import started_findings
 from mpims.errors import ExitStatus, RunFailed, UsageError
 from mpims.launch import Launcher, launch_command, ranks_to_start
 from mpims.slurm.allocation import Allocation
+from mpims.streams import show
 from mpims.world import find_world
 
 DESCRIPTION = """\
@@ -90,9 +91,9 @@ def doctor_command(arguments: argparse.Namespace) -> int:
         if page:
             page.show(finding)
     if page:
-        print(f"\n{closing_line(findings)}", flush=True)
+        show(f"\n{closing_line(findings)}")
     else:
-        print(_as_json(findings, whole=not arguments.ranks_only), flush=True)
+        show(_as_json(findings, whole=not arguments.ranks_only))
     return ExitStatus.FAILED if worst(findings) is Verdict.BAD else ExitStatus.DONE
 
 
@@ -122,16 +123,15 @@ class _Page:
         on_terminal = sys.stdout.isatty() and find_world(os.environ) is None
         self._coloured = on_terminal and "NO_COLOR" not in os.environ
         versions = " ".join(f"{name} {version}" for name, version in _versions().items())
-        print(f"{versions} on {platform.node()}", flush=True)
+        show(f"{versions} on {platform.node()}")
 
     def show(self, finding: Finding) -> None:
         """Show one finding."""
         if finding.theme != self._theme:
             self._theme = finding.theme
-            print(f"\n{finding.theme}")
+            show(f"\n{finding.theme}")
         for line in finding_lines(finding, self._width, coloured=self._coloured):
-            print(line)
-        sys.stdout.flush()
+            show(line)
 
 
 def _as_json(findings: Sequence[Finding], *, whole: bool) -> str:

@@ -16,6 +16,7 @@ from mpims.drill.play import Drill
 from mpims.drill.report import Ending, Outcome, outcome_dict, outcome_lines
 from mpims.errors import ExitStatus, RunFailed, UsageError
 from mpims.launch import find_launcher
+from mpims.streams import show
 from mpims.world import find_world
 
 DESCRIPTION = """\
@@ -84,7 +85,7 @@ def drill_command(arguments: argparse.Namespace) -> int:
 
     def say(line: str) -> None:
         if not (arguments.json or arguments.quiet):
-            print(line, flush=True)
+            show(line)
 
     folder = Path(tempfile.mkdtemp(prefix="mpims-drill-"))
     outcome: Outcome | None = None
@@ -102,7 +103,7 @@ def drill_command(arguments: argparse.Namespace) -> int:
     if outcome.damage:
         say(f"kept         {folder}")
     if arguments.json:
-        print(json.dumps(outcome_dict(outcome), indent=2))
+        show(json.dumps(outcome_dict(outcome), indent=2))
     return ExitStatus.FAILED if outcome.trouble else ExitStatus.DONE
 
 

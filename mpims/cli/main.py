@@ -9,12 +9,13 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 from mpims import __version__
 from mpims.errors import ExitStatus, InternalError, Interrupted, MpimsError, UsageError
 from mpims.runtime.lead import Lead
 from mpims.session import connect, dismiss_workers
-from mpims.streams import complain, say, settle
+from mpims.streams import complain, say, settle, show
 from mpims.world import STOP_SIGNAL, report_status
 
 DESCRIPTION = """\
@@ -69,6 +70,10 @@ class _Parser(argparse.ArgumentParser):
         """Raise instead of printing the usage and leaving."""
         raise UsageError(f"{message}; see {self.prog} --help")
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; argparse itself takes what cannot be written for printed."""
+        show(self.format_help().removesuffix("\n"))
+
 
 def make_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     """The command line of these commands; only what belongs to them is imported."""
@@ -101,8 +106,8 @@ def main_command(arguments: Sequence[str], lead: Lead | None = None) -> int:
         status = _run(arguments, lead)
     except SystemExit as leaving:  # --help and --version
         status = leaving.code if isinstance(leaving.code, int) else ExitStatus.DONE
-    settle(sys.stderr)
-    told = report_status(status, os.environ)
+        arguments = ()  # nothing was run
+    told = report_status(_settled(status, arguments), os.environ)
     with contextlib.suppress(MpimsError):
         transport = connect(share=False)
         if transport is not None:
@@ -117,20 +122,30 @@ def _run(arguments: Sequence[str], lead: Lead | None) -> int:
         parsed = make_parser([given[0]] if given[0] in COMMANDS else COMMANDS).parse_args(given)
         parsed.lead = lead
         status: int = parsed.command(parsed)
-        sys.stdout.flush()
         return status
     except MpimsError as error:
         return _tell(error)
     except KeyboardInterrupt:
         return _tell(Interrupted("stopped by the user"))
-    except BrokenPipeError:  # the reader, such as `head`, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitStatus.FAILED
     except Exception as error:  # the top of the command line
         import traceback  # for these lines alone
 
         reason = f"this is a defect of mpims, please report it: {type(error).__name__}: {error}"
         return _tell(InternalError(reason, traceback.format_exc()))
+
+
+def _settled(status: int, arguments: Sequence[str]) -> int:
+    """The status, after what waits in the streams was written as far as it can be.
+
+    On standard output it is the version, or what the user's code printed; a run has its result anyway.
+    """
+    error = settle(sys.stdout)
+    if error is not None and not isinstance(error, BrokenPipeError):
+        say(f"cannot write standard output: {error.strerror}")
+        if status == ExitStatus.DONE and arguments[:1] not in (["run"], ["resume"]):
+            status = ExitStatus.FAILED
+    settle(sys.stderr)
+    return status
 
 
 def _tell(error: MpimsError) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from mpims.cli.counts import parse_items
 from mpims.core.policies import POLICIES, PolicySpec, Sizer, chunk_sizes, parse_policy
 from mpims.errors import ExitStatus, UsageError
+from mpims.streams import show
 
 MAX_LISTED = 10_000_000
 INDENT = 9
@@ -48,7 +49,7 @@ def policies_command(arguments: argparse.Namespace) -> int:
         specs = [_asked_for(arguments.policy, n_workers)]
     width = max(40, min(shutil.get_terminal_size().columns, 100))
     for spec in specs:
-        print(_described(spec, n_items, n_workers, width))
+        show(_described(spec, n_items, n_workers, width))
     return ExitStatus.DONE
 
 

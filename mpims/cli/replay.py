@@ -17,7 +17,7 @@ from mpims.runtime.items import check_kernel, resolve_items, take_items
 from mpims.runtime.parts import check_results
 from mpims.storage.manifest import check_format
 from mpims.storage.rundir import MANIFEST, read_json
-from mpims.streams import say
+from mpims.streams import say, show
 
 DESCRIPTION = """\
 Compute one item of a run again, alone, in this process: setup() and the kernel as a worker calls them,
@@ -73,7 +73,7 @@ def replay_command(arguments: argparse.Namespace) -> int:
         ) from None
     for index, result in zip(range(start, stop), results, strict=True):
         shown = array_text(result) if hasattr(result, "shape") else repr(result)
-        print(f"item {index}: {shorten(shown, 200)}")
+        show(f"item {index}: {shorten(shown, 200)}")
     return ExitStatus.DONE
 
 

@@ -13,7 +13,7 @@ from mpims.pages.findings import find
 from mpims.pages.page import make_page
 from mpims.pages.perfetto import write_perfetto
 from mpims.pages.text import report_lines
-from mpims.streams import say
+from mpims.streams import say, show
 
 DESCRIPTION = """\
 Say where each core-second of a run went, what limited it, and what to change: as text here, and as one
@@ -52,7 +52,7 @@ def report_command(arguments: argparse.Namespace) -> int:
     findings = find(arguments.run)
     folder = _make_folder(arguments.output or arguments.run / "report")
     width = min(shutil.get_terminal_size((80, 24)).columns, 100)
-    print("\n".join(report_lines(findings, width)), flush=True)
+    show("\n".join(report_lines(findings, width)))
     can_draw = has_matplotlib()
     charts = draw_charts(findings, folder) if can_draw else []
     try:

@@ -27,8 +27,8 @@ from mpims.report.progress import TERMINAL, name_terminal
 from mpims.runtime.lead import Lead
 from mpims.session import connect
 from mpims.slurm.allocation import find_allocation
-from mpims.streams import say
-from mpims.world import find_world
+from mpims.streams import say, settle, show
+from mpims.world import find_world, report_output
 
 DESCRIPTION = """\
 Compute all items of a job. Under mpirun on its ranks; else on -n ranks that are started here, in an
@@ -198,7 +198,9 @@ def compute(
     with _standard_output_kept() if arguments.json else nullcontext():
         outcome: Outcome = run_master(job, options, transport, source, command=sys.argv, lead=lead)
     if arguments.json:
-        print(json.dumps(outcome.summary, indent=2))
+        text = json.dumps(outcome.summary, indent=2)
+        if not report_output(text, os.environ):
+            show(text)
     return outcome.exit_status
 
 
@@ -217,13 +219,13 @@ def options_from(arguments: argparse.Namespace, base: RunOptions, **fixed: Any) 
 @contextmanager
 def _standard_output_kept() -> Iterator[None]:
     """Send what the user's code prints to standard error, so that the JSON stands alone."""
-    sys.stdout.flush()
+    settle(sys.stdout)
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
         yield
     finally:
-        sys.stdout.flush()
+        settle(sys.stdout)
         os.dup2(kept, 1)
         os.close(kept)
 

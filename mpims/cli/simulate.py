@@ -28,6 +28,7 @@ from mpims.simulator.table import number, saturation_lines, table_lines
 from mpims.storage.manifest import check_format
 from mpims.storage.rundir import MANIFEST, read_json
 from mpims.storage.trace import read_trace
+from mpims.streams import show
 
 DESCRIPTION = """\
 Let the real scheduler run on a virtual clock, and say how long the run would take, how much of the
@@ -197,12 +198,12 @@ def simulate_command(arguments: argparse.Namespace) -> int:
     rows = run_study(study, work.draw, n_processes)
     if arguments.json:
         about = work.about | _about(study)
-        print(json.dumps({**about, "rows": [_plain(row) for row in rows]}, indent=2))
+        show(json.dumps({**about, "rows": [_plain(row) for row in rows]}, indent=2))
     else:
         width = shutil.get_terminal_size((200, 24)).columns
         lines = [work.line, _machine_line(study), *table_lines(rows, width)]
         lines += saturation_lines(rows, study.machine.service_s, width)
-        print("\n".join([*lines, *_left_out(study, rows)]))
+        show("\n".join([*lines, *_left_out(study, rows)]))
     if arguments.plot is not None:
         plot_rows(rows, f"{work.line}\n{_machine_line(study)}", arguments.plot)
     return ExitStatus.DONE

@@ -25,7 +25,7 @@ from mpims.runtime.items import check_kernel
 from mpims.slurm.controller import JobState, ask_cores, ask_state, submit
 from mpims.slurm.script import Batch, render_script
 from mpims.storage.rundir import MANIFEST, STATUS
-from mpims.streams import say
+from mpims.streams import say, show, showing
 
 DESCRIPTION = """\
 Write a batch script that computes a job on SLURM, every choice in it explained. It is printed; with
@@ -98,7 +98,7 @@ def slurm_command(arguments: argparse.Namespace) -> int:
     batch = make_batch(arguments, type(job).__name__.lower(), sys.argv[2:])
     text = render_script(batch)
     if not arguments.submit and not arguments.watch:
-        sys.stdout.write(text)
+        show(text.removesuffix("\n"))
         return ExitStatus.DONE
     script = _keep(text, batch.name)
     job_id = submit(script)
@@ -201,7 +201,8 @@ def watch(
             if state is not None:
                 heard = clock()
                 if str(state) != str(last):
-                    view.note(f"job {job_id} is {state}")
+                    with showing():
+                        view.note(f"job {job_id} is {state}")
                 last = state
             elif clock() - heard > SILENT_S:
                 return None
@@ -209,10 +210,11 @@ def watch(
             if state is not None and state.name != "RUNNING":
                 stale = status
             elif state is not None and status is not None and status != stale:
-                view.show(status)
+                with showing():
+                    view.show(status)
             if last is None or not last.has_ended:
                 sleep(POLL_S)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         return None
     finally:
         view.end()
@@ -229,7 +231,7 @@ def _tell_end(job_id: str, folder: Path, log: Path, state: JobState | None) -> i
     if not (folder / MANIFEST).exists():
         raise RunFailed(f"job {job_id} ended as {state} before its run began: see {log}", _end_of(log))
     outside = look_from_outside(folder)
-    print("\n".join(outside_lines(outside)))
+    show("\n".join(outside_lines(outside)))
     return _status_of(outside)
 
 

@@ -16,6 +16,7 @@ from mpims.report.liveness import Outside, State, look_from_outside
 from mpims.report.progress import View, make_view
 from mpims.report.status import Status, is_short_of_time, items_text, ranks_text, time_text
 from mpims.report.wording import duration, name_ranks
+from mpims.streams import show, showing
 
 DESCRIPTION = """\
 How far a run is, whether it lives, and what to do next, read from its directory: on any machine that sees
@@ -47,9 +48,9 @@ def status_command(arguments: argparse.Namespace) -> int:
     if arguments.watch and not outside.is_over:
         outside = watch(arguments.run, make_view(sys.stdout, LOG_INTERVAL_S))
     if arguments.json:
-        print(json.dumps(as_dict(outside), indent=2))
+        show(json.dumps(as_dict(outside), indent=2))
     else:
-        print("\n".join(outside_lines(outside)))
+        show("\n".join(outside_lines(outside)))
     return ExitStatus.DONE
 
 
@@ -58,15 +59,16 @@ def watch(
     view: View,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Outside:
-    """Show a run until it is over, or until the user has seen enough; give how it was last."""
+    """Show a run until it is over, or until its reader has seen enough; give how it was last."""
     outside = look_from_outside(folder)
     try:
         while not outside.is_over:
             if outside.state is State.RUNNING and outside.status is not None:
-                view.show(outside.status)
+                with showing():
+                    view.show(outside.status)
             sleep(WATCH_INTERVAL_S)
             outside = look_from_outside(folder)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         pass
     finally:
         view.end()

@@ -19,6 +19,7 @@ from mpims.loading import JobSource
 from mpims.options import RunOptions
 from mpims.report.wording import duration
 from mpims.session import connect
+from mpims.streams import show
 
 
 class Julia(mpims.Job):
@@ -62,9 +63,9 @@ def tour_command(arguments: argparse.Namespace) -> int:
     """Take the tour; give the exit status."""
     transport = connect(share=False)
     n_ranks = 1 if transport is None else transport.size
-    print(f"mpims {mpims.__version__}, Python {sys.version.split()[0]}, NumPy {np.__version__}")
-    print(f"MPI: {transport.library() if transport else 'not in use, this is one process'}")
-    print(f"ranks: {n_ranks}, cores here: {len(os.sched_getaffinity(0))}", flush=True)
+    show(f"mpims {mpims.__version__}, Python {sys.version.split()[0]}, NumPy {np.__version__}")
+    show(f"MPI: {transport.library() if transport else 'not in use, this is one process'}")
+    show(f"ranks: {n_ranks}, cores here: {len(os.sched_getaffinity(0))}")
     job = Julia()
     # Other nodes share this folder rather than /tmp.
     parent = os.getcwd() if n_ranks > 1 and os.access(".", os.W_OK) else None
@@ -77,12 +78,12 @@ def tour_command(arguments: argparse.Namespace) -> int:
         serial_s = time.perf_counter() - began
         same = bool(np.array_equal(outcome.value, serial))
     wall_s = summary["wall_s"]
-    print(f"\n{job!r}: {summary['n_items']} items in {summary['n_chunks']} chunks")
-    print(f"farmed out   {duration(wall_s)}")
-    print(f"serial       {duration(serial_s)}")
-    print(f"the results  {'are the same, bit for bit' if same else 'DIFFER'}")
+    show(f"\n{job!r}: {summary['n_items']} items in {summary['n_chunks']} chunks")
+    show(f"farmed out   {duration(wall_s)}")
+    show(f"serial       {duration(serial_s)}")
+    show(f"the results  {'are the same, bit for bit' if same else 'DIFFER'}")
     if n_ranks > 1:
-        print(
+        show(
             f"speed-up {serial_s / wall_s:.2f} with {n_ranks - 1} workers; "
             f"workers busy {summary['efficiency']:.0%} of the time"
         )
@@ -90,9 +91,9 @@ def tour_command(arguments: argparse.Namespace) -> int:
         raise RunFailed(
             "the farmed result differs from the serial one: please report this machine and its MPI"
         )
-    print("\nNext:")
+    show("\nNext:")
     if n_ranks == 1:
-        print("  mpirun -n 3 python -m mpims          the same on three ranks")
-    print("  python -m mpims --help               what a job looks like, and all commands")
-    print("  python -m mpims run x.py -n 3        your own job on three ranks of this machine", flush=True)
+        show("  mpirun -n 3 python -m mpims          the same on three ranks")
+    show("  python -m mpims --help               what a job looks like, and all commands")
+    show("  python -m mpims run x.py -n 3        your own job on three ranks of this machine")
     return ExitStatus.DONE

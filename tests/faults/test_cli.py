@@ -292,10 +292,10 @@ def test_more_than_two_gigabytes_in_one_result(mpims_cli, write_job, tmp_path):
 
 
 def test_a_reader_that_has_enough(write_job, tmp_path):
-    command = f"{sys.executable} -m mpims policies --items 1000000 | head -1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60, check=False)
+    line = f"set -o pipefail; {sys.executable} -m mpims policies --items 1000000 | head -1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.startswith("auto")
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_full_disk(mpims_cli, write_job, tmp_path):

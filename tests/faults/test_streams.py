@@ -26,7 +26,7 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", "-c", line.replace("MPIMS", f"{sys.executable} -m mpims").replace("GONE", f"&{end}")],
             cwd=folder,
-            env=clean_environment(),
+            env={**clean_environment(), "PYTHONUNBUFFERED": ""},
             pass_fds=[end],
             capture_output=True,
             text=True,
@@ -40,9 +40,7 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 # -------------------------------------------------------------------- standard error
 
 
-@pytest.mark.parametrize(
-    "options", ["2>/dev/full", "2>GONE", "2>&-", ">&- 2>&-", "-n 2 2>GONE", "-n 2 <&- >&- 2>&-"]
-)
+@pytest.mark.parametrize("options", ["2>/dev/full", "2>GONE", "2>&-", "-n 2 2>GONE", "-n 2 <&- >&- 2>&-"])
 def test_what_cannot_be_told_does_not_end_the_run(options, write_job, tmp_path):
     write_job(SQUARES)
     done = shell(f"MPIMS run x.py --run-dir r {options}", tmp_path)
@@ -81,3 +79,34 @@ def test_a_stream_that_is_none_or_closed_is_told_nothing(monkeypatch, tmp_path):
         if stream is not None:
             settle(stream)
             stream.close()
+
+
+# ------------------------------------------------------------------- standard output
+
+FULL = "mpims: cannot write standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    "command", ["run x.py --json --quiet", "run x.py --json --quiet -n 2", "policies", "--help", "status r"]
+)
+def test_what_a_command_is_there_to_print_must_be_written_unless_nobody_reads_it(
+    command, write_job, tmp_path
+):
+    write_job(SQUARES)
+    if command == "status r":
+        shell("MPIMS run x.py --run-dir r --quiet", tmp_path)
+    full = shell(f"MPIMS {command} >/dev/full", tmp_path)
+    assert (full.returncode, full.stderr) == (1, FULL)
+    if "-n" not in command:
+        unread = shell(f"MPIMS {command} >GONE", tmp_path)
+        assert (unread.returncode, unread.stderr) == (0, "")
+
+
+def test_what_the_jobs_own_code_prints_does_not_decide_how_a_run_ended(write_job, tmp_path):
+    write_job(f"{SQUARES}\ndef finish(self, result):\n    print('finished')")
+    full = shell("MPIMS run x.py --quiet >/dev/full", tmp_path)
+    assert (full.returncode, full.stderr) == (0, FULL)
+    unread = shell("MPIMS run x.py --quiet >GONE", tmp_path)
+    assert (unread.returncode, unread.stderr) == (0, "")
+    told = shell("MPIMS run x.py --json 2>/dev/full", tmp_path)
+    assert json.loads(told.stdout)["status"] == "done"

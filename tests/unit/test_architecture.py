@@ -415,6 +415,16 @@ def test_no_permission_to_leave_out_a_host_is_left_over():
     assert NAMELESS.keys() - nameless() == set()
 
 
+def test_nothing_is_printed_but_where_a_stream_that_fails_is_expected():
+    printing = {
+        name
+        for name in NAMES
+        for node in ast.walk(tree_of(name))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
+    }
+    assert printing == {"mpims/streams.py", "mpims/report/progress.py"}, "say() or show() it"
+
+
 def test_a_worker_does_not_import_what_only_a_master_needs():
     """Start-up is multiplied by thousands of ranks."""
     code = "import sys, mpims.cli.serve, mpims.runtime.worker; print(*sys.modules)"
