@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -106,7 +107,7 @@ def slurm_command(arguments: argparse.Namespace) -> int:
     folder = Path(batch.run_dir or f"runs/{batch.name}-{job_id}")
     say(f"submitted {script} as job {job_id} (to take it back: scancel {job_id}); its log is {log}")
     if not arguments.watch:
-        say(f"when it runs: python -m mpims status {folder}")
+        say(f"when it runs: {_status_command(folder)}")
         return ExitStatus.DONE
     return _tell_end(job_id, folder, log, watch(job_id, folder, make_view(sys.stdout, LOG_INTERVAL_S)))
 
@@ -221,12 +222,14 @@ def watch(
     return last
 
 
+def _status_command(folder: Path) -> str:
+    return f"python -m mpims status {shlex.quote(str(folder))}"
+
+
 def _tell_end(job_id: str, folder: Path, log: Path, state: JobState | None) -> int:
     """Say how the job ended, by its run directory; give the exit status."""
     if state is None:
-        say(
-            f"job {job_id} goes on, as far as is known: squeue -j {job_id}; python -m mpims status {folder}"
-        )
+        say(f"job {job_id} goes on, as far as is known: squeue -j {job_id}; {_status_command(folder)}")
         return ExitStatus.DONE
     if not (folder / MANIFEST).exists():
         raise RunFailed(f"job {job_id} ended as {state} before its run began: see {log}", _end_of(log))

@@ -122,9 +122,11 @@ class MasterWatch:
         process = start.master if start is not None else _process_of_rank(rank, Path(run_dir))
         silent = name_rank(rank, process.host if process is not None else None)
         if self._n_fences > MAX_FENCES or not self._transport.survives_deaths:
+            from mpims.report.announcement import resume_command  # for this line alone
+
             raise MasterSilent(
                 f"{silent}, the master, has been silent for {patience_s:g} s: the run is ended; "
-                f"resume with: python -m mpims resume {run_dir} -n {self._transport.size}"
+                f"resume with: {resume_command(Path(run_dir), self._transport.size)}"
             )
         if process is not None and send_signal(process, signal.SIGKILL):
             say(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def create_run_dir(path: Path | None, name: str) -> Path:
         if MANIFEST in names or not names <= _LEFT_OVER:
             what = "remove what is in it"
             if MANIFEST in names:
-                what = f"go on with the run in it: python -m mpims resume {path}"
+                what = f"go on with the run in it: python -m mpims resume {shlex.quote(str(path))}"
             raise UsageError(f"run directory {path} is not empty: choose another --run-dir, or {what}")
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied")

@@ -302,13 +302,17 @@ def test_a_silent_next_master_is_known_from_the_manifest(sleeper, tmp_path, caps
 
 @pytest.mark.parametrize("manifest", [None, "", "{", "[]", '{"ranks": {"1": {"pid": 1}}}', '{"ranks": []}'])
 def test_a_master_that_cannot_be_ended_ends_the_run(manifest, tmp_path):
+    folder = tmp_path / "a b"
+    folder.mkdir()
     if manifest is not None:
-        (tmp_path / "manifest.json").write_text(manifest)
+        (folder / "manifest.json").write_text(manifest)
     watched, transports = watch(n_ranks=3, rank=2)
     transports[2].lost.add(0)
     began = CLOCK.now_s
-    with pytest.raises(Stopped, match=r"rank 1, the master.*resume with: python -m mpims resume .* -n 3"):
-        idle(watched, None, start_of(this_process(), tmp_path), 10 * (MAX_FENCES + 1) * PATIENCE_S)
+    with pytest.raises(
+        Stopped, match=r"rank 1, the master.*resume with: python -m mpims resume '.*a b' -n 3"
+    ):
+        idle(watched, None, start_of(this_process(), folder), 10 * (MAX_FENCES + 1) * PATIENCE_S)
     assert CLOCK.now_s - began > MAX_FENCES * PATIENCE_S
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from dataclasses import asdict, replace
 
@@ -122,6 +123,8 @@ def test_a_master_that_was_killed(folder):
     assert "dead: its master" in lines[0]
     assert "is gone without a last word" in lines[0]
     assert lines[-1] == f"next     {outside.resume}"
+    moved = folder.rename(folder.with_name("it's r"))
+    assert shlex.split(look_from_outside(moved).resume)[3:] == ["resume", str(moved), "-n", "65"]
     assert not any(line.startswith(("time", "ranks")) for line in lines)
 
 
