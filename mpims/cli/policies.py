@@ -32,7 +32,11 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--workers", type=int, default=4, metavar="P", help="number of workers; default 4")
     parser.add_argument(
-        "--policy", metavar="SPEC", help="show this one alone, as in --policy FSC:h=5e-5,sigma=0.1"
+        "--policy",
+        dest="policies",
+        action="append",
+        metavar="SPEC",
+        help="show this one alone, as in --policy FSC:h=5e-5,sigma=0.1 (again for more)",
     )
 
 
@@ -43,10 +47,10 @@ def policies_command(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--workers wants at least 1, found {n_workers}")
     if not 0 <= n_items <= MAX_LISTED:
         raise UsageError(f"--items wants 0 to {MAX_LISTED:,}, found {n_items}")
-    if arguments.policy is None:
+    if arguments.policies is None:
         specs = [parse_policy(policy.example(n_workers)) for policy in POLICIES.values()]
     else:
-        specs = [_asked_for(arguments.policy, n_workers)]
+        specs = [_asked_for(text, n_workers) for text in arguments.policies]
     width = max(40, min(shutil.get_terminal_size().columns, 100))
     for spec in specs:
         show(_described(spec, n_items, n_workers, width))

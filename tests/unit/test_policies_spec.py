@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mpims.cli.main import make_parser
 from mpims.core.policies import POLICIES, Policy, parse_policy
 from mpims.options import DEFAULT_POLICY
 
@@ -133,3 +134,11 @@ def test_weights_are_for_a_number_of_workers():
     with pytest.raises(ValueError, match=r"weight for each of the 4 workers, found 3: write WF:1/1/1/0\.5"):
         spec.check_workers(4)
     parse_policy("FAC2").check_workers(4)
+
+
+def test_those_that_are_asked_for_are_shown(capsys):
+    typed = ["policies", "--items", "100", "--policy", "GSS", "--policy", "FAC2"]
+    arguments = make_parser(["policies"]).parse_args(typed)
+    assert arguments.command(arguments) == 0
+    shown = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line[0] != " "]
+    assert shown == ["GSS", "FAC2"]
