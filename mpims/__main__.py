@@ -11,6 +11,17 @@ import sys
 
 def main() -> int:
     """Run this rank; give the exit status."""
+    try:
+        return _run_rank()
+    except KeyboardInterrupt:  # while modules are imported, before a command could hear it
+        from mpims.errors import ExitStatus
+        from mpims.streams import say
+
+        say("stopped by the user")
+        return ExitStatus.INTERRUPTED
+
+
+def _run_rank() -> int:
     _search_here_last()
     from mpims.streams import open_standard_streams
 

@@ -377,6 +377,16 @@ def test_a_signal_stops_all_ranks(write_job, tmp_path, ranks, number):
     assert all_gone(pids)
 
 
+def test_ctrl_c_while_modules_are_imported_is_one_line(mpims_cli, write_job, tmp_path):
+    write_job(SQUARES)
+    early = tmp_path / "early"
+    early.mkdir()
+    (early / "numpy.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    path = os.pathsep.join([str(early), os.environ.get("PYTHONPATH", "")])
+    done = mpims_cli("run", "x.py", env={"PYTHONPATH": path})
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "mpims: stopped by the user\n")
+
+
 def test_a_rank_that_never_comes_back_does_not_hang_the_run(write_job, tmp_path):
     """One rank hangs in the kernel: its items go to another, the run ends, and so does the rank."""
     write_job(
