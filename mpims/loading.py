@@ -155,6 +155,8 @@ def _import_module(name: str) -> types.ModuleType:
         return importlib.import_module(name)
     except SyntaxError as error:
         raise UsageError(_syntax_message(error)) from None
+    except UsageError as error:
+        raise UsageError(f"{_place(error)}: {error.message}", error.detail) from None
     except (Exception, SystemExit) as error:  # whatever the user's module raises while it is imported
         raise UsageError(f"cannot import {name}: {describe(error)}") from None
 
@@ -178,15 +180,24 @@ def _run(name: str, text: str) -> types.ModuleType:
     except SyntaxError as error:
         error.filename = error.filename or name
         raise UsageError(_syntax_message(error)) from None
-    except UsageError:
-        raise
+    except UsageError as error:
+        raise UsageError(f"{_place(error, name)}: {error.message}", error.detail) from None
     except (Exception, SystemExit) as error:  # whatever the user's file raises while it runs
-        import traceback  # for this line alone
-
-        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == name]
-        place = f"{name}:{lines[-1]}" if lines else name
-        raise UsageError(f"{place}: {describe(error)}") from None
+        raise UsageError(f"{_place(error, name)}: {describe(error)}") from None
     return module
+
+
+def _place(error: BaseException, name: str = "") -> str:
+    """The last line that raised it in the file of that name; without a name, in any file but ours."""
+    import traceback  # for this line alone
+
+    ours = f"{Path(__file__).parent}/"
+    places = [
+        f"{frame.filename}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if (frame.filename == name if name else not frame.filename.startswith((ours, "<")))
+    ]
+    return places[-1] if places else name
 
 
 def _syntax_message(error: SyntaxError) -> str:

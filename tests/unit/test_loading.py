@@ -236,9 +236,11 @@ def test_ctrl_c_in_a_file_is_the_users(write):
         load(write("raise KeyboardInterrupt\n"))
 
 
-def test_a_mistake_in_a_job_keeps_its_own_message(write):
+def test_a_mistake_in_a_job_keeps_its_own_message_and_has_its_place(write):
     spec = write("import mpims\nclass J(mpims.Job):\n    block: int = 4\n")
-    assert refusal(load, spec).startswith("job J: 'block' cannot be a parameter")
+    assert refusal(load, spec).startswith(f"{spec}:2: job J: 'block' cannot be a parameter")
+    spec = write("import mpims\n\nclass J(mpims.Job):\n    n = 3\n    output = mpims.Reduce(3)\n")
+    assert refusal(load, spec) == f"{spec}:5: Reduce wants a function of two results, found 3"
 
 
 def test_a_null_byte_is_a_mistake_of_the_file(write):
@@ -334,6 +336,13 @@ def test_a_module_that_raises_is_told(write, tmp_path, monkeypatch):
     write("raise OSError('no table')\n", "module_xyz.py")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert refusal(load, "module_xyz:X") == "cannot import module_xyz: OSError: no table"
+
+
+def test_a_mistake_in_a_job_of_a_module_has_its_place(write, tmp_path, monkeypatch):
+    path = write("import mpims\n\noutput = mpims.Reduce(3)\n", "module_xyz.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    expected = f"{path}:3: Reduce wants a function of two results, found 3"
+    assert refusal(load, "module_xyz:X") == expected
 
 
 # ------------------------------------------------------------------ names that clash
