@@ -25,12 +25,17 @@ def find_end(given_s: float | None) -> float | None:
     Raises
     ------
     UsageError
-        It is past.
+        It is past, or so soon that nothing could be computed.
     """
     now_s = time.time()
     if given_s is not None and given_s <= now_s:
         raise UsageError(
             f"the run was to have ended {now_s - given_s:,.0f} s ago, by end_time_s: give a time to come"
+        )
+    if given_s is not None and given_s - now_s <= RESERVE_S:
+        raise UsageError(
+            f"the run ends in {given_s - now_s:.0f} s, and the last {RESERVE_S:g} s are kept free for its "
+            "journal and its launcher: give it more time"
         )
     allocation = find_allocation(os.environ)
     ends = [given_s, find_end_time(allocation, now_s) if allocation is not None else None]

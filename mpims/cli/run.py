@@ -28,6 +28,7 @@ from mpims.runtime.lead import Lead
 from mpims.session import connect
 from mpims.slurm.allocation import find_allocation
 from mpims.streams import say, settle, show
+from mpims.timelimit import RESERVE_S
 from mpims.world import find_world, report_output
 
 DESCRIPTION = """\
@@ -238,7 +239,8 @@ def add_time(parser: argparse.ArgumentParser) -> None:
         type=_parse_end,
         metavar="TIME",
         help="stop in time, as resumable, if the run is not done after so long: MINUTES, HH:MM:SS or "
-        "D-HH:MM:SS, as sbatch has it; default the end of SLURM's allocation",
+        f"D-HH:MM:SS, as sbatch has it; the last {RESERVE_S:g} s are kept free for its journal and its "
+        "launcher; default the end of SLURM's allocation",
     )
 
 

@@ -63,6 +63,22 @@ def test_an_end_that_is_past_is_refused():
         find_end(time.time() - 60)
 
 
+@pytest.mark.parametrize("left_s", [1.0, RESERVE_S])
+def test_an_end_that_leaves_no_time_to_compute_is_refused(left_s):
+    said = rf"ends in {left_s:g} s, and the last {RESERVE_S:g} s are kept free.*: give it more time"
+    with pytest.raises(UsageError, match=said):
+        find_end(time.time() + left_s)
+    assert find_end(end_s := time.time() + RESERVE_S + 1.0) == end_s
+
+
+def test_the_allocation_may_be_about_to_end(monkeypatch):
+    """Whoever waits for the next one gets a run that can be resumed."""
+    end_s = int(time.time()) + 5
+    for name, value in {**SLURM, "SLURM_JOB_END_TIME": str(end_s)}.items():
+        monkeypatch.setenv(name, value)
+    assert find_end(None) == end_s
+
+
 def test_a_run_stops_in_time_and_is_gone_on_with(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(timelimit, "RESERVE_S", 0.0)
     began = time.monotonic()
