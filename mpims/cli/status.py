@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -78,15 +79,16 @@ def watch(
 def as_dict(outside: Outside) -> dict[str, Any]:
     """What is known, for JSON.
 
-    ``state`` is starting, running, dead, done, stopped or failed; ``resume`` the command that goes on with
-    the run, null where there is nothing to go on with; ``status`` and ``summary`` what these files say.
+    ``state`` is starting, running, dead, done, stopped, failed or simulated; ``resume`` the command that
+    goes on with the run, null where there is nothing to go on with; ``status`` and ``summary`` what these
+    files say.
     """
     return {
         "run_dir": str(outside.folder.absolute()),
         "state": outside.state.value,
         "silence_s": outside.silence_s,
         "master": outside.owner.as_dict() if outside.owner is not None else None,
-        "resume": outside.resume if outside.is_over and outside.state is not State.DONE else None,
+        "resume": outside.resume if outside.can_resume else None,
         "status": asdict(outside.status) if outside.status is not None else None,
         "summary": outside.summary,
     }
@@ -114,7 +116,7 @@ def _what(outside: Outside) -> str:
         return f"starting{where}{heard}"
     if outside.state is State.DEAD:
         return f"dead: its master{where} is gone without a last word{heard}"
-    return str(outside.state.value)
+    return "done (simulated)" if outside.state is State.SIMULATED else str(outside.state.value)
 
 
 def _status_lines(status: Status, *, is_over: bool) -> list[str]:
@@ -151,7 +153,9 @@ def _summary_lines(outside: Outside, summary: dict[str, Any]) -> list[str]:
 def _next(outside: Outside) -> str:
     if outside.state is State.DONE:
         return "nothing is left to do"
-    if outside.is_over:
+    if outside.state is State.SIMULATED:
+        return f"python -m mpims report {shlex.quote(str(outside.folder))}"
+    if outside.can_resume:
         return outside.resume
     status = outside.status
     if status is not None and is_short_of_time(status):

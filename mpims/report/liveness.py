@@ -34,6 +34,8 @@ class State(Enum):
     DONE = "done"
     STOPPED = "stopped"
     FAILED = "failed"
+    SIMULATED = "simulated"
+    """It is the trace of `mpims simulate`, and nothing was computed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,11 @@ class Outside:
         return self.state not in (State.STARTING, State.RUNNING)
 
     @property
+    def can_resume(self) -> bool:
+        """Whether somebody is to go on with it."""
+        return self.is_over and self.state not in (State.DONE, State.SIMULATED)
+
+    @property
     def resume(self) -> str:
         """What the user types to go on with it."""
         started = [self.manifest, *self.manifest.get("resumed", ())][-1]
@@ -91,6 +98,8 @@ def look_from_outside(folder: Path) -> Outside:
     silence_s = _silence_s(folder)
     status = read_status(folder / STATUS) if is_locked or summary is None else None
     state = _locked_state(owner, silence_s) if is_locked else _ended_state(summary)
+    if manifest.get("simulated"):
+        state = State.SIMULATED
     if state is State.RUNNING and (status is None or status.process != (owner and owner.as_dict())):
         state = State.STARTING
     return Outside(

@@ -173,6 +173,18 @@ def test_a_run_that_died_before_anything(folder):
     assert look_from_outside(folder).state is State.DEAD
 
 
+def test_a_simulated_run_is_not_dead_but_done(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "simulated": True}))
+    outside = look_from_outside(folder)
+    assert (outside.state, outside.is_over) == (State.SIMULATED, True)
+    assert outside_lines(outside) == [
+        f"{folder}: done (simulated)",
+        f"next     python -m mpims report {folder}",
+    ]
+    assert as_dict(outside)["resume"] is None
+
+
 def test_a_folder_that_may_only_be_read_is_read(living, monkeypatch):
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
