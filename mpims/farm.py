@@ -46,7 +46,17 @@ from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.lock import RunLock
 from mpims.storage.manifest import check_format, check_same_job, make_manifest, other_versions
 from mpims.storage.results import new_results, read_result
-from mpims.storage.rundir import MANIFEST, STATUS, SUMMARY, create_run_dir, read_json, write_job, write_json
+from mpims.storage.rundir import (
+    MANIFEST,
+    STATUS,
+    SUMMARY,
+    Damaged,
+    create_run_dir,
+    read_json,
+    read_summary,
+    write_job,
+    write_json,
+)
 from mpims.storage.trace import Cause
 from mpims.storage.tracewriter import TraceWriter
 from mpims.streams import say
@@ -264,9 +274,12 @@ class Farm:
 
     def _finished(self) -> Outcome | None:
         """The outcome of a run that is done already."""
-        path = self._folder / SUMMARY
-        summary: Any = read_json(path) if path.exists() else {}
-        if summary.get("status") != "done":
+        try:
+            summary: Any = read_summary(self._folder)
+        except Damaged as error:
+            self._say(f"{error.message}; it is written anew")
+            return None
+        if summary is None or summary.get("status") != "done":
             return None
         self._tell_closing()
         path = self._folder / Path(summary["result_file"]).name  # the folder may have been moved

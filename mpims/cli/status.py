@@ -114,6 +114,8 @@ def _what(outside: Outside) -> str:
         return f"running{where}{heard}"
     if outside.state is State.STARTING:
         return f"starting{where}{heard}"
+    if outside.damage:
+        return f"nobody knows how it ended: {outside.damage}; resume writes it anew"
     if outside.state is State.DEAD:
         return f"dead: its master{where} is gone without a last word{heard}"
     return "done (simulated)" if outside.state is State.SIMULATED else str(outside.state.value)

@@ -19,7 +19,7 @@ from mpims.report.announcement import resume_command
 from mpims.report.status import Status, read_status
 from mpims.storage.lock import STALE_S, read_owner
 from mpims.storage.manifest import check_format
-from mpims.storage.rundir import MANIFEST, STATUS, SUMMARY, read_json
+from mpims.storage.rundir import MANIFEST, STATUS, Damaged, read_json, read_summary
 
 _LOCK = "lock"
 
@@ -52,6 +52,8 @@ class Outside:
         Seconds since the last sign of life in the run directory, by the file system's clock.
     status, summary
         What ``status.json`` and ``summary.json`` say; the summary only if it is this run's end.
+    damage
+        What is wrong with the summary, where it cannot be told how the run ended.
     manifest
         What the run is.
     """
@@ -63,6 +65,7 @@ class Outside:
     status: Status | None
     summary: dict[str, Any] | None
     manifest: dict[str, Any]
+    damage: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -88,13 +91,18 @@ def look_from_outside(folder: Path) -> Outside:
     Raises
     ------
     UsageError
-        There is no run, or what is in its directory is damaged or of another version.
+        There is no run, or what is in its directory, but for the summary, is damaged or of another
+        version.
     """
     manifest = read_json(folder / MANIFEST)
     check_format(manifest, folder)
     owner = read_owner(folder)  # before the summary: it is written before the lock is given back
     is_locked = (folder / _LOCK).exists()
-    summary = read_json(folder / SUMMARY) if (folder / SUMMARY).exists() else None
+    summary, damage = None, ""
+    try:
+        summary = read_summary(folder)
+    except Damaged as error:
+        damage = error.message
     silence_s = _silence_s(folder)
     status = read_status(folder / STATUS) if is_locked or summary is None else None
     state = _locked_state(owner, silence_s) if is_locked else _ended_state(summary)
@@ -110,6 +118,7 @@ def look_from_outside(folder: Path) -> Outside:
         status=status,
         summary=None if is_locked else summary,
         manifest=manifest,
+        damage="" if is_locked else damage,
     )
 
 

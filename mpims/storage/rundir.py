@@ -23,6 +23,10 @@ _LEFT_OVER = {"lock", JOB, f"{JOB}.part", JOURNAL, f"{MANIFEST}.part"}
 """What is there without a manifest was left by a run that died before it began."""
 
 
+class Damaged(UsageError):
+    """A file of a run directory does not say what it should."""
+
+
 def create_run_dir(path: Path | None, name: str) -> Path:
     """Make an empty run directory.
 
@@ -91,7 +95,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        It is not there, or is no JSON object.
+        It is not there, or cannot be read.
+    Damaged
+        It is no JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -100,10 +106,24 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
-        raise UsageError(f"{path} is damaged: it is no JSON ({error})") from None
+        raise Damaged(f"{path} is damaged: it is no JSON ({error})") from None
     if not isinstance(value, dict):
-        raise UsageError(f"{path} is damaged: it holds a {type(value).__name__}, not an object")
+        raise Damaged(f"{path} is damaged: it holds a {type(value).__name__}, not an object")
     return value
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """Read how a run ended; None if it has not, or nobody could write it down.
+
+    Raises
+    ------
+    UsageError
+        It cannot be read.
+    Damaged
+        It can be done without, for it is derived: resuming writes it anew from the journal.
+    """
+    path = folder / SUMMARY
+    return read_json(path) if path.exists() else None
 
 
 def write_job(folder: Path, value: Any) -> None:

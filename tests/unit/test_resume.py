@@ -396,6 +396,18 @@ def test_a_damaged_run_is_said_to_be_so(name, tmp_path):
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_damaged_summary_is_written_anew(content, tmp_path, capsys):
+    """It says nothing that the journal does not know, so it proves nothing either way."""
+    expected = digest_of(alone(Rows(), tmp_path / "run"))
+    KERNEL_CALLS.clear()
+    (tmp_path / "run" / "summary.json").write_text(content)
+    outcome = alone(Rows(), tmp_path / "run", resume=True, quiet=False)
+    assert (digest_of(outcome), KERNEL_CALLS) == (expected, [])
+    assert read(tmp_path / "run", "summary.json") == outcome.summary
+    assert "summary.json is damaged" in capsys.readouterr().err.split("\n")[0]
+
+
 def test_a_reduce_function_that_raised_raises_again(tmp_path):
     """The operands are in the journal: going on must not be a defect of ours."""
 

@@ -163,6 +163,20 @@ def test_a_run_that_ended(folder):
     assert as_dict(outside)["resume"] is None
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_damaged_summary_does_not_hide_the_rest(folder, content):
+    write_status(folder / "status.json", STATUS)
+    (folder / "summary.json").write_text(content)
+    outside = look_from_outside(folder)
+    assert (outside.state, outside.summary) == (State.DEAD, None)
+    lines = outside_lines(outside)
+    assert lines[0].startswith(f"{folder}: nobody knows how it ended: {folder}/summary.json is damaged")
+    assert lines[0].endswith("; resume writes it anew")
+    assert lines[1:] == [*lines[1:-1], f"next     {outside.resume}"]
+    assert lines[2].startswith("done     610/1,000 items")
+    assert as_dict(outside)["resume"] == outside.resume
+
+
 def test_a_run_that_is_gone_on_with_is_not_what_its_last_summary_says(living):
     summarise(living, "stopped")
     outside = look_from_outside(living)
