@@ -15,6 +15,7 @@ import faulthandler
 import os
 import platform
 import struct
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
