@@ -180,12 +180,28 @@ class Packer:
         self._was_large = self._in_pieces and sum(map(len, pieces)) >= LEAST_BYTES
         return (LARGE, (pieces, large)) if large or self._was_large else (PICKLED, pieces[0])
 
-    def pack_all(self, values: list[Any], what: str, *, are_tuples: bool = False) -> Batch:
-        """Pack values of one kind; `are_tuples`: made for this, of arguments."""
+    def pack_all(
+        self, values: list[Any], what: str, *, are_tuples: bool = False, into: Batch | None = None
+    ) -> Batch:
+        """Pack values of one kind.
+
+        Parameters
+        ----------
+        are_tuples
+            They were made for this, of arguments.
+        into
+            The batch that they are added to; those before one that cannot travel are there then.
+
+        Raises
+        ------
+        CannotTravel
+            One cannot be pickled.
+        """
+        batch = empty_batch() if into is None else into
         types = set(map(type, chain.from_iterable(values) if are_tuples else values))
         if types <= _PLAIN_TYPES and not (bytes in types and _has_large(values, are_tuples)):
-            return Batch(values, bytearray(len(values)))
-        batch = empty_batch()
+            batch.extend(Batch(values, bytearray(len(values))))
+            return batch
         for value in values:
             batch.append(self.pack(value, what))
         return batch

@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 
-from mpims.errors import UsageError
+from mpims.errors import InternalError, UsageError, describe, user_traceback
 from mpims.executor.channel import Channel
 from mpims.executor.errors import ExecutorBroken
 from mpims.executor.orders import Customer, Order
@@ -125,6 +125,10 @@ class LocalLink:
             with suppress(TimeoutExpired):
                 self._launcher.wait(_POLL_S)
             error = ExecutorBroken(f"its ranks have ended (launcher: {self._launcher.poll()})")
+        except BaseException as failure:  # the top of a thread: whoever waits must not do so for ever
+            reason = f"this is a defect of mpims, please report it: {describe(failure)}"
+            error = InternalError(reason, user_traceback(failure))
+            self._channel.close()
         self._customer.ended(error)
         self._end_ranks(_ENDING_S)
 

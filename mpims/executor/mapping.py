@@ -88,6 +88,7 @@ class Mapping:
         self._mean_s: float | None = None
         self._mean_bytes = 0.0
         self._error: BaseException | None = None
+        self._input_error: BaseException | None = None
         self.is_exhausted = self.is_started = self.is_dropped = self._is_over = False
         self._is_stopped = self._is_cut = False
 
@@ -117,20 +118,30 @@ class Mapping:
     def _advance(self, n: int) -> bool:
         """Make at most so many tasks; False if there were none."""
         n = min(n, 4096)
-        values = list(islice(self._source, n))
-        if len(values) < n:
+        batch = empty_batch()
+        try:
+            self._fill(batch, n)
+        except Exception as error:  # whatever the user's iterator raises, or an argument that is pickled
+            self._input_error = error
+        if len(batch) < n:
             self.is_exhausted = True
-        if not values:
+        if not len(batch):
             self._end_if_done()
             return False
-        are_tuples = self._mode != 0
-        batch = self._packer.pack_all(values, "an argument", are_tuples=are_tuples)
         self._mean_bytes = max(mean_bytes(batch), 0.7 * self._mean_bytes)
         key = self._new_key(self)
-        self._runs[key] = self._n_given, len(values)
-        self._n_given += len(values)
+        self._runs[key] = self._n_given, len(batch)
+        self._n_given += len(batch)
         self._give(Tasks(key, self._function, self._mode, batch, False))
         return True
+
+    def _fill(self, batch: Batch, n: int) -> None:
+        """Add the next arguments, packed, at most so many; those before one that fails are there."""
+        values: list[Any] = []
+        try:
+            values.extend(islice(self._source, n))
+        finally:
+            self._packer.pack_all(values, "an argument", are_tuples=self._mode != 0, into=batch)
 
     # -------------------------------------------------------- the master's thread
 
@@ -163,8 +174,17 @@ class Mapping:
                 self._changed.notify_all()
             self._end_if_done()
         if self.is_background and not self.is_exhausted:
-            self.feed()
+            try:
+                self.feed()
+            except BaseException as error:  # the program's input is no reason to end the executor
+                self._end_input(error)
         return n_left
+
+    def _end_input(self, error: BaseException) -> None:
+        """There are no more tasks; whoever takes results gets those of the others and then an error."""
+        with self._lock:
+            self._input_error, self.is_exhausted = error, True
+            self._end_if_done()
 
     def _end_if_done(self) -> None:
         if self.is_exhausted and not self._runs:
@@ -213,6 +233,8 @@ class Mapping:
                 if self.is_exhausted and not self._runs:
                     if self._is_cut:
                         raise CancelledError
+                    if self._input_error is not None:
+                        raise self._input_error
                     return None
                 if self._error is not None:
                     raise self._error

@@ -6,10 +6,12 @@ from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from itertools import count
 from math import inf
+from threading import Lock
 
 import pytest
 
 from mpims.executor.cargo import PLAIN, Batch, Packer
+from mpims.executor.errors import CannotTravel
 from mpims.executor.functions import Function
 from mpims.executor.mapping import LEAST_AHEAD, MOST_AHEAD, MOST_BYTES, Mapping
 
@@ -111,3 +113,38 @@ def test_nothing_is_handed_out_for_results_that_nobody_takes():
     results.close()
     assert not hands.mapping.started()
     assert hands.mapping.is_exhausted
+
+
+def failing(n, error):
+    """An input that fails after so many."""
+    yield from range(n)
+    raise error
+
+
+@pytest.mark.parametrize("is_background", [False, True])
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda n: iter([*range(n), Lock(), *range(10)]), CannotTravel),
+        (lambda n: failing(n, KeyError("input")), KeyError),
+    ],
+    ids=["cannot travel", "raises"],
+)
+@pytest.mark.parametrize("n", [0, 3, 3001])
+def test_an_input_that_fails_does_so_after_the_results_of_what_came_before(make, error, n, is_background):
+    hands = Hands(make(n), is_background=is_background)
+    results = hands.mapping.results(inf)
+    hands.mapping._help = lambda is_there, until: hands.compute() if hands.tasks else None
+    assert [next(results) for _ in range(n)] == [i * 10 for i in range(n)]
+    with pytest.raises(error):
+        next(results)
+    assert hands.ended
+
+
+def test_whatever_a_background_input_raises_it_is_not_the_master_that_gets_it():
+    hands = Hands(failing(10, SystemExit(3)), is_background=True)
+    results = hands.mapping.results(inf)
+    hands.compute()
+    assert [next(results) for _ in range(8)] == [i * 10 for i in range(8)]
+    with pytest.raises(SystemExit):
+        list(results)
