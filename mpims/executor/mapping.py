@@ -14,7 +14,7 @@ from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from itertools import islice
 from math import inf
-from threading import Condition, RLock
+from threading import Condition, RLock, get_ident
 from typing import Any
 
 from mpims.executor.cargo import ERROR, NOTHING, Batch, Packer, empty_batch, mean_bytes, unpack
@@ -89,6 +89,7 @@ class Mapping:
         self._mean_bytes = 0.0
         self._error: BaseException | None = None
         self._input_error: BaseException | None = None
+        self._feeder: int | None = None  # the thread that advances the input now
         self.is_exhausted = self.is_started = self.is_dropped = self._is_over = False
         self._is_stopped = self._is_cut = False
 
@@ -96,11 +97,10 @@ class Mapping:
 
     def feed(self) -> None:
         """Make tasks of the input as far as there is room for them."""
-        with self._lock:
-            while not (self.is_exhausted or self._is_over):
-                n = self._room()
-                if n <= 0 or not self._advance(n):
-                    return
+        while not self.is_exhausted:
+            n = self._room()
+            if n <= 0 or not self._advance(n):
+                return
 
     def _room(self) -> int:
         """How many tasks more there may be."""
@@ -116,22 +116,42 @@ class Mapping:
         return n if 4 * n >= most else 0  # not one by one
 
     def _advance(self, n: int) -> bool:
-        """Make at most so many tasks; False if there were none."""
-        n = min(n, 4096)
-        batch = empty_batch()
+        """Make at most so many tasks; False if there were none, or the input is being advanced already.
+
+        That is without the lock: the user's iterator may wait for whatever it likes, results of this very
+        executor included.
+        """
+        is_ours = False
+        try:
+            with self._lock:
+                if self._feeder is not None or self.is_exhausted:
+                    return False
+                is_ours, self._feeder = True, get_ident()
+            return self._make_tasks(min(n, 4096))
+        finally:
+            if is_ours:
+                self._feeder = None
+                with self._lock:
+                    self._changed.notify_all()
+
+    def _make_tasks(self, n: int) -> bool:
+        batch, error = empty_batch(), None
         try:
             self._fill(batch, n)
-        except Exception as error:  # whatever the user's iterator raises, or an argument that is pickled
-            self._input_error = error
-        if len(batch) < n:
-            self.is_exhausted = True
-        if not len(batch):
-            self._end_if_done()
-            return False
-        self._mean_bytes = max(mean_bytes(batch), 0.7 * self._mean_bytes)
-        key = self._new_key(self)
-        self._runs[key] = self._n_given, len(batch)
-        self._n_given += len(batch)
+        except Exception as failure:  # whatever the user's iterator raises, or an argument that is pickled
+            error = failure
+        with self._lock:
+            if self.is_exhausted:  # meanwhile: nobody wants them any more
+                return False
+            if len(batch) < n:
+                self.is_exhausted, self._input_error = True, error
+            if not len(batch):
+                self._end_if_done()
+                return False
+            self._mean_bytes = max(mean_bytes(batch), 0.7 * self._mean_bytes)
+            key = self._new_key(self)
+            self._runs[key] = self._n_given, len(batch)
+            self._n_given += len(batch)
         self._give(Tasks(key, self._function, self._mode, batch, False))
         return True
 
@@ -258,7 +278,12 @@ class Mapping:
 
     def _has_news(self) -> bool:
         """Whether there is something to be looked at."""
-        return bool(self._next in self._ready or self._arrived or not self._runs or self._error is not None)
+        return bool(
+            self._next in self._ready
+            or self._arrived
+            or (not self._runs and self._feeder is None)
+            or self._error is not None
+        )
 
     def _first_arrived(self) -> Batch | None:
         if not self._arrived:
@@ -292,14 +317,10 @@ class Mapping:
 
     def finish(self) -> None:
         """Make tasks of all the input, waiting for room where it is long."""
-        while not (self.is_exhausted or self._error is not None):
-            with self._lock:
-                n_before = self._n_given
-                if self._room() > 0:
-                    self._advance(self._room())
-                elif self._n_given - self._n_delivered > MOST_AHEAD // 2:
+        while not (self.is_exhausted or self._error is not None or self._feeder == get_ident()):
+            n = self._room()
+            if n <= 0 and self._n_given - self._n_delivered <= MOST_AHEAD // 2:
+                n = 1024
+            if n <= 0 or not self._advance(n):
+                with self._lock:
                     self._changed.wait(0.05)
-                else:
-                    self._advance(1024)
-                if self._n_given == n_before and not self.is_exhausted:
-                    self._changed.wait(0.01)

@@ -116,7 +116,7 @@ CATCH_ALL = {
     ("mpims/executor/taskmaster.py", "TaskThread._run"): "the top of a thread",
     ("mpims/executor/helping.py", "Turns._guarded"): "it gives up the executor, and raises again",
     ("mpims/executor/pool.py", "Executor._map"): "it gives up the mapping, and raises again",
-    ("mpims/executor/mapping.py", "Mapping._advance"): "the user's iterator is advanced",
+    ("mpims/executor/mapping.py", "Mapping._make_tasks"): "the user's iterator is advanced",
     ("mpims/executor/mapping.py", "Mapping.take"): "the same, in the thread that takes results in",
     ("mpims/executor/local.py", "LocalLink.__init__"): "it ends the ranks, and raises again",
     ("mpims/executor/local.py", "LocalLink._listen"): "the top of a thread",

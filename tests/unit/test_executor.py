@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import gc
 import os
+import queue
 import signal
 import threading
 import time
@@ -284,6 +285,39 @@ def test_an_input_that_raises_is_told_to_who_takes_the_results(pool):
     with pytest.raises(KeyError, match="input"):
         list(pool.map(square, broken()))
     assert pool.submit(square, 2).result(5) == 4
+
+
+def test_an_input_may_wait_for_results_of_the_same_executor(pool):
+    def waiting():
+        for i in range(100):
+            time.sleep(1e-3 if i % 10 else 20e-3)  # so that one thread takes results in, or the other
+            yield pool.submit(square, i).result(5)
+
+    assert list(pool.map(square, waiting())) == [i**4 for i in range(100)]
+    assert list(pool.map(square, pool.map(square, range(1000)))) == [i**4 for i in range(1000)]
+
+
+def test_an_input_that_waits_keeps_nobody_from_results(pool, gate):
+    values, reached, results = queue.SimpleQueue(), threading.Event(), []
+
+    def waiting():
+        yield from range(8)
+        reached.set()
+        yield from iter(values.get, None)
+
+    def take():
+        results.extend(pool.map(lambda x: wait_for_gate(x) if x == 7 else x, waiting()))
+
+    taker = threading.Thread(target=take)
+    taker.start()
+    assert reached.wait(5)
+    gate.set()  # a result comes now
+    try:
+        assert pool.submit(square, 3).result(5) == 9
+    finally:
+        values.put(None)
+        taker.join(5)
+    assert results == list(range(8))
 
 
 # -------------------------------------------------------------------------------- spreading

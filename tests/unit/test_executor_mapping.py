@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from itertools import count
 from math import inf
-from threading import Lock
+from threading import Lock, Thread
 
 import pytest
 
@@ -148,3 +148,25 @@ def test_whatever_a_background_input_raises_it_is_not_the_master_that_gets_it():
     assert [next(results) for _ in range(8)] == [i * 10 for i in range(8)]
     with pytest.raises(SystemExit):
         list(results)
+
+
+@pytest.mark.parametrize("is_background", [False, True])
+def test_results_are_taken_in_while_the_input_is_waited_for(is_background):
+    """It may wait for just these, or for others that the same thread takes in."""
+
+    def source():
+        yield from range(8)
+        for compute in (hands.compute, hands.mapping.feed):
+            thread = Thread(target=compute, daemon=True)
+            thread.start()
+            thread.join(5)
+            assert not thread.is_alive()
+            hands.mapping.feed()  # as where this thread takes results in, too
+        yield 8
+
+    hands = Hands(source(), is_background=is_background)
+    hands.mapping._mean_s = 1e-3
+    hands.mapping.feed()
+    hands.compute()
+    assert list(hands.mapping.results(inf)) == [i * 10 for i in range(9)]
+    assert hands.ended
