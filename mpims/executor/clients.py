@@ -17,6 +17,8 @@ from mpims.executor.futures import TaskFuture
 from mpims.executor.mapping import Mapping
 from mpims.executor.orders import Cancel, Close, Link, Order
 
+_LEFT = "cannot schedule new futures after shutdown, which came before all input was taken"
+
 
 class Clients:
     """As `mpims.executor.orders.Customer`.
@@ -70,6 +72,31 @@ class Clients:
     def cancelled(self, key: int) -> None:
         """A future was cancelled."""
         self.link.give(Cancel(key))
+
+    def finish(self) -> None:
+        """See to it that all calls are made that were asked for, and close.
+
+        Of a generator whose results are being taken, and of what `buffersize` limits, no more is taken.
+
+        Raises
+        ------
+        Exception
+            What an input raised of which nobody has looked at the results.
+        """
+        if self.is_closed:
+            return
+        mappings = list(self.mappings)
+        try:
+            for mapping in mappings:
+                if mapping.is_promised:
+                    mapping.finish()
+            unseen = [error for mapping in mappings if (error := mapping.unseen_error) is not None]
+        finally:
+            for mapping in list(self.mappings):
+                mapping.end_input(RuntimeError(_LEFT))
+            self.close()
+        if unseen:
+            raise unseen[0]
 
     def close(self) -> None:
         """Take no more calls; the master ends when all are done."""

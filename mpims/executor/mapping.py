@@ -197,19 +197,21 @@ class Mapping:
             try:
                 self.feed()
             except BaseException as error:  # the program's input is no reason to end the executor
-                self._end_input(error)
+                self.end_input(error)
         return n_left
 
-    def _end_input(self, error: BaseException) -> None:
-        """There are no more tasks; whoever takes results gets those of the others and then an error."""
+    def end_input(self, error: BaseException) -> None:
+        """Take no more input; whoever takes results gets those of the tasks that are, and then an error."""
         with self._lock:
-            self._input_error, self.is_exhausted = error, True
-            self._end_if_done()
+            if not self.is_exhausted:
+                self._input_error, self.is_exhausted = error, True
+                self._end_if_done()
 
     def _end_if_done(self) -> None:
         if self.is_exhausted and not self._runs:
             self._changed.notify_all()
-            self._tell_ended(self)
+            if self.unseen_error is None:
+                self._tell_ended(self)
 
     def failed(self, error: BaseException) -> None:
         """There will be no more results."""
@@ -314,6 +316,16 @@ class Mapping:
             self.is_dropped = True
             self._ready.clear()
             self._arrived.clear()
+
+    @property
+    def is_promised(self) -> bool:
+        """Whether its calls are made though nobody takes the results, as by `concurrent.futures`."""
+        return self.is_background or not (self.is_started or self._most is not None)
+
+    @property
+    def unseen_error(self) -> BaseException | None:
+        """What the input raised, if nobody has begun to take the results."""
+        return None if self.is_started else self._input_error
 
     def finish(self) -> None:
         """Make tasks of all the input, waiting for room where it is long."""

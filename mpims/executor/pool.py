@@ -284,17 +284,11 @@ class Executor(FuturesExecutor):
         clients = self._clients
         if cancel_futures:
             clients.link.give(CancelRest())
-        elif not clients.is_closed:
-            self._finish_mappings()
-        clients.close()
+            clients.close()
+        else:
+            clients.finish()
         if wait:
             clients.link.join()
-
-    def _finish_mappings(self) -> None:
-        """See to it that all calls are made that were asked for; a generator is left where it is."""
-        for mapping in list(self._clients.mappings):
-            if mapping.is_background or not mapping.is_started:
-                mapping.finish()
 
     def __enter__(self) -> Executor | None:  # type: ignore[override]
         return self if self._is_here else None

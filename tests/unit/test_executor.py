@@ -377,6 +377,40 @@ def test_shutdown_can_cancel(ranks, gate):
         list(results)
 
 
+def test_an_input_with_a_buffersize_is_not_run_to_its_end(ranks):
+    with mpims.Executor() as pool:
+        unseen = pool.map(square, count(), buffersize=5)
+    given = []
+    with pytest.raises(RuntimeError, match="before all input was taken"):
+        given.extend(unseen)
+    assert given == [i * i for i in range(5)]
+
+
+@pytest.mark.parametrize("n", [1, 4000])
+def test_an_input_that_raises_at_the_end_leaves_no_executor_open(ranks, gate, n):
+    def broken():
+        yield from range(n)
+        raise KeyError("input")
+
+    with pytest.raises(KeyError, match="input"), mpims.Executor() as pool:
+        pool.map(note, broken())
+        noted = pool.map(note, [-1])
+    with mpims.Executor() as pool:
+        assert pool.submit(square, 2).result(5) == 4
+    assert sorted(CALLS) == list(range(-1, n))
+    assert list(noted) == [-1]
+
+
+def test_an_input_that_is_being_taken_ends_with_its_executor(ranks):
+    with mpims.Executor() as pool:
+        begun = pool.map(square, count())
+        first = [next(begun) for _ in range(3)]
+    with pytest.raises(RuntimeError, match="before all input was taken"):
+        for result in begun:
+            first.append(result)
+    assert first == [i * i for i in range(len(first))]
+
+
 def test_an_executor_that_is_dropped_ends(ranks):
     pool = mpims.Executor()
     future = pool.submit(square, 3)
