@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
@@ -13,6 +14,7 @@ from mpims.executor.cargo import ERROR, Batch, unpack
 if TYPE_CHECKING:
     from mpims.executor.clients import Clients
 
+_LOGGER = logging.getLogger("concurrent.futures")
 _DONE = ("CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")
 """The states of `concurrent.futures` from which none leads back."""
 
@@ -74,7 +76,7 @@ class TaskFuture(Future):  # type: ignore[type-arg]
         flag, value = batch.flags[0], batch.values[0]
         try:
             value = unpack(flag, value)
-        except Exception as error:  # whatever an object of the user's raises when it is unpickled
+        except BaseException as error:  # whatever the user's object raises when it is unpickled
             flag, value = ERROR, error
         try:
             if flag == ERROR:
@@ -83,6 +85,14 @@ class TaskFuture(Future):  # type: ignore[type-arg]
                 self.set_result(value)
         except InvalidStateError:
             pass  # it was cancelled while it was on its way
+
+    def _invoke_callbacks(self) -> None:
+        """Call them; what they raise must not end who takes results in, even if it is no `Exception`."""
+        for callback in self._done_callbacks:  # type: ignore[attr-defined]
+            try:
+                callback(self)
+            except BaseException:  # whatever a callback of the user's raises
+                _LOGGER.exception("exception calling callback for %r", self)
 
     def failed(self, error: BaseException) -> None:
         """There will be no result."""

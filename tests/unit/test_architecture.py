@@ -108,6 +108,7 @@ CATCH_ALL = {
     ("mpims/executor/cargo.py", "pack_error"): "the user's exception is pickled and unpickled",
     ("mpims/executor/cargo.py", "_load_error"): "the user's exception is unpickled",
     ("mpims/executor/futures.py", "TaskFuture.delivered"): "the user's objects are unpickled",
+    ("mpims/executor/futures.py", "TaskFuture._invoke_callbacks"): "the user's callbacks are called",
     ("mpims/executor/calls.py", "Calls.compute"): "the user's functions are called",
     ("mpims/executor/calls.py", "Calls._call"): "the same",
     ("mpims/executor/calls.py", "Calls._function"): "the user's modules are imported",

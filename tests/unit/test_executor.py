@@ -153,6 +153,37 @@ def test_callbacks_are_called_and_may_submit(pool):
     assert results == [4, 16, 256]
 
 
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+class Interrupting:
+    """Is a KeyboardInterrupt where it is unpickled in the program; a task can make it."""
+
+    def __reduce__(self):
+        return interrupt, ()
+
+
+def test_whatever_a_result_or_a_callback_raises_ends_no_executor(pool, gate, caplog):
+    for error in (KeyboardInterrupt, SystemExit):
+        future = pool.submit(wait_for_gate, 1)
+        heard = []
+
+        def stop(_, error=error):
+            raise error
+
+        future.add_done_callback(stop)
+        future.add_done_callback(heard.append)
+        gate.set()
+        assert future.result(5) == 1
+        assert heard == [future]
+    assert caplog.text.count("exception calling callback") == 2
+    assert type(pool.submit(Interrupting).exception(5)) is KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        list(pool.map(lambda x: Interrupting(), [1]))
+    assert pool.submit(square, 3).result(5) == 9
+
+
 def test_wait_and_as_completed(pool):
     futures = [pool.submit(square, i) for i in range(20)]
     assert {f.result() for f in as_completed(futures, timeout=5)} == {i * i for i in range(20)}
