@@ -15,7 +15,7 @@ from mpims.executor.cargo import Batch
 from mpims.executor.errors import ExecutorBroken
 from mpims.executor.futures import TaskFuture
 from mpims.executor.mapping import Mapping
-from mpims.executor.orders import Cancel, Close, Link, Order
+from mpims.executor.orders import Cancel, CancelRest, Close, Link, Order
 
 _LEFT = "cannot schedule new futures after shutdown, which came before all input was taken"
 
@@ -43,7 +43,7 @@ class Clients:
         self._keys = count()
         self._sinks: dict[int, TaskFuture | Mapping] = {}
         self.mappings: set[Mapping] = set()
-        self.is_closed = self.has_ended = False
+        self.is_closed = self.has_ended = self._is_close_given = False
         self.error: BaseException | None = None
         self.shared: list[int] = []
 
@@ -99,9 +99,31 @@ class Clients:
             raise unseen[0]
 
     def close(self) -> None:
-        """Take no more calls; the master ends when all are done."""
+        """Take no more calls; the master ends when all are done, those of a list yet to come included."""
         if not self.is_closed:
             self.is_closed = True
+            for mapping in list(self.mappings):
+                if not mapping.is_background:
+                    mapping.end_input(RuntimeError(_LEFT))
+            self._close_if_given()
+
+    def cancel(self) -> None:
+        """Cancel what was not handed out, and close."""
+        self.link.give(CancelRest())
+        self.is_closed = True
+        self._close_if_given()
+
+    def mapping_ended(self, mapping: Mapping) -> None:
+        """All its results are there; that its input failed is to be told in `finish`, if not before."""
+        if mapping.unseen_error is None:
+            self.mappings.discard(mapping)
+        if self.is_closed:
+            self._close_if_given()
+
+    def _close_if_given(self) -> None:
+        """Let the master end, once there is nothing more to give it."""
+        if not self._is_close_given and all(mapping.is_exhausted for mapping in list(self.mappings)):
+            self._is_close_given = True
             self.link.give(Close())
 
     # -------------------------------------------------------- the master's thread
@@ -122,7 +144,7 @@ class Clients:
 
     def cancel_rest(self) -> None:
         """Cancel all that was not handed out."""
-        for sink in set(self._sinks.values()):
+        for sink in {*self._sinks.values(), *self.mappings}:
             if isinstance(sink, TaskFuture):
                 sink.cancel()
             else:

@@ -210,8 +210,7 @@ class Mapping:
     def _end_if_done(self) -> None:
         if self.is_exhausted and not self._runs:
             self._changed.notify_all()
-            if self.unseen_error is None:
-                self._tell_ended(self)
+            self._tell_ended(self)
 
     def failed(self, error: BaseException) -> None:
         """There will be no more results."""
@@ -221,8 +220,8 @@ class Mapping:
 
     # -------------------------------------------------------------------- results
 
-    def results(self, until: float | None) -> Iterator[Any]:
-        """The results, one after another, until that time (monotonic seconds)."""
+    def results(self, until: float | None, owner: object = None) -> Iterator[Any]:
+        """The results, one after another, until that time (monotonic seconds); `owner` is kept so long."""
         self.is_started = True
         try:
             while True:

@@ -22,7 +22,7 @@ from mpims.executor.functions import ARGUMENTS, CALL, ITEM, Functions
 from mpims.executor.futures import TaskFuture, refused
 from mpims.executor.inputs import BACKGROUND, Tuples, Zipped, call_each, chunks, flat
 from mpims.executor.mapping import Mapping
-from mpims.executor.orders import Abort, CancelRest, Spread, Tasks
+from mpims.executor.orders import Abort, Spread, Tasks
 from mpims.executor.spread import Handle, share_here
 
 
@@ -214,7 +214,7 @@ class Executor(FuturesExecutor):
             give=self._clients.give,
             help=self._clients.link.help,
             new_key=self._clients.key_for,
-            ended=self._clients.mappings.discard,
+            ended=self._clients.mapping_ended,
         )
         self._clients.mappings.add(mapping)
         try:
@@ -222,7 +222,7 @@ class Executor(FuturesExecutor):
         except BaseException:
             mapping.abandon()
             raise
-        results = mapping.results(until)
+        results = mapping.results(until, self)
         weakref.finalize(results, mapping.drop_results).atexit = False
         return flat(results) if chunksize is not None and chunksize > 1 else results
 
@@ -283,8 +283,7 @@ class Executor(FuturesExecutor):
             return
         clients = self._clients
         if cancel_futures:
-            clients.link.give(CancelRest())
-            clients.close()
+            clients.cancel()
         else:
             clients.finish()
         if wait:

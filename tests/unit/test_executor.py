@@ -453,6 +453,32 @@ def test_an_executor_that_is_dropped_ends(ranks):
     assert gone() is None
 
 
+@pytest.mark.parametrize("make", [list, iter], ids=["list", "generator"])
+def test_an_executor_that_is_dropped_is_kept_while_results_are_taken(ranks, make):
+    pool = mpims.Executor()
+    link = pool._clients.link
+    results = pool.map(square, make(range(20_000)))
+    del pool
+    gc.collect()
+    time.sleep(0.02)
+    assert list(results) == [i * i for i in range(20_000)]
+    del results
+    assert link.join(5)
+
+
+@pytest.mark.parametrize("n", [0, 3])
+def test_what_is_cancelled_with_its_executor_is_so_whatever_was_taken_before(ranks, n):
+    pool = mpims.Executor()
+    results = pool.map(square, count())
+    assert list(islice(results, n)) == [i * i for i in range(n)]
+    until = time.monotonic() + 5
+    while next(iter(pool._clients.mappings))._runs and time.monotonic() < until:
+        time.sleep(1e-3)
+    pool.shutdown(cancel_futures=True)
+    with pytest.raises(CancelledError):
+        list(results)
+
+
 def test_one_executor_follows_another_and_there_are_no_two(ranks):
     with mpims.Executor() as pool:
         with pytest.raises(mpims.UsageError, match="there is an Executor already"):

@@ -7,13 +7,16 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from itertools import count
 from math import inf
 from threading import Lock, Thread
+from types import SimpleNamespace
 
 import pytest
 
 from mpims.executor.cargo import PLAIN, Batch, Packer
+from mpims.executor.clients import Clients
 from mpims.executor.errors import CannotTravel
 from mpims.executor.functions import Function
 from mpims.executor.mapping import LEAST_AHEAD, MOST_AHEAD, MOST_BYTES, Mapping
+from mpims.executor.orders import Close
 
 N_WORKERS = 2
 
@@ -170,3 +173,18 @@ def test_results_are_taken_in_while_the_input_is_waited_for(is_background):
     hands.compute()
     assert list(hands.mapping.results(inf)) == [i * 10 for i in range(9)]
     assert hands.ended
+
+
+@pytest.mark.parametrize("source", [range(3000), failing(3000, KeyError("input"))], ids=["list", "failing"])
+def test_the_master_is_not_told_of_the_end_before_it_has_all_of_a_list(source):
+    orders = []
+    clients = Clients()
+    clients.link = SimpleNamespace(give=orders.append)
+    hands = Hands(iter(source), is_background=True)
+    clients.mappings.add(hands.mapping)
+    hands.mapping._tell_ended = clients.mapping_ended
+    clients.close()
+    assert orders == []
+    while hands.tasks:
+        hands.compute()
+    assert [type(order) for order in orders] == [Close]
