@@ -148,6 +148,10 @@ class Turns:
             self._careful.discard(me)
         self._hear_deferred()
 
+    def are_mine(self) -> bool:
+        """Whether this thread has its turn."""
+        return self._driver == threading.get_ident()
+
     def _drive_until(self, is_there: Callable[[], bool], until: float) -> None:
         if self._bell.is_set():
             self._bell.clear()

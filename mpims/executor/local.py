@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from subprocess import Popen, TimeoutExpired
 from tempfile import TemporaryDirectory
-from threading import Thread
+from threading import Thread, current_thread
 from typing import Any
 
 from mpims.errors import InternalError, UsageError, describe, user_traceback
@@ -88,6 +88,10 @@ class LocalLink:
 
     def help(self, is_there: Callable[[], bool], until: float) -> None:
         """Do nothing: the master is elsewhere."""
+
+    def has_turn(self) -> bool:
+        """Whether this thread takes results in."""
+        return current_thread() is self._thread
 
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait until the master and all ranks have ended; whether they have."""

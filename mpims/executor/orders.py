@@ -98,6 +98,9 @@ class Link(Protocol):
     def help(self, is_there: Callable[[], bool], until: float) -> None:
         """Do the master's work in this thread, if that can be, until something is there, or that time."""
 
+    def has_turn(self) -> bool:
+        """Whether this thread takes results in just now: until it is done with that, none come."""
+
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait until the master has ended; whether it has."""
 

@@ -275,18 +275,20 @@ class Executor(FuturesExecutor):
         Parameters
         ----------
         wait
-            Return only then.
+            Return only then; not in a callback, for until that returns nothing is done.
         cancel_futures
             Cancel what was not handed out.
         """
         if not self._is_here:
             return
-        clients = self._clients
+        clients, has_turn = self._clients, self._clients.link.has_turn()
         if cancel_futures:
             clients.cancel()
+        elif has_turn:
+            clients.close()
         else:
             clients.finish()
-        if wait:
+        if wait and not has_turn:
             clients.link.join()
 
     def __enter__(self) -> Executor | None:  # type: ignore[override]

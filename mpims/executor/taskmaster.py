@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
-from threading import Thread
+from threading import Thread, current_thread
 from typing import Any
 
 from mpims.core.chunks import Range, Result
@@ -293,6 +293,10 @@ class TaskThread:
             return False
         self._master.turns.unguard_signals()
         return True
+
+    def has_turn(self) -> bool:
+        """Whether this thread drives the master, or is the master's own."""
+        return self._master.turns.are_mine() or current_thread() is self._thread
 
     def processes(self) -> dict[int, Process]:
         """Who the workers are that have joined."""

@@ -393,6 +393,28 @@ def test_shutdown_without_waiting_loses_nothing(ranks, gate):
     assert [future.result(5) for future in futures] == list(range(20))
 
 
+@pytest.mark.parametrize("helps", [True, False], ids=["in a wait", "in the master's thread"])
+def test_shutdown_in_a_callback_does_not_wait(ranks, gate, helps):
+    pool = mpims.Executor()
+    done = threading.Event()
+    future = pool.submit(wait_for_gate, 1)
+    results = pool.map(square, range(100_000))
+
+    def end(_):
+        pool.shutdown()
+        done.set()
+
+    future.add_done_callback(end)
+    threading.Timer(0.05, gate.set).start()
+    if helps:
+        assert future.result(5) == 1
+    assert done.wait(5)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(square, 1)
+    assert sum(results) == sum(i * i for i in range(100_000))
+    pool.shutdown()
+
+
 def test_shutdown_can_cancel(ranks, gate):
     pool = mpims.Executor()
     assert list(pool.map(square, range(100))) == [i * i for i in range(100)]  # the ranks are there

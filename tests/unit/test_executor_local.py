@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -14,14 +15,12 @@ from mpims.executor.local import LocalLink
 
 
 class Customer:
-    """Cannot take results."""
+    """Cannot take results, or does as it is told."""
 
-    def __init__(self):
+    def __init__(self, delivered=sys.exit):
+        self.delivered = delivered
         self.has_ended = threading.Event()
         self.error = None
-
-    def delivered(self, *about):
-        raise SystemExit(3)
 
     def ended(self, error):
         self.error = error
@@ -48,10 +47,21 @@ def test_whatever_goes_wrong_where_results_are_taken_in_nobody_waits_for_ever(ma
     customer = Customer()
     link = LocalLink(customer, 1, timeout_s=None, n_retries=0, settings={})
     assert master().receive()["n_retries"] == 0
-    master().send(("delivered", 0, 0, None, 0.0))
+    master().send(("delivered", 3))
     assert customer.has_ended.wait(10)
     assert "defect" in customer.error.message
     assert "SystemExit" in customer.error.message
     assert link.join(10)
     with pytest.raises(EOFError):
         master().receive()
+
+
+def test_who_takes_results_in_is_known(master):
+    found = []
+    customer = Customer(lambda *about: found.append(link.has_turn()))
+    link = LocalLink(customer, 1, timeout_s=None, n_retries=0, settings={})
+    master().send(("delivered", 0, 0, None, 0.0))
+    master().send(("ended", None))
+    assert link.join(10)
+    assert found == [True]
+    assert not link.has_turn()
