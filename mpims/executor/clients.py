@@ -15,7 +15,7 @@ from mpims.executor.cargo import Batch
 from mpims.executor.errors import ExecutorBroken
 from mpims.executor.futures import TaskFuture
 from mpims.executor.mapping import Mapping
-from mpims.executor.orders import Cancel, CancelRest, Close, Link, Order
+from mpims.executor.orders import Cancel, CancelRest, Close, Link, Nowhere, Order
 
 _LEFT = "cannot schedule new futures after shutdown, which came before all input was taken"
 
@@ -125,6 +125,12 @@ class Clients:
         if not self._is_close_given and all(mapping.is_exhausted for mapping in list(self.mappings)):
             self._is_close_given = True
             self.link.give(Close())
+
+    def disown(self) -> None:
+        """Leave all to the program: this is a child that was forked of it."""
+        self.is_closed = self.has_ended = True
+        self.error = ExecutorBroken("the executor is of the process that this one was forked of")
+        self.link = Nowhere()
 
     # -------------------------------------------------------- the master's thread
 

@@ -105,5 +105,25 @@ class Link(Protocol):
         """Wait until the master has ended; whether it has."""
 
 
+class Nowhere:
+    """The way to no master."""
+
+    n_workers = 0
+
+    def give(self, order: Order) -> None:
+        """Nobody takes it."""
+
+    def help(self, is_there: Callable[[], bool], until: float) -> None:
+        """There is nothing to do."""
+
+    def has_turn(self) -> bool:
+        """Nobody has."""
+        return False
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """There is nobody to wait for."""
+        return True
+
+
 Connect: TypeAlias = Callable[[Customer], Link]
 """Begins to compute for a customer."""

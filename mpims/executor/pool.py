@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import time
 import weakref
@@ -22,7 +23,7 @@ from mpims.executor.functions import ARGUMENTS, CALL, ITEM, Functions
 from mpims.executor.futures import TaskFuture, refused
 from mpims.executor.inputs import BACKGROUND, Tuples, Zipped, call_each, chunks, flat
 from mpims.executor.mapping import Mapping
-from mpims.executor.orders import Abort, Spread, Tasks
+from mpims.executor.orders import Abort, Nowhere, Spread, Tasks
 from mpims.executor.spread import Handle, share_here
 
 
@@ -346,9 +347,11 @@ def _wait_for_closed() -> None:
     Raises
     ------
     UsageError
-        One was not shut down.
+        One was not shut down, or this process was forked of the one that has it.
     """
     for clients in _open:
+        if isinstance(clients.link, Nowhere):
+            raise UsageError("an Executor in a process that was forked while the program had one")
         if not clients.is_closed and not clients.has_ended:
             raise UsageError("there is an Executor already: shut it down first, or use it for both")
         clients.link.join()
@@ -364,3 +367,12 @@ def end_all(*, at_once: bool = False) -> None:
 
 
 atexit.register(end_all)
+
+
+def _disown_all() -> None:
+    for clients in _open:
+        if not clients.has_ended:
+            clients.disown()
+
+
+os.register_at_fork(after_in_child=_disown_all)

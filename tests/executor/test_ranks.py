@@ -230,6 +230,33 @@ with mpims.Executor(n=3, timeout_s=0.5, retries=1) as pool:
     )
 
 
+def test_a_forked_child_of_the_program_may_leave_as_it_likes(tmp_path):
+    run(
+        tmp_path,
+        """
+pool = mpims.Executor(n=1)
+pending = pool.submit(time.sleep, 0.2)
+child = os.fork()
+if child == 0:
+    try:
+        pool.submit(square, 1)
+    except mpims.ExecutorBroken as error:
+        assert "forked" in str(error), error
+    try:
+        mpims.Executor(n=1)
+    except mpims.UsageError as error:
+        assert "forked" in str(error), error
+        pending.cancel()
+        pool.shutdown(cancel_futures=True)
+        sys.exit(3)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+assert pending.result(10) is None
+assert pool.submit(square, 4).result(10) == 16
+pool.shutdown()
+""",
+    )
+
+
 def test_when_no_rank_is_left_no_future_waits(tmp_path):
     run(
         tmp_path,
