@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from mpims.executor.cargo import PLAIN, Batch, Packer
+from mpims.executor.cargo import PLAIN, Batch, Packer, unpack
 from mpims.executor.clients import Clients
 from mpims.executor.errors import CannotTravel
-from mpims.executor.functions import Function
+from mpims.executor.functions import ARGUMENTS, ITEM, Function
 from mpims.executor.mapping import LEAST_AHEAD, MOST_AHEAD, MOST_BYTES, Mapping
 from mpims.executor.orders import Close
 
@@ -24,14 +24,14 @@ N_WORKERS = 2
 class Hands:
     """Keeps what a mapping gives, and computes it when it is told to."""
 
-    def __init__(self, source, **options):
+    def __init__(self, source, mode=ITEM, **options):
         self.tasks = []
         self.ended = []
         self.keys = count()
         options = {"is_background": False, "ordered": True, "most": None, **options}
         self.mapping = Mapping(
             Function(1, (PLAIN, b"")),
-            0,
+            mode,
             source,
             packer=Packer(),
             n_workers=N_WORKERS,
@@ -188,3 +188,36 @@ def test_the_master_is_not_told_of_the_end_before_it_has_all_of_a_list(source):
     while hands.tasks:
         hands.compute()
     assert [type(order) for order in orders] == [Close]
+
+
+@pytest.mark.parametrize("mode", [ITEM, ARGUMENTS])
+def test_what_a_generator_does_to_its_last_value_does_not_matter(mode):
+    value = [0]
+
+    def changing():
+        for i in range(100):
+            value[0] = i
+            yield value if mode == ITEM else (i, value)
+
+    hands = Hands(changing(), mode=mode, most=100)
+    (batch,) = [tasks.batch for tasks in hands.tasks]
+    found = [unpack(*packed) for packed in zip(batch.flags, batch.values, strict=True)]
+    assert found == [[i] if mode == ITEM else (i, [i]) for i in range(len(found))]
+    assert len(found) == LEAST_AHEAD * N_WORKERS
+
+
+def test_an_input_is_not_asked_again_once_it_has_ended():
+    asked = []
+
+    class Once:
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            asked.append(1)
+            raise StopIteration
+
+    hands = Hands(Once())
+    assert hands.ended
+    assert list(hands.mapping.results(inf)) == []
+    assert len(asked) == 1
