@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,9 @@ from joblib.parallel import (
 )
 
 from mpims.executor.futures import TaskFuture
+from mpims.executor.local import how_many
 from mpims.executor.pool import Executor
+from mpims.world import find_world
 
 
 class MpimsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -41,11 +44,17 @@ class MpimsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             self._executor = Executor(n_jobs if n_jobs > 0 else None)
         return self.effective_n_jobs(n_jobs)
 
-    def effective_n_jobs(self, n_jobs: int) -> int:
-        """How many workers compute, whatever was asked for: the ranks are there."""
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """How many workers compute, whatever was asked for, where the ranks are there.
+
+        Where they are not yet, None is the default, which is all as by `Parallel`; others count on that.
+        """
         if self._executor is not None:
             return self._executor.n_workers
-        return max(2, n_jobs)  # asked before there are any: more than 1 is parallel
+        if n_jobs is None or n_jobs < 0:
+            world = find_world(os.environ)
+            n_jobs = how_many(None)[0] if world is None else world.size - 1
+        return max(2, n_jobs)  # more than 1 is parallel
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> TaskFuture:
         """Compute a batch."""

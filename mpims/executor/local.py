@@ -64,7 +64,7 @@ class LocalLink:
         n_retries: int,
         settings: Mapping[str, Any],
     ) -> None:
-        self.n_workers, n_ranks = _how_many(n)
+        self.n_workers, n_ranks = how_many(n)
         self._customer = customer
         self._folder = TemporaryDirectory(prefix="mpims-")
         path = os.path.join(self._folder.name, "socket")
@@ -152,7 +152,7 @@ class LocalLink:
         self._folder.cleanup()
 
 
-def _how_many(n: int | None) -> tuple[int, int]:
+def how_many(n: int | None) -> tuple[int, int]:
     """Ranks that compute, and ranks to be started."""
     allocation = find_allocation(os.environ)
     if allocation is not None and (n is not None or allocation.n_tasks > 1):
