@@ -259,9 +259,11 @@ class Executor(FuturesExecutor):
         Raises
         ------
         UsageError
-            It holds Python objects, or there is no room for it.
+            It holds Python objects, or is masked, or there is no room for it.
         """
         self._check_open()
+        if isinstance(array, np.ma.MaskedArray):
+            raise UsageError("share would drop the mask of the array: share data and mask, or use bcast")
         shared, view = share_here(np.asarray(array))
         number = self._clients.key()
         self._clients.shared.append(shared.descriptor)

@@ -369,6 +369,8 @@ def test_a_shared_array_is_read_only(pool):
     assert handle.value[-1] == 99_999
     with pytest.raises(mpims.UsageError, match="dtype object: use bcast"):
         pool.share(np.array([object()]))
+    with pytest.raises(mpims.UsageError, match="mask"):
+        pool.share(np.ma.masked_equal([1, 2], 2))
 
 
 # ------------------------------------------------------------------------------------ ending
