@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mpims.digest import is_masked
 from mpims.errors import UsageError
 from mpims.executor.cargo import Batch, Packer
 from mpims.executor.clients import Clients
@@ -262,7 +263,7 @@ class Executor(FuturesExecutor):
             It holds Python objects, or is masked, or there is no room for it.
         """
         self._check_open()
-        if isinstance(array, np.ma.MaskedArray):
+        if is_masked(array):
             raise UsageError("share would drop the mask of the array: share data and mask, or use bcast")
         shared, view = share_here(np.asarray(array))
         number = self._clients.key()
