@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from subprocess import Popen, TimeoutExpired
 from tempfile import TemporaryDirectory
-from threading import Thread, current_thread
+from threading import Event, Thread, current_thread
 from typing import Any
 
 from mpims.errors import InternalError, UsageError, describe, user_traceback
@@ -79,8 +79,8 @@ class LocalLink:
                 self._end_ranks(0.0)
                 raise
         self._channel.send({"timeout_s": timeout_s, "n_retries": n_retries, "settings": dict(settings)})
-        self._thread = Thread(target=self._listen, name="mpims results", daemon=True)
-        self._thread.start()
+        self._is_over = Event()  # and not the thread's own `join`, see `TaskThread`
+        Thread(target=self._listen, name="mpims results", daemon=True).start()
 
     def give(self, order: Order) -> None:
         """Pass an order on."""
@@ -95,8 +95,7 @@ class LocalLink:
 
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait until the master and all ranks have ended; whether they have."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._is_over.wait(timeout_s)
 
     def _accept(self, door: socket.socket) -> socket.socket:
         until = time.monotonic() + _START_S
@@ -133,8 +132,11 @@ class LocalLink:
             reason = f"this is a defect of mpims, please report it: {describe(failure)}"
             error = InternalError(reason, user_traceback(failure))
             self._channel.close()
-        self._customer.ended(error)
-        self._end_ranks(_ENDING_S)
+        try:
+            self._customer.ended(error)
+            self._end_ranks(_ENDING_S)
+        finally:
+            self._is_over.set()
 
     def _end_ranks(self, patience_s: float) -> None:
         launcher = self._launcher

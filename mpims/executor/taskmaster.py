@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
-from threading import Thread, current_thread
+from threading import Event, Thread, current_thread
 from typing import Any
 
 from mpims.core.chunks import Range, Result
@@ -283,13 +283,14 @@ class TaskThread:
         self.give = self._master.give
         self.help = self._master.turns.help
         self._master.turns.guard_signals()
-        self._thread = Thread(target=self._run, name="mpims master", daemon=True)
-        self._thread.start()
+        # In place of the thread's own `join`: before CPython 3.13, once Ctrl-C has ended one of these, each
+        # later one returns at once, and the next executor's master would use the transport beside this one.
+        self._is_over = Event()
+        Thread(target=self._run, name="mpims master", daemon=True).start()
 
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait until the master has ended; whether it has."""
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
+        if not self._is_over.wait(timeout_s):
             return False
         self._master.turns.unguard_signals()
         return True
@@ -314,6 +315,9 @@ class TaskThread:
                 f"this is a defect of mpims, please report it: {describe(failure)}", user_traceback(failure)
             )
         finally:
-            self._customer.ended(error)
-            master.close()
-            self._ended()
+            try:
+                self._customer.ended(error)
+                master.close()
+                self._ended()
+            finally:
+                self._is_over.set()

@@ -466,6 +466,19 @@ def test_an_input_that_is_being_taken_ends_with_its_executor(ranks):
     assert first == [i * i for i in range(len(first))]
 
 
+def test_ctrl_c_in_shutdown_leaves_the_next_executor_its_ranks(ranks, gate):
+    pool = mpims.Executor()
+    future = pool.submit(wait_for_gate, 1)
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        pool.shutdown()
+    assert not pool._clients.link.join(0)
+    threading.Timer(0.05, gate.set).start()
+    with mpims.Executor() as pool:
+        assert future.result(0) == 1
+        assert pool.submit(square, 3).result(5) == 9
+
+
 def test_an_executor_that_is_dropped_ends(ranks):
     pool = mpims.Executor()
     future = pool.submit(square, 3)
