@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 from mpims.errors import ExitStatus, MpimsError
@@ -11,6 +10,7 @@ from mpims.job import Job
 from mpims.processes import die_where_the_users_code_exits
 from mpims.runtime.lead import Lead
 from mpims.runtime.masterwatch import MasterSilent
+from mpims.runtime.stopping import leave_signals_to_master
 from mpims.runtime.wire import End, Start
 from mpims.session import connect, dismiss_workers, job_from_start, serve
 from mpims.streams import say
@@ -25,8 +25,7 @@ def serve_command() -> int:
 
     If the master dies and this rank is the next, it does what rank 0 would have done.
     """
-    for number in (signal.SIGINT, signal.SIGTERM, STOP_SIGNAL):
-        signal.signal(number, signal.SIG_IGN)  # they reach every rank; the master decides
+    leave_signals_to_master()
     # Of this one it is remembered that it came: a master may die before it could act on it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {STOP_SIGNAL})
     output = os.dup(1)

@@ -7,7 +7,6 @@ takes over, and this rank leaves. Nor does it judge the program's silence, which
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from math import inf
@@ -26,6 +25,7 @@ from mpims.processes import (
 )
 from mpims.runtime.computing import MAX_UNSENT_BYTES, Computing
 from mpims.runtime.holding import Attempt, Send
+from mpims.runtime.stopping import leave_signals_to_master
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import (
     Buffer,
@@ -46,7 +46,6 @@ from mpims.runtime.wire import (
 )
 from mpims.session import connect
 from mpims.streams import say
-from mpims.world import STOP_SIGNAL
 
 TASKS = "tasks"
 IDLE_WAIT_S = 1.0
@@ -348,8 +347,7 @@ def serve_tasks(transport: Transport, *, once: bool = False) -> int:
 
 def serve_rank() -> int:
     """Be a rank that was started to compute tasks; give the status with which it is to exit."""
-    for number in (signal.SIGINT, signal.SIGTERM, STOP_SIGNAL):
-        signal.signal(number, signal.SIG_IGN)  # they reach every rank; the program decides
+    leave_signals_to_master()
     try:
         transport = connect(share=False)
     except MpimsError:

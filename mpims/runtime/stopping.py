@@ -1,7 +1,8 @@
-"""How a run hears that it is to stop: signals, counted while the master's loop runs."""
+"""How a run hears that it is to stop: signals, counted while the master's loop runs, passed elsewhere."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -27,6 +28,36 @@ def signals_ignored() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: set by C
+
+
+def leave_signals_to_master() -> None:
+    """Let what would stop a run pass in this process: it reaches every rank, and the master decides.
+
+    What the user's code starts ignores SIGINT and SIGUSR1 too, for launchers send them to whole groups of
+    processes. SIGTERM ends it as ever: `multiprocessing.Pool` and `Popen.terminate` rely on that.
+    """
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _pass)  # other than what is ignored it ends with an exec
+    signal.siginterrupt(signal.SIGTERM, False)  # no call in the user's C code is to fail of it
+    before = threading.local()
+
+    def hold() -> None:
+        before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def release() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before.mask)
+
+    def undo() -> None:
+        if signal.getsignal(signal.SIGTERM) is _pass:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        release()
+
+    os.register_at_fork(before=hold, after_in_parent=release, after_in_child=undo)
+
+
+def _pass(number: int, frame: FrameType | None) -> None:
+    """Handle a signal by doing nothing."""
 
 
 class StopSignals:
