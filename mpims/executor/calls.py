@@ -85,7 +85,7 @@ class Calls(Job):
         if isinstance(function, tuple):  # packed, as it came
             try:
                 function = unpack(*function)
-            except Exception as error:  # whatever a module of the user's raises when it is imported
+            except BaseException as error:  # whatever a module of the user's raises when it is imported
                 function = _Unmade(error)
             self._functions[number] = function
         return function
@@ -171,7 +171,7 @@ _CALLS: tuple[Callable[[Any, Any], Any] | None, ...] = (
 class _Unmade:
     """In place of a function that cannot be unpickled here."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self._error = error
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

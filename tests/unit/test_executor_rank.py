@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import time
 from random import Random
 from unittest.mock import Mock
@@ -14,7 +15,7 @@ from mpims.core.chunks import Assign
 from mpims.executor import taskworker
 from mpims.executor.book import Book
 from mpims.executor.calls import Calls
-from mpims.executor.cargo import COPIED_BYTES_PER_S, LENT_BYTES, NOTHING, PLAIN, Batch, decode
+from mpims.executor.cargo import COPIED_BYTES_PER_S, LENT_BYTES, NOTHING, PLAIN, Batch, decode, unpack
 from mpims.executor.functions import ITEM, Function
 from mpims.executor.orders import Tasks
 from mpims.executor.supplies import Supplies
@@ -49,6 +50,20 @@ def test_a_supply_has_every_task_of_its_chunk_and_nothing_for_those_that_are_don
         assert all(is_there) == (function in functions)
         at += len(values)
     assert at == chunk.stop
+
+
+class Leaves:
+    """What leaves Python where it is unpickled, as a module may that is imported for it."""
+
+    def __reduce__(self):
+        return sys.exit, (3,)
+
+
+def test_a_function_that_leaves_where_it_is_unpickled_is_an_exception_of_its_tasks():
+    calls = Calls("here")
+    calls.supply((False, {1: (1, pickle.dumps(Leaves()))}, [(0, 1, ITEM, False, [5], bytearray(1))]), list)
+    outcomes = calls.compute(0, 1, 0.0)
+    assert type(unpack(outcomes.batch.flags[0], outcomes.batch.values[0])) is SystemExit
 
 
 def array_of(n_bytes):
