@@ -63,8 +63,8 @@ class Calls(Job):
     def supply(self, supply: tuple[Any, ...], held: Callable[[], Sequence[tuple[int, int]]]) -> None:
         """Take in what the master sends; `held` gives the items that are still to be computed."""
         forget, functions, pieces, *spread = supply
-        if forget:
-            self._functions = {NO_FUNCTION: None}
+        for number in forget:
+            self._functions.pop(number, None)
         self._functions.update(functions)
         for number, value in spread[0].items() if spread else ():
             keep_spread(number, value)

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from mpims.executor.cargo import decode, encode
-from mpims.executor.functions import Function
+from mpims.executor.functions import Function, Known
 from mpims.executor.orders import Tasks
 from mpims.runtime.wire import Buffer
 
-MOST_KNOWN = 256
 _COUNT = struct.Struct("<I")
 _SIZE = struct.Struct("<Q")
 
@@ -35,20 +34,17 @@ class Channel:
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
         self._sending = Lock()
-        self._sent: set[int] = set()
+        self._sent = Known()
         self._received: dict[int, Function] = {}
 
     def send(self, value: Any) -> bool:
         """Send a message; False if nobody is there to take it. May be called from any thread."""
         with self._sending:
             functions: dict[int, Any] = {}
-            forget = len(self._sent) > MOST_KNOWN
-            if forget:
-                self._sent.clear()
+            forget = self._sent.forget()
             if isinstance(value, Tasks):
                 number = value.function.number
-                if number not in self._sent:
-                    self._sent.add(number)
+                if self._sent.add(value.function):
                     functions[number] = value.function.stream
                 fields = (value.key, number, value.mode, value.batch, value.is_single)
                 buffers = encode((forget, functions, fields))
@@ -81,8 +77,8 @@ class Channel:
         (count,) = _COUNT.unpack(self._read(_COUNT.size))
         sizes = _SIZE.iter_unpack(self._read(count * _SIZE.size))
         forget, functions, value = decode([self._read(size) for (size,) in sizes])
-        if forget:
-            self._received.clear()
+        for number in forget:
+            del self._received[number]
         for number, stream in functions.items():
             self._received[number] = Function(number, stream)
         if isinstance(value, tuple) and len(value) == 5 and value[1] in self._received:

@@ -9,11 +9,18 @@ from itertools import count
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-from mpims.executor.cargo import Packer
+import numpy as np
+from numpy.typing import NDArray
+
+from mpims.executor.cargo import LARGE, Packed, Packer, packed_bytes
 from mpims.executor.sameness import Seen
 
 MOST_KNOWN = 256
-"""So many functions are remembered; one that was forgotten travels again when it is used again."""
+"""So many functions are remembered; one that was forgotten travels again when it is used again ..."""
+MOST_BYTES = 64 << 20
+"""... and so many bytes of them beside the largest: arrays that functions carry are gigabytes soon."""
+_BLOCK_BYTES = 1 << 20
+_START_BYTES = 64
 
 ITEM, ARGUMENTS, CALL = range(3)
 """How a task's value is used: as the only argument; as all of them; as those and the keyword ones."""
@@ -32,15 +39,56 @@ class Function:
         What a call takes of late, in seconds; None as long as none has come back.
     mean_bytes, result_bytes
         What the packed arguments of a call measure of late, and its result.
+    n_bytes
+        What itself measures.
     """
 
-    __slots__ = ("mean_bytes", "mean_s", "number", "result_bytes", "stream")
+    __slots__ = ("mean_bytes", "mean_s", "n_bytes", "number", "result_bytes", "stream")
 
     def __init__(self, number: int, stream: tuple[int, Any]) -> None:
         self.number = number
         self.stream = stream
         self.mean_s: float | None = None
         self.mean_bytes = self.result_bytes = 0.0
+        self.n_bytes = packed_bytes(*stream)
+
+
+class Known:
+    """Which functions are known somewhere, and what is to be forgotten there: those used least of late.
+
+    Attributes
+    ----------
+    is_too_much
+        Whether there may be something to be forgotten.
+    """
+
+    def __init__(self) -> None:
+        self.is_too_much = False
+        self._sizes: OrderedDict[int, int] = OrderedDict()
+        self._n_bytes = 0
+
+    def add(self, function: Function) -> bool:
+        """A function is used; whether it was not known."""
+        number = function.number
+        if number in self._sizes:
+            self._sizes.move_to_end(number)
+            return False
+        self._sizes[number] = function.n_bytes
+        self._n_bytes += function.n_bytes
+        self.is_too_much = len(self._sizes) > MOST_KNOWN or self._n_bytes > MOST_BYTES
+        return True
+
+    def forget(self) -> list[int]:
+        """Forget what is too much; give the numbers."""
+        forgotten: list[int] = []
+        sizes = self._sizes
+        while len(sizes) > MOST_KNOWN or (
+            self._n_bytes > MOST_BYTES and self._n_bytes - max(sizes.values()) > MOST_BYTES
+        ):
+            number, n_bytes = sizes.popitem(last=False)
+            self._n_bytes -= n_bytes
+            forgotten.append(number)
+        return forgotten
 
 
 class Functions:
@@ -54,7 +102,9 @@ class Functions:
     def __init__(self, packer: Packer) -> None:
         self._packer = packer
         self._numbers = count(1)
-        self._by_stream: OrderedDict[bytes, Function] = OrderedDict()
+        self._by_key: dict[bytes, Function] = {}
+        self._keys: dict[int, bytes] = {}
+        self._known = Known()
         self._by_name: dict[Callable[..., Any], Function] = {}
         self._seen: OrderedDict[FunctionType, tuple[Seen, Function]] = OrderedDict()
 
@@ -73,11 +123,9 @@ class Functions:
             seen = self._seen.get(function) if type(function) is FunctionType else None
             if seen is not None and seen[0].is_same():
                 return seen[1]
-        flag, value = self._packer.pack(function, f"function {_name(function)}")
-        if isinstance(value, tuple):  # with large arrays in it: hardly ever the same again
-            return Function(next(self._numbers), (flag, value))
-        found = self._known(flag, value)
-        if isinstance(function, FunctionType) and _is_by_name(function, value):
+        packed = self._packer.pack(function, f"function {_name(function)}")
+        found = self._find(packed)
+        if isinstance(function, FunctionType) and _is_by_name(function, packed[1]):
             self._by_name[function] = found
         elif type(function) is FunctionType:
             self._see(function, found)
@@ -93,23 +141,55 @@ class Functions:
         if len(self._seen) > MOST_KNOWN:
             self._seen.popitem(last=False)
 
-    def _known(self, flag: int, stream: bytes) -> Function:
-        known = self._by_stream.get(stream)
-        if known is None:
-            known = self._by_stream[stream] = Function(next(self._numbers), (flag, stream))
-            if len(self._by_stream) > MOST_KNOWN:
-                _, forgotten = self._by_stream.popitem(last=False)
+    def _find(self, packed: Packed) -> Function:
+        """The function of this pickle: the one that is known, if nothing in it has changed."""
+        key = _key(packed)
+        found = self._by_key.get(key)
+        if found is None or not _is_same(found.stream, packed):
+            found = self._by_key[key] = Function(next(self._numbers), packed)
+            self._keys[found.number] = key
+        if self._known.add(found):
+            self._forget()
+        return found
+
+    def _forget(self) -> None:
+        for number in self._known.forget():
+            key = self._keys.pop(number)
+            forgotten = self._by_key.get(key)
+            if forgotten is not None and forgotten.number == number:  # and none that has taken its place
+                del self._by_key[key]
                 self._by_name = {f: one for f, one in self._by_name.items() if one is not forgotten}
-        else:
-            self._by_stream.move_to_end(stream)
-        return known
+
+
+def _key(packed: Packed) -> bytes:
+    """What equal pickles have in common, and few others: of large arrays it has the starts."""
+    flag, value = packed
+    if flag != LARGE:
+        return bytes(value)
+    pieces, large = value
+    return b"".join([*pieces, *[memoryview(buffer)[:_START_BYTES] for buffer in large]])
+
+
+def _is_same(one: Packed, other: Packed) -> bool:
+    """Whether two pickles are the same: arrays are compared, which takes far less than to send them."""
+    if one[0] != LARGE or other[0] != LARGE:
+        return one == other
+    return one[1][0] == other[1][0] and all(map(_are_equal, one[1][1], other[1][1]))
+
+
+def _are_equal(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Whether the bytes are; block after block, for the sake of the cache and of an early difference."""
+    return len(one) == len(other) and all(
+        np.array_equal(one[at : at + _BLOCK_BYTES], other[at : at + _BLOCK_BYTES])
+        for at in range(0, len(one), _BLOCK_BYTES)
+    )
 
 
 def _name(function: Any) -> str:
     return getattr(function, "__qualname__", None) or type(function).__qualname__
 
 
-def _is_by_name(function: FunctionType, stream: bytes) -> bool:
+def _is_by_name(function: FunctionType, stream: Any) -> bool:
     """Whether a pickle says of a function where it is to be found, and no more."""
     try:
         return function.__module__ != "__main__" and pickle.dumps(function, protocol=5) == stream

@@ -1,22 +1,22 @@
 """What ranks get with the numbers of their tasks: functions, once each, and arguments.
 
-A supply is ``(forget, functions, pieces)``: whether what was known of functions is to be forgotten; the
-packed functions by their numbers; and the fields of `Piece` after piece. It goes with an ASSIGN.
+A supply is ``(forget, functions, pieces)``: the numbers of functions that are to be forgotten; packed
+functions by their numbers; and the fields of `Piece` after piece. It goes with an ASSIGN.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mpims.core.chunks import Assignment, make
 from mpims.executor.book import Book, Run
 from mpims.executor.cargo import NOTHING, Batch, encode
+from mpims.executor.functions import Known
 from mpims.runtime.wire import Buffer
 
 NO_FUNCTION = 0
-MOST_KNOWN = 256
-"""A rank knows so many functions at the most."""
 
 
 class Piece(NamedTuple):
@@ -43,16 +43,14 @@ class Supplies:
     def __init__(self, book: Book, started: Callable[[int], bool]) -> None:
         self._book = book
         self._started = started
-        self._known: dict[int, set[int]] = {}  # the functions that a rank knows
+        self._known: defaultdict[int, Known] = defaultdict(Known)  # the functions that a rank knows
 
     def make(self, rank: int, chunks: Sequence[Assignment]) -> Sequence[Buffer]:
         """What a rank needs for these chunks."""
         pieces: list[Piece] = []
         functions: dict[int, Any] = {}
-        known = self._known.setdefault(rank, set())
-        forget = len(known) > MOST_KNOWN
-        if forget:
-            known.clear()
+        known = self._known[rank]
+        forget = known.forget() if known.is_too_much else ()
         for chunk in chunks:
             at = chunk.start
             for run, start, stop in self._book.within(at, chunk.stop):
@@ -61,8 +59,7 @@ class Supplies:
                 at = stop
                 self._start(run)
                 function = run.tasks.function
-                if function.number not in known:
-                    known.add(function.number)
+                if known.add(function):
                     functions[function.number] = function.stream
                 _add(pieces, run, start, stop)
             if at < chunk.stop:

@@ -193,7 +193,7 @@ class TaskMaster(Master):
         """Send something to ranks; a chunk that follows finds it there."""
         processes = {rank: self.record.workers[rank].process for rank in ranks}
         for rank, value in for_ranks(spread.value, spread.number, processes).items():
-            supply = encode((False, {}, [], {spread.number: value}))
+            supply = encode(((), {}, [], {spread.number: value}))
             self._transport.send(rank, Kind.ASSIGN, b"", supply)
 
     def _spread_again(self) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mpims
+from mpims.executor import functions as functions_module
 from mpims.executor.cargo import (
     ERROR,
     LARGE,
@@ -28,7 +29,7 @@ from mpims.executor.cargo import (
     unpack,
 )
 from mpims.executor.errors import RemoteTraceback, TaskFailed
-from mpims.executor.functions import Functions
+from mpims.executor.functions import Function, Functions, Known
 from mpims.runtime.buffers import LEAST_BYTES
 
 PACKER = Packer()
@@ -292,3 +293,36 @@ def test_a_function_whose_state_has_changed_is_another():
     before = functions.get(functools.partial(state.get, "n"))
     state["n"] = 2
     assert functions.get(functools.partial(state.get, "n")) is not before
+
+
+def test_a_function_with_a_large_array_is_known_as_long_as_nothing_in_it_changes():
+    functions, array = Functions(Packer()), np.zeros(400_000)
+    one = functions.get(functools.partial(np.add, array))
+    assert functions.get(functools.partial(np.add, array.copy())) is one
+    assert functions.get(functools.partial(np.add, array[:-1])) is not one
+    array[-1] = 1
+    other = functions.get(functools.partial(np.add, array))
+    assert other is not one
+    assert functions.get(functools.partial(np.add, array)) is other
+    assert unpack(*one.stream)(1)[-1] == 1
+
+
+def test_what_is_known_of_functions_is_bounded_in_bytes(monkeypatch):
+    monkeypatch.setattr(functions_module, "MOST_BYTES", 5_000_000)
+    functions, known = Functions(Packer()), Known()
+    made = [functions.get(functools.partial(np.add, np.full(250_000, i))) for i in range(6)]
+    assert [known.add(one) for one in [*made, made[1]]] == [True] * 6 + [False]
+    assert known.forget() == [made[0].number, made[2].number, made[3].number]
+    assert known.forget() == []
+    again = [functions.get(functools.partial(np.add, np.full(250_000, i))) for i in (5, 0)]
+    assert again[0] is made[5]
+    assert again[1] is not made[0]
+
+
+def test_what_is_known_of_functions_is_bounded_in_number(monkeypatch):
+    monkeypatch.setattr(functions_module, "MOST_KNOWN", 3)
+    known = Known()
+    for number in range(5):
+        known.add(Function(number, (1, b"")))
+    assert known.forget() == [0, 1]
+    assert known.add(Function(0, (1, b"")))

@@ -61,7 +61,7 @@ class Leaves:
 
 def test_a_function_that_leaves_where_it_is_unpickled_is_an_exception_of_its_tasks():
     calls = Calls("here")
-    calls.supply((False, {1: (1, pickle.dumps(Leaves()))}, [(0, 1, ITEM, False, [5], bytearray(1))]), list)
+    calls.supply(((), {1: (1, pickle.dumps(Leaves()))}, [(0, 1, ITEM, False, [5], bytearray(1))]), list)
     outcomes = calls.compute(0, 1, 0.0)
     assert type(unpack(outcomes.batch.flags[0], outcomes.batch.values[0])) is SystemExit
 
@@ -74,7 +74,7 @@ def array_of(n_bytes):
 def test_nothing_is_computed_after_as_much_as_is_lent(n_bytes, n_computed):
     calls = Calls("here")
     functions = {1: (1, pickle.dumps(array_of))}
-    calls.supply((False, functions, [(0, 1, ITEM, False, [n_bytes] * 5, bytearray(5))]), list)
+    calls.supply(((), functions, [(0, 1, ITEM, False, [n_bytes] * 5, bytearray(5))]), list)
     outcomes = calls.compute(0, 5, 60.0)
     assert len(outcomes.batch) == n_computed
 
@@ -123,7 +123,7 @@ def test_what_of_a_result_is_copied_and_what_is_lent(monkeypatch, function, seco
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     calls = Calls("here")
     functions = {1: (1, pickle.dumps(function))}
-    calls.supply((False, functions, [(0, 1, ITEM, False, [seconds], bytearray(1))]), list)
+    calls.supply(((), functions, [(0, 1, ITEM, False, [seconds], bytearray(1))]), list)
     packed = calls.compute(0, 1, 0.0).batch.values[0]
     assert (packed[1][0].ctypes.data != addresses.pop()) == is_copied
     assert calls.packer.has_lent == is_lent
