@@ -5,14 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from sys import getrefcount
+from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from mpims.executor.cargo import (
     ERROR,
     LENT_BYTES,
     NOTHING,
+    PICKLED,
     PLAIN,
     Batch,
+    Packed,
     Packer,
     empty_batch,
     pack_error,
@@ -27,6 +32,8 @@ from mpims.outputs import Gather
 from mpims.runtime.computing import ALONE
 from mpims.runtime.parts import Part
 
+MOST_ANEW_BYTES = 1 << 16
+"""What has a larger pickle, its large arrays aside, is unpickled once."""
 _SMALL = frozenset({int, float, complex, bool, type(None)})
 """Results that travel as they are, and are not worth being measured."""
 
@@ -84,7 +91,7 @@ class Calls(Job):
         function = self._functions[number]
         if isinstance(function, tuple):  # packed, as it came
             try:
-                function = unpack(*function)
+                function = _made(function)
             except BaseException as error:  # whatever a module of the user's raises when it is imported
                 function = _Unmade(error)
             self._functions[number] = function
@@ -166,6 +173,45 @@ _CALLS: tuple[Callable[[Any, Any], Any] | None, ...] = (
     lambda function, value: function(*value[0], **value[1]),
 )
 """How a function is called with a value, by the mode of its tasks; None: with nothing else."""
+
+
+def _made(packed: Packed) -> Any:
+    """A function from its pickle.
+
+    A function or a class is there once, with its globals, as in a process of `concurrent.futures`. What
+    else can be called (a method, a partial, an object) may have a state, which one call must not hand on to
+    the next: it is made anew for each, unless that takes too long.
+    """
+    function = unpack(*packed)
+    is_bare = isinstance(function, (FunctionType, type, np.ufunc)) or _is_built_in(function)
+    flag, value = packed
+    stream_bytes = len(value) if flag == PICKLED else sum(map(len, value[0]))
+    return function if is_bare or stream_bytes > MOST_ANEW_BYTES else _Anew(packed, function)
+
+
+def _is_built_in(function: Any) -> bool:
+    """Whether it is a function of a module in C, and no method."""
+    return type(function) is BuiltinFunctionType and isinstance(function.__self__, (ModuleType, NoneType))
+
+
+class _Anew:
+    """What is unpickled for each call; its large arrays are shared by all, for a copy of them takes long.
+
+    Parameters
+    ----------
+    packed, first
+        Its pickle, and what was made of it, for the first call.
+    """
+
+    def __init__(self, packed: Packed, first: Any) -> None:
+        self._packed = packed
+        self._next = first
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        function, self._next = self._next, None
+        if function is None:
+            function = unpack(*self._packed)
+        return function(*args, **kwargs)
 
 
 class _Unmade:

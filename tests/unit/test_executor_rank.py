@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import time
+from functools import partial
 from random import Random
 from unittest.mock import Mock
 
@@ -14,8 +15,17 @@ import pytest
 from mpims.core.chunks import Assign
 from mpims.executor import taskworker
 from mpims.executor.book import Book
-from mpims.executor.calls import Calls
-from mpims.executor.cargo import COPIED_BYTES_PER_S, LENT_BYTES, NOTHING, PLAIN, Batch, decode, unpack
+from mpims.executor.calls import MOST_ANEW_BYTES, Calls
+from mpims.executor.cargo import (
+    COPIED_BYTES_PER_S,
+    LENT_BYTES,
+    NOTHING,
+    PLAIN,
+    Batch,
+    Packer,
+    decode,
+    unpack,
+)
 from mpims.executor.functions import ITEM, Function
 from mpims.executor.orders import Tasks
 from mpims.executor.supplies import Supplies
@@ -64,6 +74,32 @@ def test_a_function_that_leaves_where_it_is_unpickled_is_an_exception_of_its_tas
     calls.supply(((), {1: (1, pickle.dumps(Leaves()))}, [(0, 1, ITEM, False, [5], bytearray(1))]), list)
     outcomes = calls.compute(0, 1, 0.0)
     assert type(unpack(outcomes.batch.flags[0], outcomes.batch.values[0])) is SystemExit
+
+
+class Counter:
+    def __init__(self, ballast=b""):
+        self.ballast = ballast
+        self.n_calls = 0
+
+    def count(self, by):
+        self.n_calls += by
+        return self.n_calls
+
+
+@pytest.mark.parametrize(
+    ("function", "results"),
+    [
+        (Counter().count, [1, 1, 1]),
+        (partial(Counter.count, Counter()), [1, 1, 1]),
+        (partial(Counter(np.zeros(100_000)).count), [1, 1, 1]),
+        (Counter(bytes(MOST_ANEW_BYTES)).count, [1, 2, 3]),
+        (abs, [1, 1, 1]),
+    ],
+)
+def test_one_call_hands_no_state_on_to_the_next(function, results):
+    calls = Calls("here")
+    calls.supply(((), {1: Packer().pack(function)}, [(0, 1, ITEM, False, [1] * 3, bytearray(3))]), list)
+    assert calls.compute(0, 3, 60.0).batch.values == results
 
 
 def array_of(n_bytes):
