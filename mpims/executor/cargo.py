@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import chain
 from math import inf
 from threading import Lock
@@ -222,13 +223,13 @@ def _dumps(
             return pieces.all()
     except Exception:  # whatever an object of the user's raises when it is pickled
         pass
-    import cloudpickle
+    from mpims.executor import byvalue
 
     large.clear()
     try:
-        return dump(cloudpickle, value, callback, in_pieces=in_pieces).all()
+        return dump(byvalue, value, callback, in_pieces=in_pieces).all()
     except Exception as error:  # the same
-        raise cannot_travel(value, what, error, cloudpickle.dumps) from error
+        raise cannot_travel(value, what, error, partial(byvalue.dumps, protocol=5)) from error
 
 
 def unpack(flag: int, value: Any) -> Any:

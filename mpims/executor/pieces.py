@@ -53,7 +53,7 @@ class Pieces:
 
 
 def dump(by: ModuleType, value: Any, callback: Callback, *, in_pieces: bool) -> Pieces:
-    """Pickle by `pickle` or `cloudpickle`, in pieces or in one; `callback` is their `buffer_callback`."""
+    """Pickle by `pickle` or our `byvalue`, in pieces or in one; `callback` is their `buffer_callback`."""
     pieces = Pieces()
     if in_pieces:
         by.Pickler(pieces, protocol=5, buffer_callback=callback).dump(value)

@@ -14,7 +14,8 @@ from typing import Any
 
 from mpims.errors import ExitStatus, MpimsError, describe, user_traceback
 from mpims.executor.calls import Calls, CallsPart
-from mpims.executor.cargo import LENT_BYTES, Batch, decode, empty_batch, encode, unpack
+from mpims.executor.cargo import LENT_BYTES, Batch, decode, empty_batch, encode
+from mpims.executor.initialized import call_initializer, forget_initialized
 from mpims.executor.spread import forget_spread
 from mpims.processes import (
     Process,
@@ -278,6 +279,7 @@ class TaskWorker:
         self._computing = self._calls = None
         self._transport.keep_memory()  # that of before is free
         forget_spread()
+        forget_initialized()
         self._send(Kind.GOODBYE)
         self.has_ended = True
 
@@ -298,8 +300,7 @@ class TaskWorker:
                 sys.path.append(folder)
         try:
             if settings.get("initializer") is not None:
-                function, arguments = unpack(*settings["initializer"])
-                function(*arguments)
+                call_initializer(settings["initializer"])
         except BaseException as error:  # whatever the user's initializer raises
             self._refuse(f"the initializer raised {describe(error)}", user_traceback(error))
             return

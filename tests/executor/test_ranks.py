@@ -88,7 +88,9 @@ WAYS = {
 
 def run(tmp_path: Path, body: str, way: str = "local") -> str:
     """Run a program one of the ways, and give what it prints; nothing of it is left."""
-    (tmp_path / "program.py").write_text(HEAD + body.replace("POOL", f"mpims.Executor({OPTIONS[way]})"))
+    (tmp_path / "program.py").write_text(
+        HEAD + body.replace("POOL", "mpims.Executor(OPTIONS)").replace("OPTIONS", OPTIONS[way])
+    )
     mark = f"TEST_EXECUTOR={os.getpid()}-{time.monotonic()}"
     name, value = mark.split("=")
     done = subprocess.run(
@@ -137,7 +139,21 @@ with POOL as pool:
     assert pool.submit(sum, pool.bcast([1, 2])).result() == 3
     nested = pool.submit(lambda: mpims.Executor()).exception()
     assert "within a task" in str(nested), nested
+TABLE, scale = None, 2
+def set_up(start):
+    global TABLE
+    TABLE = [start]
+def look_up(x):
+    return (TABLE[0] + x) * scale
+with mpims.Executor(initializer=set_up, initargs=(10,), OPTIONS) as pool:
+    assert list(pool.map(look_up, range(3))) == [20, 22, 24]
+    scale = 3
+    assert pool.submit(Point(look_up).x, 1).result() == 33
+    TABLE = [0]
+    assert pool.submit(look_up, 1).result() == 3
+TABLE = None
 with POOL as pool:
+    assert "NoneType" in str(pool.submit(look_up, 1).exception())
     assert list(pool.map(square, range(3))) == [0, 1, 4]
 try:
     pool.submit(square, 1)

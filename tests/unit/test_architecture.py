@@ -112,6 +112,7 @@ CATCH_ALL = {
     ("mpims/executor/calls.py", "Calls.compute"): "the user's functions are called",
     ("mpims/executor/calls.py", "Calls._call"): "the same",
     ("mpims/executor/calls.py", "Calls._function"): "the user's modules are imported",
+    ("mpims/executor/initialized.py", "_pickle"): "the user's objects are pickled",
     ("mpims/executor/taskworker.py", "TaskWorker._begin"): "the user's initializer is called",
     ("mpims/executor/taskworker.py", "serve_tasks"): "it ends the other ranks, and raises again",
     ("mpims/executor/taskmaster.py", "TaskThread._run"): "the top of a thread",

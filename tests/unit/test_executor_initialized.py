@@ -1,0 +1,59 @@
+"""What an initializer sets with `global`: functions of the program see it, unless that has changed it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from mpims.executor.cargo import Packer, unpack
+from mpims.executor.initialized import call_initializer, forget_initialized
+
+PROGRAM = """
+table, kept, settings = None, 1, {}
+
+def set_up(start):
+    global table, made
+    table, made = [start], "made"
+    settings["start"] = start
+
+def look_up():
+    return table[0], kept
+
+def read():
+    return made, settings["start"], look_up()
+"""
+
+
+@pytest.fixture
+def program():
+    names = {"__name__": "__main__"}
+    exec(PROGRAM, names)
+    yield names
+    forget_initialized()
+
+
+def on_a_rank(function):
+    return unpack(*Packer().pack(function))()
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_function_sees_what_the_initializer_has_set(program, wrapped):
+    function = partial(program["set_up"]) if wrapped else program["set_up"]
+    call_initializer(Packer().pack((function, (5,))))
+    assert on_a_rank(program["read"]) == ("made", 5, (5, 1))
+    assert on_a_rank(partial(program["look_up"])) == (5, 1)
+    assert (program["table"], program["settings"]) == (None, {})
+
+
+def test_what_the_program_has_changed_since_stays(program):
+    call_initializer(Packer().pack((program["set_up"], (5,))))
+    program.update(table=[7], kept=2, made="by the program")
+    assert on_a_rank(program["read"]) == ("by the program", 5, (7, 2))
+
+
+def test_the_next_executor_knows_nothing_of_it(program):
+    call_initializer(Packer().pack((program["set_up"], (5,))))
+    forget_initialized()
+    with pytest.raises(NameError, match="made"):
+        on_a_rank(program["read"])
