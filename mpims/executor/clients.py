@@ -38,9 +38,9 @@ class Clients:
     """
 
     link: Link
+    _keys = count()  # of all executors: a handle of an earlier one is not to stand for a value of this
 
     def __init__(self) -> None:
-        self._keys = count()
         self._sinks: dict[int, TaskFuture | Mapping] = {}
         self.mappings: set[Mapping] = set()
         self.is_closed = self.has_ended = self._is_close_given = False

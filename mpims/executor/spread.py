@@ -171,7 +171,15 @@ def forget_spread() -> None:
 
 
 def spread_value(number: int) -> Any:
-    """What a handle stands for on this rank."""
+    """What a handle stands for on this rank.
+
+    Raises
+    ------
+    MpimsError
+        It is of another executor; or what the rank was sent is not to be had.
+    """
+    if number not in _kept:
+        raise UsageError("a handle of bcast or share stands for nothing here: its executor has ended")
     value = _kept[number]
     if isinstance(value, MpimsError):
         raise value

@@ -12,6 +12,7 @@ import time
 import weakref
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, as_completed, wait
 from contextlib import contextmanager
+from functools import partial
 from itertools import count, islice
 
 import numpy as np
@@ -358,6 +359,17 @@ def test_a_broadcast_value_arrives_wherever_it_is_used(pool):
     handle = pool.bcast({"factor": 3})
     assert handle.value == {"factor": 3}
     assert list(pool.map(lambda h, x: h["factor"] * x, [handle] * 4, range(4))) == [0, 3, 6, 9]
+
+
+def test_a_handle_of_an_earlier_executor_stands_for_nothing(ranks):
+    with mpims.Executor() as pool:
+        handle = pool.bcast("one")
+        assert pool.submit(capture, handle).result(5) == (("one",), {})
+    with mpims.Executor() as pool:
+        pool.bcast("two")
+        assert type(pool.submit(capture, handle).exception(5)) is mpims.UsageError
+        with pytest.raises(mpims.UsageError, match="its executor has ended"):
+            pool.submit(partial(capture, handle)).result(5)
 
 
 def test_a_shared_array_is_read_only(pool):
