@@ -10,10 +10,12 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from _signal import getsignal  # type: ignore[import-not-found]  # that of `signal` takes a microsecond
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 REST_S = 3e-3
 """The master's thread rests for so long after another has driven it ..."""
@@ -21,6 +23,10 @@ LONG_REST_S = 15e-3
 """... and looks so often whether it still does."""
 _HANDOVER_S = 2.0
 _DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1)
+_ALARM, _INTERRUPT = int(signal.SIGALRM), int(signal.SIGINT)
+"""Those that programs catch to go on: for new handlers of these alone it is looked at each wait."""
+
+Handler: TypeAlias = Callable[[int, FrameType | None], Any]
 
 
 class Bell(threading.Event):
@@ -75,8 +81,10 @@ class Turns:
     ) -> None:
         self._drive, self._take_orders, self._ended, self._bell = drive, take_orders, ended, bell
         self._spoil = spoil
-        self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
-        self._deferred: list[int] = []
+        self._deferred: list[tuple[Handler, int]] = []
+        self._main = threading.main_thread().ident
+        self._on_alarm: Any = None
+        self._on_interrupt: Any = None
         self._lock = threading.Lock()
         self._lock.acquire()  # until the master has begun
         self._driver: int | None = None  # the thread that has its turn now
@@ -132,6 +140,10 @@ class Turns:
         me = threading.get_ident()
         if self._helper is not None or self._driver == me:
             return
+        if me == self._main and (
+            getsignal(_ALARM) is not self._on_alarm or getsignal(_INTERRUPT) is not self._on_interrupt
+        ):
+            self.guard_signals()  # the program has a new handler
         self._helper = me
         self._careful.add(me)
         try:
@@ -184,27 +196,30 @@ class Turns:
             return
         for number in _DEFERRED:
             handler = signal.getsignal(number)
-            if callable(handler):
-                self._before[number] = handler
-                signal.signal(number, self._hear)
+            if callable(handler) and not self._is_ours(handler):
+                signal.signal(number, partial(self._hear, handler))
+        self._on_alarm, self._on_interrupt = getsignal(_ALARM), getsignal(_INTERRUPT)
 
     def unguard_signals(self) -> None:
         """Hear them as before, as far as nobody else has changed that."""
         if threading.current_thread() is not threading.main_thread():
             return
-        for number, handler in self._before.items():
-            if signal.getsignal(number) == self._hear:
-                signal.signal(number, handler)
-        self._before = {}
+        for number in _DEFERRED:
+            handler = signal.getsignal(number)
+            if isinstance(handler, partial) and self._is_ours(handler):
+                signal.signal(number, handler.args[0])
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _is_ours(self, handler: Any) -> bool:
+        return isinstance(handler, partial) and handler.func == self._hear
+
+    def _hear(self, handler: Handler, number: int, frame: FrameType | None) -> None:
         if threading.get_ident() in self._careful:
-            self._deferred.append(number)
+            self._deferred.append((handler, number))
             self._bell.strike()
         else:
-            self._before.get(number, signal.default_int_handler)(number, frame)
+            handler(number, frame)
 
     def _hear_deferred(self) -> None:
         while self._deferred:
-            number = self._deferred.pop(0)
-            self._before.get(number, signal.default_int_handler)(number, None)
+            handler, number = self._deferred.pop(0)
+            handler(number, None)

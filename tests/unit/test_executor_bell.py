@@ -66,17 +66,52 @@ def test_a_signal_that_comes_while_its_thread_has_the_bells_lock_is_heard():
 
     def interrupted(timeout_s):
         with work.bell._cond:  # as in the middle of `wait`
-            work.turns._hear(signal.SIGINT, None)
+            work.turns._hear(note, signal.SIGINT, None)
         work.drivers.append(threading.get_ident())
+
+    def note(number, frame):
+        heard.append(number)
 
     heard = []
     work.turns._drive = interrupted
-    work.turns._before[signal.SIGINT] = lambda number, frame: heard.append(number)
     thread = threading.Thread(target=work.turns.help, args=(lambda: False, inf), daemon=True)
     thread.start()
     thread.join(10.0)
     assert heard == [signal.SIGINT]
     assert len(work.drivers) == 1
+
+
+class TooLong(Exception):
+    pass
+
+
+def test_a_handler_that_is_new_spoils_no_turn_either_and_may_be_taken_away_again():
+    def give_up(number, frame):
+        raise TooLong
+
+    def interrupted(timeout_s):
+        signal.raise_signal(signal.SIGALRM)
+        work.drivers.append(threading.get_ident())
+
+    work = Work()
+    work.turns.open()
+    work.turns._drive = interrupted
+    first = signal.signal(signal.SIGALRM, lambda number, frame: heard.append(number))
+    heard = []
+    try:
+        work.turns.guard_signals()
+        guarded = signal.signal(signal.SIGALRM, give_up)
+        with pytest.raises(TooLong):
+            work.turns.help(lambda: False, inf)
+        signal.signal(signal.SIGALRM, guarded)
+        work.turns.help(lambda: bool(heard), inf)
+        work.turns.unguard_signals()
+        signal.raise_signal(signal.SIGALRM)
+    finally:
+        signal.signal(signal.SIGALRM, first)
+    assert heard == [signal.SIGALRM] * 2
+    assert len(work.drivers) == 2
+    assert not work.is_spoilt
 
 
 class Work:
