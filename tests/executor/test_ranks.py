@@ -375,6 +375,30 @@ def test_ctrl_c_at_script_reaches_the_program(tmp_path, heeds, status, said):
     assert (script.returncode, error) == (status, said)
 
 
+def test_after_ctrl_c_in_shutdown_the_next_executor_gives_its_own_results(tmp_path):
+    """Ranks that were started here end in a thread that Ctrl-C must not take for dead."""
+    run(
+        tmp_path,
+        """
+def late(x):
+    time.sleep(0.3)
+    return x
+try:
+    with POOL as pool:
+        futures = [pool.submit(late, i) for i in range(6)]
+        all_pids(pool)
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+except KeyboardInterrupt:
+    assert not pool._clients.link.join(0)
+else:
+    raise AssertionError("no Ctrl-C")
+with POOL as pool:
+    assert [future.result(0) for future in futures] == list(range(6))
+    assert pool.submit(square, 3).result() == 9
+""",
+    )
+
+
 @pytest.mark.parametrize("when", ["before all ranks are there", "amid an executor"])
 def test_a_program_that_ends_its_process_leaves_no_rank_waiting(mpims_cli, tmp_path, when):
     """MPI says nothing of such an end, and the launcher not always its status."""
