@@ -21,6 +21,7 @@ import numpy as np
 
 from mpims.errors import ExitStatus, describe, user_traceback
 from mpims.runtime.frames import Frame, write_frame
+from mpims.runtime.stopping import pass_signal
 from mpims.runtime.wire import Buffer, encode_object
 from mpims.streams import flush_output
 
@@ -78,7 +79,7 @@ def _leave_signals_to_rank(write_end: int) -> None:
     signal can reach them. They do not hold the pipe either.
     """
     before = {
-        number: signal.signal(number, _pass)
+        number: signal.signal(number, pass_signal)
         for number in HEARD_BY_ALL
         if signal.getsignal(number) is not signal.SIG_IGN
     }
@@ -91,15 +92,11 @@ def _leave_signals_to_rank(write_end: int) -> None:
         with suppress(OSError):  # the user's code may have closed it
             os.close(write_end)
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            signal.signal(number, signal.SIG_DFL if handler in (None, pass_signal) else handler)
         release()
 
     os.register_at_fork(before=hold, after_in_parent=release, after_in_child=undo)
     release()
-
-
-def _pass(number: int, frame: object) -> None:
-    """Handle a signal by doing nothing."""
 
 
 def _send_blocks(compute: Compute, blocks: Sequence[tuple[int, int]], write_end: int) -> None:

@@ -38,7 +38,7 @@ def leave_signals_to_master() -> None:
     """
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _pass)  # other than what is ignored it ends with an exec
+    signal.signal(signal.SIGTERM, pass_signal)  # other than what is ignored it ends with an exec
     signal.siginterrupt(signal.SIGTERM, False)  # no call in the user's C code is to fail of it
     before = threading.local()
 
@@ -49,14 +49,14 @@ def leave_signals_to_master() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before.mask)
 
     def undo() -> None:
-        if signal.getsignal(signal.SIGTERM) is _pass:
+        if signal.getsignal(signal.SIGTERM) is pass_signal:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         release()
 
     os.register_at_fork(before=hold, after_in_parent=release, after_in_child=undo)
 
 
-def _pass(number: int, frame: FrameType | None) -> None:
+def pass_signal(number: int, frame: FrameType | None) -> None:
     """Handle a signal by doing nothing."""
 
 
