@@ -80,7 +80,8 @@ class LocalLink:
                 raise
         self._channel.send({"timeout_s": timeout_s, "n_retries": n_retries, "settings": dict(settings)})
         self._is_over = Event()  # and not the thread's own `join`, see `TaskThread`
-        Thread(target=self._listen, name="mpims results", daemon=True).start()
+        self._thread = Thread(target=self._listen, name="mpims results", daemon=True)
+        self._thread.start()
 
     def give(self, order: Order) -> None:
         """Pass an order on."""

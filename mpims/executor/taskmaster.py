@@ -286,7 +286,8 @@ class TaskThread:
         # In place of the thread's own `join`: before CPython 3.13, once Ctrl-C has ended one of these, each
         # later one returns at once, and the next executor's master would use the transport beside this one.
         self._is_over = Event()
-        Thread(target=self._run, name="mpims master", daemon=True).start()
+        self._thread = Thread(target=self._run, name="mpims master", daemon=True)
+        self._thread.start()
 
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait until the master has ended; whether it has."""
