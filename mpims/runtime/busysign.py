@@ -37,7 +37,7 @@ class BusySign:
 
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
-        self._thread.join()
+        self._thread.join(INTERVAL_S)  # it may wait for a dead file server
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
 
