@@ -300,6 +300,7 @@ class Farm:
         except BaseException as error:
             failure = self._explained(error)
             with suppress(MpimsError):  # a full disk, say: the first error is the one to tell
+                self._lock.check()  # or what stands there is another's
                 self._record.write(self._master.record, self._items, error=failure)
             if failure is error:
                 raise

@@ -96,6 +96,8 @@ except mpims.UsageError as error:
 second = mpims.run(Deadly(), run_dir="second", quiet=True)
 if second is not None:
     print("second", second.summary["status"], "masters lost:", second.summary["n_masters"])
+if sys.argv[1] == "own":
+    raise OSError("an error of the program's own")
 if sys.argv[1] == "raise":
     mpims.run(Deadly(bad=7), quiet=True)
 try:
@@ -105,7 +107,7 @@ except mpims.RunFailed as error:
 """
 
 
-@pytest.mark.parametrize("how", ["raise", "exit"])
+@pytest.mark.parametrize("how", ["raise", "exit", "own"])
 def test_a_program_goes_on_after_a_death_and_its_status_is_that_of_its_errors(tmp_path, how):
     (tmp_path / "script.py").write_text(DEADLY)
     done = on_ranks(4, [sys.executable, "script.py", how], tmp_path)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
+import numpy as np
 import pytest
 
 from mpims.core.ranges import RangeSet
-from mpims.executor.book import CHUNK_BYTES, CHUNK_S, MOST_SINGLES, Book, TaskSizes
-from mpims.executor.cargo import Batch
+from mpims.executor.book import CHUNK_BYTES, CHUNK_S, MOST_SINGLES, Book, TaskSizes, learn_bytes
+from mpims.executor.cargo import Batch, Packer
 from mpims.executor.functions import Function
 from mpims.executor.orders import Tasks
 
@@ -74,6 +75,19 @@ def test_a_chunk_is_half_a_share_and_not_too_long_nor_too_large():
     book = Book()
     book.add(tasks(0, 1000, measured(100.0, 1e9)))
     assert sizes(book) == 1
+
+
+def test_large_arguments_of_single_calls_are_learnt_and_small_ones_only_after_them():
+    def learnt(function, n_bytes):
+        packed = Packer().pack(np.zeros(n_bytes, np.uint8))
+        learn_bytes(Tasks(0, function, 0, Batch([packed[1]], bytearray([packed[0]])), True))
+        return function.mean_bytes
+
+    function = measured(1e-6, 0.0)
+    assert learnt(function, 100) == 0.0  # as many as a chunk may have are not too much
+    large = learnt(function, 1_000_000)
+    assert large >= 1_000_000
+    assert learnt(function, 100) < large
 
 
 def test_a_chunk_is_of_one_function():

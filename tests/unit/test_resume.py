@@ -296,7 +296,7 @@ def test_a_run_directory_at_work_is_left_alone(resume, tmp_path):
 
 
 def test_a_run_that_lost_its_lock_ends(tmp_path, monkeypatch):
-    """Another may work there by now; so it looks all the time."""
+    """Another may work there by now; so it looks all the time, and writes no more than it must."""
     monkeypatch.setattr(lock_file, "HEARTBEAT_S", 0.05)
 
     class Slow(Rows):
@@ -311,7 +311,7 @@ def test_a_run_that_lost_its_lock_ends(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     with pytest.raises(RunFailed, match=r"the lock .* was removed or taken over while this run held it"):
         on_threads(Slow, 3, folder)
-    assert read(folder, "summary.json")["n_done"] < 4000
+    assert not (folder / "summary.json").exists()
 
 
 @pytest.mark.parametrize("where", ["kernel", "finish"])
@@ -348,7 +348,7 @@ def test_a_run_that_lost_its_lock_in_finish_does_not_say_that_it_is_done(tmp_pat
 
     with pytest.raises(RunFailed, match="was removed or taken over"):
         alone(Long(), tmp_path / "run")
-    assert read(tmp_path / "run", "summary.json")["status"] == "failed"
+    assert not (tmp_path / "run" / "summary.json").exists()
 
 
 @pytest.mark.parametrize("job_class", [Rows, Words])
