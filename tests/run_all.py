@@ -1,8 +1,8 @@
 """Run every check: format, lint, types, all tests, those on 1, 2, 3 and 5 ranks too, and those on SLURM.
 
-SLURM's go on beside the others from the start, and are told of at the end. Each step's
-own output is shown; the exit status is the launcher's, because under mpirun the last line is only one
-rank's. Ends with a line that counts the steps.
+SLURM's, and after them those of the compiled modules, go on beside the others from the start, and are
+told of at the end. Each step's own output is shown; the exit status is the launcher's, because under
+mpirun the last line is only one rank's. Ends with a line that counts the steps.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ def test_steps() -> list[Step]:
     n_cores = len(os.sched_getaffinity(0))
     steps = [
         ("unit tests and simulation", [*PYTEST, f"-n{n_cores}", "--durations=5", *IN_ONE_PROCESS]),
-        ("compiled", [*PYTEST, "-rs", COMPILED]),
         ("processes", [*PYTEST, f"-n{ABREAST}", "--durations=5", "tests/faults", f"--ignore={CHAOS}"]),
         ("executors", [*PYTEST, f"-n{ABREAST}", "-rs", EXECUTOR]),
         ("chaos", [*PYTEST, CHAOS]),
@@ -58,9 +57,12 @@ def test_steps() -> list[Step]:
     return steps
 
 
-def step_beside() -> Step:
-    """What takes minutes but little of the processors: it waits for a scheduler, and for walltimes."""
-    return ("slurm (beside the others; skipped where it cannot be installed)", [*PYTEST, SLURM])
+def steps_beside() -> list[Step]:
+    """What takes minutes but not all cores: it waits for a scheduler, for walltimes, for a compiler."""
+    return [
+        ("slurm (beside the others; skipped where it cannot be installed)", [*PYTEST, SLURM]),
+        ("compiled (beside the others)", [*PYTEST, "-rs", COMPILED]),
+    ]
 
 
 def run(step: Step, output: int | None = None) -> tuple[str, str]:
@@ -80,13 +82,15 @@ def run(step: Step, output: int | None = None) -> tuple[str, str]:
 def main() -> int:
     """Run the steps; 1 if any failed."""
     is_lint = "--lint" in sys.argv
-    steps = lint_steps() if is_lint else [*lint_steps(), *test_steps(), step_beside()]
+    steps = lint_steps() if is_lint else [*lint_steps(), *test_steps(), *steps_beside()]
     verdicts = []
-    with ThreadPoolExecutor() as threads:
-        beside = None if is_lint else threads.submit(run, steps[-1], subprocess.PIPE)
+    with ThreadPoolExecutor(max_workers=1) as lane:
+        beside = {
+            step[0]: lane.submit(run, step, subprocess.PIPE) for step in steps_beside() if step in steps
+        }
         for step in steps:
             print(f"== {step[0]}", flush=True)
-            verdict, printed = beside.result() if beside and step is steps[-1] else run(step)
+            verdict, printed = beside[step[0]].result() if step[0] in beside else run(step)
             print(f"{printed}== {step[0]}: {verdict}\n", flush=True)
             verdicts.append(verdict)
     failed = [
