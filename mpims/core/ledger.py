@@ -23,6 +23,9 @@ from mpims.core.chunks import PLAIN, Care, Held, Range
 from mpims.core.ranges import RangeSet
 from mpims.core.troubles import Trouble, Troubles
 
+ATTEMPTS_PER_MASTER = 1 << 32
+"""Each master numbers its attempts from another multiple of this on."""
+
 
 class Attempt:
     """One handing-out of a chunk to a rank; ``[start, stop)`` is what it has still to deliver."""

@@ -34,6 +34,7 @@ from mpims.core.events import (
     WorkerSpoke,
     chunk_done,
 )
+from mpims.core.ledger import ATTEMPTS_PER_MASTER
 from mpims.core.scheduler import Scheduler
 from mpims.errors import MpimsError, RunFailed, Stopped, UsageError
 from mpims.outputs import ResultError
@@ -403,4 +404,4 @@ class Desk:
 
 
 def _items_text(start: int, stop: int, attempt: int, where: str) -> str:
-    return f"items [{start}, {stop}) attempt {attempt} on {where}"
+    return f"items [{start}, {stop}) attempt {attempt % ATTEMPTS_PER_MASTER} on {where}"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from mpims.core.deadlines import Deadlines
-from mpims.core.ledger import Ledger
+from mpims.core.ledger import ATTEMPTS_PER_MASTER, Ledger
 from mpims.core.policies import Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
 from mpims.options import RunOptions
 from mpims.storage.past import Past
-
-ATTEMPTS_PER_MASTER = 1 << 32
-"""Each master numbers its attempts from another multiple of this on."""
 
 
 def make_scheduler(

@@ -39,12 +39,11 @@ from mpims.core.events import (
     WorkerJoined,
     WorkerLost,
 )
+from mpims.core.ledger import ATTEMPTS_PER_MASTER
 from mpims.core.ranges import RangeSet
 from mpims.core.scheduler import Scheduler
 from mpims.simulator.faults import BlockTime, Chunk, Faults, MakeScheduler, Simulated, VirtualWorker
 
-ATTEMPTS_PER_MASTER = 1 << 32
-"""Each master numbers its attempts from another multiple of this on."""
 _TAKEOVER_S = 0.05
 
 

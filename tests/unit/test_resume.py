@@ -192,6 +192,8 @@ def test_a_run_goes_on_with_other_ranks_and_another_policy(job_class, tmp_path):
     DISTURBANCE.update(item=30, error=ValueError("again"))
     with pytest.raises(RunFailed):
         on_threads(job_class, 4, tmp_path / "other", policy="FAC2")
+    with pytest.raises(RunFailed, match=r"attempt \d{1,3} on rank"):  # numbered anew, as it is shown
+        on_threads(job_class, 4, tmp_path / "other", resume=True)
     DISTURBANCE.clear()
     assert digest_of(alone(job_class(), tmp_path / "other", resume=True)) == expected
 
