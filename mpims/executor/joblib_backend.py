@@ -66,6 +66,9 @@ class MpimsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             future.add_done_callback(callback)
         return future
 
+    apply_async = submit
+    """Its name before joblib 1.5."""
+
     def retrieve_result_callback(self, out: TaskFuture) -> Any:
         """The result of a batch."""
         return out.result()

@@ -22,3 +22,7 @@ def test_all_ranks_unless_joblib_is_asked_for_less(monkeypatch, n_jobs, expected
         monkeypatch.setenv("PMI_SIZE", size)
         monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
     assert MpimsBackend().effective_n_jobs(n_jobs) == expected
+
+
+def test_versions_of_joblib_before_1_5_ask_by_another_name():
+    assert MpimsBackend.apply_async is MpimsBackend.submit

@@ -313,7 +313,7 @@ def test_a_case_where_the_order_shows():
     """In float32, 1e8 + 1 is 1e8: the tree's sum is neither the sequential one nor numpy.sum's."""
     results = np.array([1e8, 1, -1e8, 1, 1], dtype=np.float32)
     assert Reduce(np.add).fold(results) == 1  # ((1e8 + 1) + (-1e8 + 1)) + 1
-    assert sum(results.tolist(), np.float32(0)) == 2  # (((1e8 + 1) - 1e8) + 1) + 1
+    assert sum(results, np.float32(0)) == 2  # (((1e8 + 1) - 1e8) + 1) + 1
 
 
 @settings(max_examples=50, deadline=None)
