@@ -109,6 +109,17 @@ def _own(value: npt.NDArray[Any] | np.void) -> Any:
     return value.copy()
 
 
+def kept(results: Any) -> Any:
+    """The results of one block, to be kept while the kernel computes others in the same memory."""
+    if not isinstance(results, np.ndarray):
+        return _as_list(results)
+    own = _own(results)
+    if own.dtype == object and own.ndim == 1:
+        for i, result in enumerate(_as_list(results)):
+            own[i] = result
+    return own
+
+
 class Reduce:
     """Combine all results into one value, always along the same tree.
 

@@ -17,7 +17,7 @@ from mpims.core.chunks import Care, Range
 from mpims.errors import ExitStatus, describe, user_traceback
 from mpims.job import Job
 from mpims.options import RunOptions
-from mpims.outputs import Gather, ResultError
+from mpims.outputs import Gather, ResultError, kept
 from mpims.runtime.holding import Attempt, Holding, Send
 from mpims.runtime.items import take_items
 from mpims.runtime.itemwise import ItemwiseBlock
@@ -293,7 +293,7 @@ class Computing(Holding):
         if busy_s > self._longest_s:
             self._longest_s = busy_s
         if attempt.itemwise is not None:
-            attempt.itemwise.done((start, stop), results)
+            attempt.itemwise.done((start, stop), kept(results))
             self._end_itemwise(attempt)
             return
         attempt.at = stop

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mpims.core.tree import fold
 from mpims.errors import UsageError
-from mpims.outputs import Gather, Reduce, ResultError
+from mpims.outputs import Gather, Reduce, ResultError, kept
 
 # -------------------------------------------------------------------------- Gather
 
@@ -171,6 +171,26 @@ def test_a_kernel_may_use_again_what_became_a_list(output, dtype, shape, n):
         buffer[...] = np.zeros((), dtype)
         assert repr(packed) == kept
         buffer[...] = np.ones((), dtype)
+
+
+@pytest.mark.parametrize("dtype", [float, [("a", int), ("b", float)]])
+@pytest.mark.parametrize("made", [np.asarray, list, lambda rows: object_array(rows)])
+def test_what_is_kept_is_not_the_kernels(made, dtype):
+    buffer = np.ones((1, 2), dtype)
+    results = made(buffer)
+    own = kept(results)
+    assert type(own) is type(results)
+    before = repr(own)
+    buffer[...] = np.zeros((), dtype)
+    assert repr(own) == before
+
+
+def object_array(rows):
+    """One object for each row."""
+    array = np.empty(len(rows), object)
+    for i, row in enumerate(rows):
+        array[i] = row
+    return array
 
 
 def test_a_kernel_may_use_its_only_result_again():

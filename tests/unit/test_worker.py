@@ -606,6 +606,39 @@ def test_a_result_that_fits_no_array_is_the_items_fault():
     assert result_of(result)[3] == [0 if i == 13 else 2.0 * i for i in range(10, 20)]
 
 
+@pytest.mark.parametrize("made", [np.asarray, list], ids=["array", "list"])
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (mpims.Gather(), [[10], [11], [12], [0], [14]]),
+        (mpims.Gather(dtype="i4"), [[10], [11], [12], [0], [14]]),
+        (mpims.Gather(dtype=object), [[10], [11], [12], None, [14]]),
+        (mpims.Reduce(np.add), [[47]]),
+    ],
+    ids=str,
+)
+def test_a_kernel_that_is_tried_item_by_item_may_use_its_array_again(output, expected, made):
+    class Reusing(Picky):
+        def setup(self):
+            super().setup()
+            self.rows = np.empty((5, 1), int)
+
+        def kernel(self, items):
+            self.rows[: len(items), 0] = items
+            super().kernel(items)
+            return made(self.rows[: len(items)])
+
+    Reusing.output = output
+    Reusing.block = 5
+    worker, (master, _) = begin(Reusing(), on_error="skip", retries=0)
+    assign(master, 5, 10, 15, Care.ITEMWISE)
+    drive(worker)
+    _, result = messages(master)
+    payload = decode_payload(decode_results(result.head)[1], result.buffers)
+    values = payload[1] if isinstance(output, mpims.Reduce) else payload
+    assert [None if value is None else value.tolist() for value in values] == expected
+
+
 # ------------------------------------------------------------------- from master to master
 
 
