@@ -345,7 +345,7 @@ class Farm:
             self._job.finish(value)
         except MpimsError:
             raise
-        except Exception as error:  # whatever the user's finish raises
+        except (Exception, SystemExit) as error:  # whatever the user's finish raises
             raise RunFailed(
                 f"finish() raised {describe(error)}; the result itself is whole, in {self._folder}",
                 user_traceback(error),

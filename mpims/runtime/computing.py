@@ -285,7 +285,7 @@ class Computing(Holding):
         except ResultError as error:
             self._block_failed(attempt, (start, stop), str(error), "")
             return
-        except Exception as error:  # whatever the user's objects and reduce function raise
+        except (Exception, SystemExit) as error:  # whatever the user's objects and reduce function raise
             self._block_failed(attempt, (start, stop), describe(error), user_traceback(error))
             return
         self._busy_s += busy_s
@@ -352,7 +352,7 @@ class Computing(Holding):
                 self._part.add(start, stop, block.whole)
             elif block.results:
                 self._part.add_items(start, stop, block.results)
-        except Exception as error:  # whatever the user's objects and reduce function raise
+        except (Exception, SystemExit) as error:  # whatever the user's objects and reduce function raise
             self._new_part()
             self._queue.remove(attempt)
             self._fail(attempt.number, start, stop, describe(error), user_traceback(error), is_final=True)

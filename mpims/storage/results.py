@@ -303,7 +303,7 @@ class ReduceResults:
             if items in taken:
                 try:
                     self._forest.add(Node(*node), value)
-                except Exception as error:  # whatever the user's reduce function raises
+                except (Exception, SystemExit) as error:  # whatever the user's reduce function raises
                     raise ResultError(
                         f"the reduce function raised {describe(error)}, "
                         f"where the master joined items [{items[0]}, {items[1]}) with their neighbours"

@@ -379,6 +379,7 @@ def test_the_traceback_is_the_users(tmp_path):
         ({"block": 0, "task": int}, UsageError, "block must be a positive integer"),
         ({"setup": lambda self: 1 / 0, "task": int}, RunFailed, "setup() raised ZeroDivisionError"),
         ({"finish": lambda self, r: 1 / 0, "task": int}, RunFailed, "the result itself is whole"),
+        ({"finish": lambda self, r: sys.exit(0), "task": int}, RunFailed, "finish() raised SystemExit: 0"),
     ],
 )
 def test_a_wrong_job_ends_the_run_with_one_line(body, error, message, n_ranks, tmp_path):
@@ -424,6 +425,19 @@ def test_a_reduce_function_that_raises(tmp_path):
     for n_ranks in (1, 3):
         with pytest.raises(RunFailed, match="ValueError: twelve"):
             on_threads(job_class, n_ranks + 1, tmp_path / str(n_ranks))
+
+
+@pytest.mark.parametrize("n_ranks", [1, 3])
+@pytest.mark.parametrize("block", [1, 4])
+def test_a_reduce_function_that_would_end_the_process_has_failed(block, n_ranks, tmp_path):
+    job_class = failing(
+        {"task": lambda self, item: item}, output=mpims.Reduce(lambda left, right: sys.exit(0)), block=block
+    )
+    with pytest.raises(RunFailed, match="SystemExit: 0"):
+        if n_ranks == 1:
+            alone(job_class(), tmp_path / "run")
+        else:
+            on_threads(job_class, n_ranks, tmp_path / "run")
 
 
 def test_items_that_differ_between_ranks(tmp_path):
