@@ -40,10 +40,20 @@ class Gather:
     dtype
         Make an array of this dtype, whatever the kernel gives; with ``object``, a list. None takes
         dtype and shape from the results; they must then be the same in all of them.
+
+    Raises
+    ------
+    UsageError
+        The dtype has a shape of its own.
     """
 
     def __init__(self, dtype: npt.DTypeLike | None = None) -> None:
         self.dtype = None if dtype is None else np.dtype(dtype)
+        if self.dtype is not None and self.dtype.shape:
+            raise UsageError(
+                f"Gather wants the dtype of one value, found one with a shape {self.dtype.shape}: "
+                f"give {self.dtype.base}, the shape is that of the results"
+            )
 
     def __repr__(self) -> str:
         return "Gather()" if self.dtype is None else f"Gather(dtype={self.dtype.name!r})"

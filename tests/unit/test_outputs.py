@@ -258,6 +258,14 @@ def test_a_dtype_that_is_none_is_refused_at_once():
         Gather(dtype="no dtype")
 
 
+def test_a_dtype_with_a_shape_is_refused():
+    """NumPy would repeat each number of a result in the shape."""
+    with pytest.raises(
+        UsageError, match=r"with a shape \(3,\): give float64, the shape is that of the results"
+    ):
+        Gather(dtype=(float, (3,)))
+
+
 def test_a_gather_says_how_it_was_made():
     assert repr(Gather()) == "Gather()"
     assert repr(Gather(dtype="f4")) == "Gather(dtype='float32')"
