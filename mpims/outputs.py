@@ -175,7 +175,7 @@ class Reduce:
         if len(results) == 1:
             return np.copy(results)[0]
         if results.dtype.kind in "iub" and self.function in _EXACT:
-            return self.function.reduce(results, axis=0, dtype=results.dtype)
+            return self.function.reduce(results, axis=0, dtype=results.dtype.newbyteorder("="))
         while len(results) > 1:
             paired = self.function(results[0:-1:2], results[1::2])
             results = np.concatenate([paired, results[-1:]]) if len(results) % 2 else paired

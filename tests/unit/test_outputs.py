@@ -313,7 +313,7 @@ def test_integers_wrap_around_as_one_by_one(values):
     ("dtype", "ufunc"),
     [
         (dtype, ufunc)
-        for dtype in (np.bool_, np.int8, np.uint16, np.int64)
+        for dtype in (np.bool_, np.int8, np.uint16, np.int64, np.dtype(">i2"))
         for ufunc in (
             np.add,
             np.multiply,
