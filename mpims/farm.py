@@ -96,6 +96,8 @@ class Farm:
     ) -> None:
         check_kernel(job)
         job._seed = options.seed
+        if lead is None or lead.start is None:
+            job._begin_run()
         self._lead = lead
         self._items = lead.items if lead is not None and len(lead.items) else resolve_items(job)
         self._n_items = len(self._items)

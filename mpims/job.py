@@ -73,6 +73,7 @@ class Job:
     _parameters: ClassVar[dict[str, Parameter]] = {}
     _seed: int = 0
     _set_up_for: str = ""
+    _began_with: dict[str, Any] | None = None
     indices: range = range(0)
     run_dir: Path | None = None
 
@@ -90,8 +91,16 @@ class Job:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The value of every parameter."""
+        """The value of every parameter; in a run the one that it began with."""
+        if self._began_with is not None:
+            return dict(self._began_with)
         return {name: getattr(self, name) for name in self._parameters}
+
+    def _begin_run(self) -> None:
+        """Remember the parameters: they tell what the run is, on each rank and to who takes it over."""
+        self._began_with = None
+        values = self.parameters.items()
+        self._began_with = {name: value.copy() if type(value) is list else value for name, value in values}
 
     # ------------------------------------------------- what a job's author overrides
 

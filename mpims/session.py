@@ -61,6 +61,14 @@ def run(job: Job, **options: Any) -> Outcome | None:
     >>> import mpims
     >>> outcome = mpims.run(Squares(n=1000), policy="GSS")  # doctest: +SKIP
     """
+    try:
+        return _run(job, options)
+    finally:
+        if isinstance(job, Job):
+            job._began_with = None
+
+
+def _run(job: Job, options: dict[str, Any]) -> Outcome | None:
     transport = connect()
     if transport is None:
         return _lead(job, options, None, None)
@@ -120,7 +128,10 @@ def serve(
 
     def make_shared_job(start: Start) -> Job:
         check_shared(start, transport.rank, transport.host)
-        return make_job(start)
+        job = make_job(start)
+        if isinstance(job, Job):  # or the master has refused it
+            job._begin_run()
+        return job
 
     worker = Worker(transport, make_shared_job, master, after=after)
     try:

@@ -276,13 +276,14 @@ class Worker:
                 self.items = resolve_items(job)
                 self._identity = items_identity(self.items)
                 self.job = job
+                block = block_of(job, self._identity[0])
                 if job._set_up_for != start.run_id:  # a worker that became the master may compute again
                     job.setup()
                     job._set_up_for = start.run_id
             self._computing = Computing(
                 job,
                 self.items,
-                block_of(job, self._identity[0]),
+                block,
                 start.options,
                 send=self._send_kept,
                 ping=lambda: self._send(Kind.PING),

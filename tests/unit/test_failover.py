@@ -168,6 +168,28 @@ def test_what_was_skipped_is_skipped_by_the_next_master_too(job_class, n_skips, 
         }
 
 
+class Scaled(Rows):
+    """What it computes with is made of its parameters in their place."""
+
+    factor: float = 2.0
+    names: list[str]
+
+    def setup(self):
+        self.factor *= 10
+        self.names.append("b")
+
+    def kernel(self, items):
+        self.check()
+        return np.asarray(items) * self.factor
+
+
+@pytest.mark.parametrize("deaths", [[], [(Kind.RESULT, 5)], [(Kind.RESULT, 5), (Kind.RESULT, 5)]])
+def test_setup_may_change_the_parameters(deaths, tmp_path):
+    outcome = run_with_deaths(lambda: Scaled(names=["a"]), tmp_path / "run", deaths)
+    assert outcome.value.tolist() == (np.linspace(0.0, 1.0, 120) * 20.0).tolist()
+    assert outcome.summary["job"] == "Scaled(n=120, bad=(), factor=2.0, names=['a'])"
+
+
 def test_a_failure_ends_the_run_under_the_next_master_too(tmp_path):
     error = run_with_deaths(lambda: Rows(bad=(50,)), tmp_path / "run", [(Kind.FAILED, 1)], retries=1)
     assert isinstance(error, mpims.RunFailed)

@@ -187,6 +187,28 @@ def test_the_seed_decides_the_random_numbers(tmp_path):
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_setup_may_change_the_parameters(tmp_path):
+    class Doubled(mpims.Job):
+        n: int = 3
+        factor: int = 1
+
+        def items(self):
+            return self.n
+
+        def setup(self):
+            self.factor *= 2
+
+        def task(self, item):
+            return self.factor * item
+
+    job = Doubled()
+    outcome = alone(job, tmp_path / "first")
+    assert (outcome.value, outcome.summary["job"]) == ([0, 2, 4], "Doubled(n=3, factor=1)")
+    assert job.parameters == {"n": 3, "factor": 2}
+    outcome = alone(job, tmp_path / "second")
+    assert (outcome.value, outcome.summary["job"]) == ([0, 4, 8], "Doubled(n=3, factor=2)")
+
+
 def test_setup_is_called_once_per_computing_rank_and_finish_once(tmp_path):
     calls = []
 
