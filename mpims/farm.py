@@ -12,7 +12,7 @@ from typing import Any
 
 from mpims.errors import MpimsError, RunFailed, Stopped, describe, user_traceback
 from mpims.job import Job, block_of
-from mpims.loading import JobSource
+from mpims.loading import JobSource, pack_parameters
 from mpims.options import RunOptions
 from mpims.outcome import Outcome
 from mpims.processes import Process, this_process
@@ -103,6 +103,7 @@ class Farm:
         self._n_items = len(self._items)
         self._block = block_of(job, self._n_items)
         self._job, self._options, self._source = job, options, source
+        self._parameters = pack_parameters(job) if source is not None else {}
         self._say = say_nothing if options.quiet else say
         self._transport = JointTransport(transport)
         self._n_ranks = self._transport.size - len(self._transport.lost)
@@ -177,7 +178,7 @@ class Farm:
             for note in self._checkpoint.past.notes:
                 self._say(note)
         else:
-            write_job(self._folder, {"source": self._source, "parameters": self._job.parameters})
+            write_job(self._folder, {"source": self._source, "parameters": self._parameters})
             self._checkpoint = Checkpoint.create(
                 self._folder, run_id, self._results, durability_s=durability_s
             )
@@ -318,7 +319,7 @@ class Farm:
     def _compute(self, command: Sequence[str]) -> None:
         start = Start(
             source=self._source,
-            parameters=self._job.parameters,
+            parameters=self._parameters,
             options=self._options,
             run_id=self._manifest["run_id"],
             epoch=self._checkpoint.epoch,

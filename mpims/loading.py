@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib
 import linecache
+import pickle
 import sys
 import types
 from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mpims.errors import UsageError, describe
 from mpims.job import Job
@@ -136,6 +137,43 @@ def load_job_class(source: JobSource) -> type[Job]:
             f"several jobs in {source.name}: {names}; name one: {source.name}:{jobs[0].__name__}"
         )
     return jobs[0]
+
+
+def pack_parameters(job: Job) -> bytes:
+    """The parameters of a job, for `make_job` on another rank, or when the run is resumed.
+
+    Packed by themselves: what they are made of may be defined in the job's own file.
+
+    Raises
+    ------
+    UsageError
+        One cannot be pickled.
+    """
+    try:
+        return pickle.dumps(job.parameters, protocol=5)
+    except Exception as error:  # whatever an object of the user's raises when it is pickled
+        raise UsageError(
+            f"job {type(job).__name__}: a parameter cannot be pickled, as other ranks and `mpims resume` "
+            f"want it: {describe(error)}; leave its annotation out, and it is an attribute like others"
+        ) from None
+
+
+def make_job(source: JobSource, parameters: Any) -> Job:
+    """Run the definition, then make the job of it that has these parameters: packed, or as they are.
+
+    Raises
+    ------
+    UsageError
+        As `load_job_class`; or they are no parameters of that job.
+    """
+    job_class = load_job_class(source)
+    try:
+        values = pickle.loads(parameters) if isinstance(parameters, bytes) else parameters
+    except Exception as error:  # whatever an object of the user's raises when it is unpickled
+        raise UsageError(
+            f"job {job_class.__name__}: its parameters cannot be unpickled: {describe(error)}"
+        ) from None
+    return job_class(**values)
 
 
 def _named_class(module: types.ModuleType, source: JobSource) -> type[Job]:

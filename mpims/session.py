@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpims.errors import ExitStatus, MpimsError, error_with_status
 from mpims.job import Job
-from mpims.loading import load_job_class
+from mpims.loading import make_job
 from mpims.runtime.lead import Lead
 from mpims.runtime.sharing import check_shared
 from mpims.runtime.threads import one_thread
@@ -199,4 +199,4 @@ def dismiss_workers(transport: Transport | None, ended: End | None = None) -> No
 
 def job_from_start(start: Start) -> Job:
     """Make the job that a START message describes, from its source."""
-    return load_job_class(start.source)(**start.parameters)
+    return make_job(start.source, start.parameters)

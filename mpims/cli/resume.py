@@ -10,7 +10,7 @@ from typing import Any
 from mpims.cli.run import add_options, add_time, compute, launch, must_launch, options_from
 from mpims.errors import UsageError
 from mpims.job import Job
-from mpims.loading import JobSource, check_unchanged, load_job_class
+from mpims.loading import JobSource, check_unchanged, make_job
 from mpims.options import RunOptions
 from mpims.runtime.lead import Lead
 from mpims.storage.manifest import check_format
@@ -70,7 +70,7 @@ def load_job(folder: Path) -> tuple[Job, JobSource]:
             "start that program again, with run_dir and resume=True"
         )
     check_unchanged(source)
-    return load_job_class(source)(**stored["parameters"]), source
+    return make_job(source, stored["parameters"]), source
 
 
 def _options(manifest: dict[str, Any], folder: Path) -> RunOptions:

@@ -74,6 +74,8 @@ class Start(NamedTuple):
     ----------
     source
         The job's definition; None where the ranks have it already.
+    parameters
+        Those of the job, packed where its definition travels, too; or an executor's settings.
     run_id
         The run, however often it is resumed.
     epoch
@@ -87,7 +89,7 @@ class Start(NamedTuple):
     """
 
     source: Any
-    parameters: dict[str, Any]
+    parameters: Any
     options: RunOptions
     run_id: str
     epoch: int

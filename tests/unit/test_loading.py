@@ -12,7 +12,7 @@ import pytest
 
 from mpims.errors import ExitStatus, UsageError
 from mpims.job import Job
-from mpims.loading import JobSource, load_job_class, read_source
+from mpims.loading import JobSource, load_job_class, make_job, pack_parameters, read_source
 
 GOOD = """
 import mpims
@@ -402,6 +402,34 @@ def test_a_job_file_knows_where_it_is(write):
     module = sys.modules[load(spec).__module__]
     assert vars(module)["HERE"] == spec
     assert vars(module)["MAIN"] != "__main__"
+
+
+def test_parameters_travel_whose_types_are_in_the_file(write):
+    spec = write(
+        """
+        import enum
+        import mpims
+        class Color(enum.Enum):
+            RED = 1
+            BLUE = 2
+        class J(mpims.Job):
+            color: Color = Color.RED
+            n: int = 3
+        """
+    )
+    source = read_source(spec)
+    cls = load_job_class(source)
+    packed = pack_parameters(cls(color=sys.modules[cls.__module__].Color.BLUE))
+    del sys.modules[cls.__module__]  # as on another rank
+    assert repr(make_job(source, packed)) == "J(color=<Color.BLUE: 2>, n=3)"
+
+
+def test_a_parameter_that_cannot_travel_is_told(write):
+    spec = write("import mpims\nclass J(mpims.Job):\n    how: object = lambda: 1\n")
+    message = refusal(pack_parameters, load(spec)())
+    assert message.startswith(
+        "job J: a parameter cannot be pickled, as other ranks and `mpims resume` want it:"
+    )
 
 
 def test_two_files_of_one_name_do_not_get_mixed_up(write):

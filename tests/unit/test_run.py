@@ -187,6 +187,19 @@ def test_the_seed_decides_the_random_numbers(tmp_path):
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_in_a_program_parameters_may_be_of_any_kind(tmp_path):
+    class Applied(mpims.Job):
+        function: object = lambda item: 2 * item
+
+        def items(self):
+            return 3
+
+        def task(self, item):
+            return self.function(item)
+
+    assert alone(Applied(function=lambda item: 3 * item), tmp_path / "run").value == [0, 3, 6]
+
+
 def test_setup_may_change_the_parameters(tmp_path):
     class Doubled(mpims.Job):
         n: int = 3
