@@ -30,7 +30,7 @@ from mpims.report.announcement import (
 )
 from mpims.report.progress import make_progress
 from mpims.runtime.busysign import BusySign
-from mpims.runtime.items import check_kernel, items_identity, resolve_items
+from mpims.runtime.items import check_kernel, items_identity, job_identity, resolve_items
 from mpims.runtime.lead import Lead
 from mpims.runtime.master import Master
 from mpims.runtime.scheduling import make_scheduler
@@ -222,7 +222,7 @@ class Farm:
             self._checkpoint,
             self._results,
             identity=self._identity,
-            job=repr(self._job),
+            job=job_identity(self._job),
             workers=self._workers,
             hire=self._hire,
             tracing=Tracing(self._trace_writer(), self._scheduler),

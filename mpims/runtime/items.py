@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from mpims.digest import digest_items
+from mpims.digest import digest_items, told
 from mpims.errors import UsageError, describe
 from mpims.job import Job
 
@@ -74,6 +74,12 @@ def check_kernel(job: Job) -> None:
     """
     if type(job).kernel is Job.kernel and type(job).task is Job.task:
         raise UsageError(f"job {type(job).__name__} defines neither kernel(items) nor task(item)")
+
+
+def job_identity(job: Job) -> str:
+    """What two ranks compare: the job and its parameters, as it is told to the user, too."""
+    given = ", ".join(f"{name}={told(value)}" for name, value in job.parameters.items())
+    return f"{type(job).__name__}({given})"
 
 
 def items_identity(items: Sequence[Any]) -> tuple[int, str]:

@@ -19,7 +19,7 @@ from mpims.job import Job, block_of
 from mpims.processes import send_signal, this_process
 from mpims.report.wording import name_rank
 from mpims.runtime.computing import MAX_UNSENT_BYTES, Computing
-from mpims.runtime.items import check_kernel, items_identity, resolve_items
+from mpims.runtime.items import check_kernel, items_identity, job_identity, resolve_items
 from mpims.runtime.kept import KeptMessages
 from mpims.runtime.masterwatch import MasterWatch
 from mpims.runtime.printed import Printed
@@ -106,6 +106,7 @@ class Worker:
         self._after = after
         self.start: Start | None = None
         self.job: Job | None = None
+        self._job_identity = ""
         self.items: Sequence[Any] = ()
         self.dismissed = False
         self.must_lead = False
@@ -275,7 +276,7 @@ class Worker:
                 check_kernel(job)
                 self.items = resolve_items(job)
                 self._identity = items_identity(self.items)
-                self.job = job
+                self.job, self._job_identity = job, job_identity(job)
                 block = block_of(job, self._identity[0])
                 if job._set_up_for != start.run_id:  # a worker that became the master may compute again
                     job.setup()
@@ -326,7 +327,7 @@ class Worker:
             holding=holding,
             n_items=self._identity[0],
             items_digest=self._identity[1],
-            job=repr(self.job),
+            job=self._job_identity,
         )
         self._send(Kind.JOINED, joined)
 

@@ -9,13 +9,15 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from enum import Enum
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from mpims import __version__
+from mpims.digest import told
 from mpims.errors import UsageError
 from mpims.job import Job
 from mpims.options import RunOptions
@@ -74,7 +76,7 @@ def make_manifest(
         "format": FORMAT,
         "run_id": run_id,
         "job": type(job).__name__,
-        "parameters": job.parameters,
+        "parameters": {name: _as_json(value) for name, value in job.parameters.items()},
         "output": repr(job.output),
         "seed": options.seed,
         "n_items": items[0],
@@ -116,6 +118,18 @@ def check_format(manifest: Mapping[str, Any], folder: Path) -> None:
             f"run directory {folder} has format {found}, made by mpims {made_by}; "
             f"this is mpims {__version__} with format {FORMAT}: use that version, or start the run anew"
         )
+
+
+def _as_json(value: Any) -> Any:
+    """A parameter as it is compared when the run is resumed, and read by people."""
+
+    def text(part: Any) -> str:
+        return str(part) if isinstance(part, (PurePath, complex, Enum)) else told(part)
+
+    try:
+        return json.loads(json.dumps(value, default=text))
+    except (TypeError, ValueError):  # keys that JSON has not, or it contains itself
+        return told(value)
 
 
 def check_same_job(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:

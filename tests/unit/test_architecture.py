@@ -68,6 +68,7 @@ CATCH_ALL = {
     ("mpims/errors.py", "describe"): "the user's exception gives its own text",
     ("mpims/errors.py", "_texts"): "the user's object gives its own text",
     ("mpims/parameters.py", "_own_hints"): "the user's annotations are evaluated",
+    ("mpims/digest.py", "told"): "the user's parameters are taken apart by their own methods",
     ("mpims/loading.py", "_import_module"): "the user's module is imported",
     ("mpims/loading.py", "_run"): "the user's file is run",
     ("mpims/loading.py", "pack_parameters"): "the user's parameters are pickled",

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpims.digest import digest, digest_items
+from mpims.digest import digest, digest_items, told
 
 
 class Colour(enum.Enum):
@@ -406,6 +406,31 @@ def test_what_contains_itself_has_no_digest(make):
 def test_what_cannot_be_taken_apart_has_no_digest(make):
     with pytest.raises(TypeError):
         digest(make())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: 1.5,
+        lambda: ["a", PurePosixPath("x"), np.float32(2)],
+        lambda: {"a": (1, 2)},
+        lambda: [Plain(a=1)],
+        lambda: lambda: 1,
+        lambda: open(__file__, "rb"),  # noqa: SIM115
+        lambda: {(1, 2): {"a", "b"}},
+    ],
+)
+def test_what_is_made_twice_is_told_alike(make):
+    first, second = make(), make()
+    assert told(first) == told(second)
+    assert " at 0x" not in told(first)
+
+
+def test_what_is_told_of_a_large_array_has_no_gaps():
+    array = np.zeros(5000)
+    before = told(array)
+    array[2500] = 1
+    assert told(array) != before
 
 
 def test_one_object_twice_is_not_within_itself():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
@@ -90,6 +92,22 @@ def test_all_changes_are_named_at_once():
         "items() gives others, or in another order",
         "the block is 2 items, was 1",
     ]
+
+
+class Odd(X):
+    what: object = None
+
+
+def test_a_parameter_of_any_kind_is_compared_by_what_is_in_it():
+    def made(value):
+        return manifest(Odd(what=value))
+
+    for value in ({(1, 2): 3}, {"a", "b"}, Path("x"), np.zeros(5000), [Path("x"), 1j]):
+        check_same_job(json.loads(json.dumps(made(value))), made(deepcopy(value)), FOLDER)
+    array = np.zeros(5000)
+    array[2500] = 1
+    (said,) = differences(made(np.zeros(5000)), made(array))
+    assert re.fullmatch(r"parameter what is '<ndarray \w{12}>', was '<ndarray \w{12}>'", said)
 
 
 def test_a_parameter_that_has_come_or_gone_is_named():
