@@ -39,6 +39,10 @@ def resolve_items(job: Job) -> Sequence[Any]:
         is_sequence = hasattr(items, "__getitem__") and not isinstance(items, dict)
     except (TypeError, OverflowError):
         is_sequence = False
+    except Exception as error:  # whatever the user's sequence raises
+        raise UsageError(
+            f"job {name}: items() gave a {type(items).__name__} whose length raised {describe(error)}"
+        ) from error
     if not is_sequence:
         raise UsageError(
             f"job {name}: items() gave a {type(items).__name__}: "

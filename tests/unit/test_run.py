@@ -342,6 +342,13 @@ class Unsliceable:
         return [0, 0, 0]
 
 
+class Closed(Unsliceable):
+    """A sequence in a file that is closed."""
+
+    def __len__(self):
+        raise OSError("closed")
+
+
 class Unprintable(Exception):
     """An exception without a text."""
 
@@ -411,6 +418,11 @@ def test_the_traceback_is_the_users(tmp_path):
         ({"items": lambda self: sys.exit(3), "task": int}, UsageError, "items() raised SystemExit: 3"),
         ({"items": lambda self: Unsliceable(), "task": int}, RunFailed, "items of a Unsliceable"),
         ({"items": lambda self: 1 / 0, "task": int}, UsageError, "items() raised ZeroDivisionError"),
+        (
+            {"items": lambda self: Closed(), "task": int},
+            UsageError,
+            "a Closed whose length raised OSError: closed",
+        ),
         ({"block": 0, "task": int}, UsageError, "block must be a positive integer"),
         ({"setup": lambda self: 1 / 0, "task": int}, RunFailed, "setup() raised ZeroDivisionError"),
         ({"finish": lambda self, r: 1 / 0, "task": int}, RunFailed, "the result itself is whole"),
