@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpims.digest import digest_items, told
-from mpims.errors import UsageError, describe
+from mpims.errors import UsageError, brief, describe
 from mpims.job import Job
+from mpims.outputs import Gather, Reduce
 
 
 def resolve_items(job: Job) -> Sequence[Any]:
@@ -69,13 +70,19 @@ def take_items(items: Sequence[Any], start: int, stop: int) -> Sequence[Any]:
 
 
 def check_kernel(job: Job) -> None:
-    """Refuse a job that says nothing of how an item is computed.
+    """Refuse a job that says nothing of how an item is computed, or of what becomes of the results.
 
     Raises
     ------
     UsageError
-        It overrides neither `kernel` nor `task`.
+        It overrides neither `kernel` nor `task`, or its output is none.
     """
+    output: Any = job.output
+    if not isinstance(output, (Gather, Reduce)):
+        raise UsageError(
+            f"job {type(job).__name__}: output must be a mpims.Gather() or a mpims.Reduce(function), "
+            f"found {brief(output, 60)}"
+        )
     if type(job).kernel is Job.kernel and type(job).task is Job.task:
         raise UsageError(f"job {type(job).__name__} defines neither kernel(items) nor task(item)")
 

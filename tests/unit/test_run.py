@@ -424,6 +424,8 @@ def test_the_traceback_is_the_users(tmp_path):
             "a Closed whose length raised OSError: closed",
         ),
         ({"block": 0, "task": int}, UsageError, "block must be a positive integer"),
+        ({"output": mpims.Gather, "task": int}, UsageError, "output must be a mpims.Gather() or"),
+        ({"output": np.add, "task": int}, UsageError, "a mpims.Reduce(function), found <ufunc 'add'>"),
         ({"setup": lambda self: 1 / 0, "task": int}, RunFailed, "setup() raised ZeroDivisionError"),
         ({"finish": lambda self, r: 1 / 0, "task": int}, RunFailed, "the result itself is whole"),
         ({"finish": lambda self, r: sys.exit(0), "task": int}, RunFailed, "finish() raised SystemExit: 0"),
