@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mpims.errors import UsageError, describe
+from mpims.errors import UsageError, describe, user_traceback
 from mpims.job import Job
 
 
@@ -158,13 +158,31 @@ def pack_parameters(job: Job) -> bytes:
         ) from None
 
 
+def construct(job_class: type[Job], values: dict[str, Any]) -> Job:
+    """Make a job with these parameters.
+
+    Raises
+    ------
+    UsageError
+        They are no parameters of that job, or an ``__init__`` of its own raises.
+    """
+    try:
+        return job_class(**values)
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the user's __init__ raises
+        raise UsageError(
+            f"job {job_class.__name__} cannot be made: {describe(error)}", user_traceback(error)
+        ) from error
+
+
 def make_job(source: JobSource, parameters: Any) -> Job:
     """Run the definition, then make the job of it that has these parameters: packed, or as they are.
 
     Raises
     ------
     UsageError
-        As `load_job_class`; or they are no parameters of that job.
+        As `load_job_class`, or as `construct`.
     """
     job_class = load_job_class(source)
     try:
@@ -173,7 +191,7 @@ def make_job(source: JobSource, parameters: Any) -> Job:
         raise UsageError(
             f"job {job_class.__name__}: its parameters cannot be unpickled: {describe(error)}"
         ) from None
-    return job_class(**values)
+    return construct(job_class, values)
 
 
 def _named_class(module: types.ModuleType, source: JobSource) -> type[Job]:

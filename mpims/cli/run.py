@@ -19,7 +19,7 @@ from mpims.errors import UsageError
 from mpims.job import Job
 from mpims.launch import command_here, ranks_to_start
 from mpims.leading import run_master, telling_workers
-from mpims.loading import JobSource, load_job_class, read_source
+from mpims.loading import JobSource, construct, load_job_class, read_source
 from mpims.options import DEFAULT_POLICY, RunOptions
 from mpims.outcome import Outcome
 from mpims.parameters import parse_settings
@@ -171,7 +171,8 @@ def run_command(arguments: argparse.Namespace) -> int:
         )
         source = read_source(arguments.job)
         job_class = load_job_class(source)
-        job = job_class(**parse_settings(job_class.__name__, job_class._parameters, arguments.settings))
+        settings = parse_settings(job_class.__name__, job_class._parameters, arguments.settings)
+        job = construct(job_class, settings)
         return job, options, source
 
     return compute(arguments, prepare)

@@ -16,7 +16,7 @@ from mpims.cli.status import outside_lines
 from mpims.errors import ExitStatus, RunFailed, UsageError
 from mpims.job import Job
 from mpims.launch import find_launcher
-from mpims.loading import load_job_class, read_source
+from mpims.loading import construct, load_job_class, read_source
 from mpims.options import RunOptions
 from mpims.parameters import parse_settings
 from mpims.report.liveness import Outside, State, look_from_outside
@@ -116,7 +116,8 @@ def _check_job(arguments: argparse.Namespace) -> Job:
     """Find what `mpims run` would find wrong."""
     options_from(arguments, RunOptions(seed=arguments.seed))
     job_class = load_job_class(read_source(arguments.job))
-    job = job_class(**parse_settings(job_class.__name__, job_class._parameters, arguments.settings))
+    settings = parse_settings(job_class.__name__, job_class._parameters, arguments.settings)
+    job = construct(job_class, settings)
     check_kernel(job)
     return job
 

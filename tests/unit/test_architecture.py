@@ -71,6 +71,7 @@ CATCH_ALL = {
     ("mpims/digest.py", "told"): "the user's parameters are taken apart by their own methods",
     ("mpims/loading.py", "_import_module"): "the user's module is imported",
     ("mpims/loading.py", "_run"): "the user's file is run",
+    ("mpims/loading.py", "construct"): "the user's __init__ is called",
     ("mpims/loading.py", "pack_parameters"): "the user's parameters are pickled",
     ("mpims/loading.py", "make_job"): "the user's parameters are unpickled",
     ("mpims/runtime/items.py", "resolve_items"): "the user's items() is called",

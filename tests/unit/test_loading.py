@@ -12,7 +12,7 @@ import pytest
 
 from mpims.errors import ExitStatus, UsageError
 from mpims.job import Job
-from mpims.loading import JobSource, load_job_class, make_job, pack_parameters, read_source
+from mpims.loading import JobSource, construct, load_job_class, make_job, pack_parameters, read_source
 
 GOOD = """
 import mpims
@@ -402,6 +402,18 @@ def test_a_job_file_knows_where_it_is(write):
     module = sys.modules[load(spec).__module__]
     assert vars(module)["HERE"] == spec
     assert vars(module)["MAIN"] != "__main__"
+
+
+@pytest.mark.parametrize(
+    ("init", "text"),
+    [
+        ("self, n", "job J cannot be made: TypeError: J.__init__() missing 1 required"),
+        ("self, **given", "job J cannot be made: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_job_that_cannot_be_made_is_told(init, text, write):
+    spec = write(f"import mpims\nclass J(mpims.Job):\n    def __init__({init}):\n        1 / 0\n")
+    assert refusal(construct, load(spec), {}).startswith(text)
 
 
 def test_parameters_travel_whose_types_are_in_the_file(write):
