@@ -288,7 +288,7 @@ def decode_payload(array: ArrayHead | None, buffers: Sequence[Buffer]) -> Any:
     """The payload that `encode_results` was given; an array is a view of its buffer."""
     if array is None:
         return decode_object(buffers)
-    return np.frombuffer(buffers[0], dtype=np.uint8).view(array.dtype).reshape(array.shape)
+    return np.ndarray(array.shape, array.dtype, buffers[0])
 
 
 def as_bytes(array: np.ndarray[Any, Any]) -> memoryview:

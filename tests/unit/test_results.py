@@ -114,6 +114,14 @@ def test_structured_and_small_dtypes(tmp_path):
         assert value.tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("dtype", ["V0", []], ids=str)
+def test_results_without_a_byte_are_results(dtype, tmp_path):
+    results = GatherResults(mpims.Gather(), 3, tmp_path)
+    deliver(results, 1, 0, 3, np.empty(3, dtype))
+    value, _ = results.close()
+    assert (value.dtype, value.shape) == (np.dtype(dtype), (3,))
+
+
 def test_forms_that_do_not_fit_are_refused(tmp_path):
     results = GatherResults(mpims.Gather(), 10, tmp_path)
     deliver(results, 1, 0, 2, np.zeros((2, 3)))
