@@ -44,7 +44,7 @@ from mpims.runtime.worker import OUTPUT, Worker
 from mpims.slurm.allocation import find_allocation
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.lock import RunLock
-from mpims.storage.manifest import check_format, check_same_job, make_manifest, other_versions
+from mpims.storage.manifest import check_computed, check_same_job, make_manifest, other_versions
 from mpims.storage.results import new_results, read_result
 from mpims.storage.rundir import (
     MANIFEST,
@@ -156,7 +156,7 @@ class Farm:
         )
         if self._is_resumed:
             old = read_json(self._folder / MANIFEST)
-            check_format(old, self._folder)
+            check_computed(old, self._folder)
             check_same_job(old, manifest, self._folder)
             for difference in other_versions(old, manifest):
                 self._say(f"the last bits may differ from those of the first part: {difference}")

@@ -15,7 +15,7 @@ from mpims.report.summary import array_text
 from mpims.report.wording import shorten
 from mpims.runtime.items import check_kernel, resolve_items, take_items
 from mpims.runtime.parts import check_results
-from mpims.storage.manifest import check_format
+from mpims.storage.manifest import check_computed
 from mpims.storage.rundir import MANIFEST, read_json
 from mpims.streams import say, show
 
@@ -42,7 +42,7 @@ def add_parser(commands: Any) -> None:
 def replay_command(arguments: argparse.Namespace) -> int:
     """Compute the item; give the exit status."""
     manifest = read_json(arguments.run / MANIFEST)
-    check_format(manifest, arguments.run)
+    check_computed(manifest, arguments.run)
     job, _ = load_job(arguments.run)
     check_kernel(job)
     job._seed = manifest["seed"]

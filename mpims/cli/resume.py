@@ -13,7 +13,7 @@ from mpims.job import Job
 from mpims.loading import JobSource, check_unchanged, make_job
 from mpims.options import RunOptions
 from mpims.runtime.lead import Lead
-from mpims.storage.manifest import check_format
+from mpims.storage.manifest import check_computed
 from mpims.storage.rundir import MANIFEST, read_job, read_json
 
 DESCRIPTION = """\
@@ -46,7 +46,7 @@ def resume_command(arguments: argparse.Namespace) -> int:
     def prepare(lead: Lead | None) -> tuple[Job, RunOptions, JobSource | None]:
         folder = arguments.run
         manifest = read_json(folder / MANIFEST)
-        check_format(manifest, folder)
+        check_computed(manifest, folder)
         job, source = load_job(folder)
         base = _options(manifest, folder)
         return job, options_from(arguments, base, run_dir=folder, resume=True), source

@@ -26,7 +26,7 @@ from mpims.simulator.recording import record_run
 from mpims.simulator.study import ALL, Row, Study, run_study
 from mpims.simulator.table import number, saturation_lines, table_lines
 from mpims.storage.manifest import check_format
-from mpims.storage.rundir import MANIFEST, read_json
+from mpims.storage.rundir import MANIFEST, check_kinds, read_json
 from mpims.storage.trace import read_trace
 from mpims.streams import show
 
@@ -262,6 +262,7 @@ class _Work:
         folder = Path(arguments.dist.removeprefix(_TRACE))
         manifest = read_json(folder / MANIFEST)
         check_format(manifest, folder)
+        check_kinds(folder / MANIFEST, manifest, {}, ("n_items", "block"))
         n_items, block = manifest["n_items"], manifest["block"]
         parts = read_trace(folder).parts
         costs = trace_costs(parts, n_items, block, self._random(0))

@@ -6,13 +6,14 @@ import json
 import os
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from mpims.core.scheduler import Scheduler
 from mpims.errors import UsageError
 from mpims.report.wording import duration, fitted, shorten
+from mpims.storage.rundir import Damaged, check_kinds, read_json
 
 FORMAT = 1
 """Version of ``status.json``."""
@@ -147,20 +148,23 @@ def read_status(path: Path) -> Status | None:
     UsageError
         It cannot be read, is damaged, or of another version of mpims.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if value["format"] != FORMAT:
-            raise UsageError(f"{path} has format {value['format']}, known here is {FORMAT}: use that mpims")
-        return Status(**{field.name: value[field.name] for field in fields(Status)})
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{path} is damaged ({type(error).__name__}: {error}): "
-            "a run that lives writes it anew; else remove it"
-        ) from None
+    try:
+        value = read_json(path)
+        kinds = get_type_hints(Status)
+        check_kinds(path, value, {}, ["format"])
+        if value["format"] != FORMAT:
+            raise UsageError(
+                f"{path} has format {value['format']!r}, known here is {FORMAT}: use that mpims"
+            )
+        check_kinds(path, value, kinds, kinds)
+        for rank in [*value["suspects"], *value["lost"]]:
+            if not rank.isdecimal():
+                raise Damaged(f"{path} is damaged: {rank!r} is no rank")
+        return Status(**{name: value[name] for name in kinds})
+    except Damaged as error:
+        raise UsageError(f"{error.message}; a run that lives writes it anew, else remove it") from None
 
 
 # ------------------------------------------------------------------------------- text

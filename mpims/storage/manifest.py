@@ -18,9 +18,10 @@ import numpy as np
 
 from mpims import __version__
 from mpims.digest import told
-from mpims.errors import UsageError
+from mpims.errors import UsageError, brief
 from mpims.job import Job
 from mpims.options import RunOptions
+from mpims.storage.rundir import MANIFEST, Damaged, check_kinds
 
 FORMAT = 3
 """Version of the run directory's layout."""
@@ -35,6 +36,20 @@ _DECIDING = {
     "source_digest": "the source of the job is another",
 }
 """What decides the result, beside the parameters, and how a difference is said."""
+_KINDS = {
+    "run_id": str,
+    "job": str,
+    "parameters": dict[str, Any],
+    "seed": int,
+    "n_items": int,
+    "block": int,
+    "options": dict[str, Any],
+    "n_ranks": int,
+    "resumed": list,
+    "taken_over": list,
+    "ranks": dict[str, Any],
+}
+"""What is read of it, beside what is compared."""
 _OF_ONE_PART = ("seed", "run_dir", "resume", "end_time_s")
 """Options that stand elsewhere, or are not for who resumes the run."""
 
@@ -109,8 +124,9 @@ def check_format(manifest: Mapping[str, Any], folder: Path) -> None:
     Raises
     ------
     UsageError
-        Its layout is another, or not known.
+        Its layout is another, or not known; or what stands there is damaged.
     """
+    check_kinds(folder / MANIFEST, manifest, {"versions": dict[str, Any]})
     found = manifest.get("format")
     if found != FORMAT:
         made_by = manifest.get("versions", {}).get("mpims", "an unknown version")
@@ -118,6 +134,29 @@ def check_format(manifest: Mapping[str, Any], folder: Path) -> None:
             f"run directory {folder} has format {found}, made by mpims {made_by}; "
             f"this is mpims {__version__} with format {FORMAT}: use that version, or start the run anew"
         )
+    check_kinds(folder / MANIFEST, manifest, _KINDS)
+    for key in ("resumed", "taken_over"):
+        for part in manifest.get(key, ()):
+            if not isinstance(part, dict):
+                raise Damaged(f"{folder / MANIFEST} is damaged: in {key} stands {brief(part, 60)}")
+            check_kinds(folder / MANIFEST, part, _KINDS)
+
+
+def check_computed(manifest: Mapping[str, Any], folder: Path) -> None:
+    """Refuse the run directory of another version, and one in which there is no job to compute.
+
+    Raises
+    ------
+    UsageError
+        As `check_format`; or nothing but a simulation was there.
+    """
+    check_format(manifest, folder)
+    if manifest.get("simulated"):
+        raise UsageError(
+            f"run directory {folder} is what mpims simulate has left: there is no job in it to compute; "
+            "mpims report says how it went"
+        )
+    check_kinds(folder / MANIFEST, manifest, {}, ("run_id", "seed"))
 
 
 def _as_json(value: Any) -> Any:

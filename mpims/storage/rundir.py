@@ -7,10 +7,13 @@ import os
 import pickle
 import shlex
 import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
-from mpims.errors import UsageError, describe
+from mpims.errors import UsageError, brief, describe
 from mpims.storage.results import disk_error
 
 MANIFEST = "manifest.json"
@@ -21,6 +24,22 @@ JOB = "job.pkl"
 JOURNAL = "journal"
 _LEFT_OVER = {"lock", JOB, f"{JOB}.part", JOURNAL, f"{MANIFEST}.part"}
 """What is there without a manifest was left by a run that died before it began."""
+
+
+_OF_SUMMARY = {
+    "status": str,
+    "error": str,
+    "job": str,
+    "n_items": int,
+    "n_done": int,
+    "n_skipped": int,
+    "wall_s": float,
+    "result_file": str,
+    "result_digest": str,
+}
+"""What is read of a summary; much is not in one of a run that ended early."""
+
+_MOST_FLOAT = 2**53  # of a number that may be a float; no NaN is below it
 
 
 class Damaged(UsageError):
@@ -52,7 +71,7 @@ def create_run_dir(path: Path | None, name: str) -> Path:
         names = {entry.name for entry in path.iterdir()}
         if MANIFEST in names or not names <= _LEFT_OVER:
             what = "remove what is in it"
-            if MANIFEST in names:
+            if MANIFEST in names and not _is_simulated(path):
                 what = f"go on with the run in it: python -m mpims resume {shlex.quote(str(path))}"
             raise UsageError(f"run directory {path} is not empty: choose another --run-dir, or {what}")
         if not os.access(path, os.W_OK | os.X_OK):
@@ -63,6 +82,12 @@ def create_run_dir(path: Path | None, name: str) -> Path:
         raise UsageError(
             f"cannot make run directory {where}: {error.strerror}; choose another with --run-dir"
         ) from None
+
+
+def _is_simulated(path: Path) -> bool:
+    with suppress(UsageError):
+        return bool(read_json(path / MANIFEST).get("simulated"))
+    return False
 
 
 def _create_new(parent: Path, name: str) -> Path:
@@ -105,7 +130,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UsageError(f"no run in {path.parent}: there is no {path.name}") from None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Damaged(f"{path} is damaged: it is no JSON ({error})") from None
     if not isinstance(value, dict):
         raise Damaged(f"{path} is damaged: it holds a {type(value).__name__}, not an object")
@@ -123,7 +148,52 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
         It can be done without, for it is derived: resuming writes it anew from the journal.
     """
     path = folder / SUMMARY
-    return read_json(path) if path.exists() else None
+    if not path.exists():
+        return None
+    summary = read_json(path)
+    needed = ["status", *(("result_file", "result_digest") if summary.get("status") == "done" else ())]
+    check_kinds(path, summary, _OF_SUMMARY, needed)
+    return summary
+
+
+def check_kinds(
+    path: Path, value: Mapping[str, Any], kinds: Mapping[str, Any], needed: Collection[str] = ()
+) -> None:
+    """See that what stands in a JSON file is of its kind, as far as it is there.
+
+    Parameters
+    ----------
+    path
+        The file.
+    value
+        What it says.
+    kinds
+        By key: str, int, float (finite, or an int), NoneType, list, dict[str, ...], or a union of them.
+    needed
+        What must be there.
+
+    Raises
+    ------
+    Damaged
+        Something is of another kind, or is missing.
+    """
+    for key in needed:
+        if key not in value:
+            raise Damaged(f"{path} is damaged: it has no {key}")
+    for key in kinds.keys() & value.keys():
+        if not _is_kind(value[key], kinds[key]):
+            raise Damaged(f"{path} is damaged: its {key} is {brief(value[key], 60)}")
+
+
+def _is_kind(value: Any, kind: Any) -> bool:
+    if isinstance(kind, UnionType):
+        return any(_is_kind(value, one) for one in get_args(kind))
+    if get_origin(kind) is dict:
+        _, of_values = get_args(kind)
+        return isinstance(value, dict) and all(_is_kind(one, of_values) for one in value.values())
+    if kind is float:
+        return type(value) in (int, float) and abs(value) < _MOST_FLOAT
+    return kind is Any or type(value) is kind
 
 
 def write_job(folder: Path, value: Any) -> None:

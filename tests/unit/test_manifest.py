@@ -16,7 +16,14 @@ from mpims import __version__
 from mpims.errors import UsageError
 from mpims.options import RunOptions
 from mpims.runtime.items import items_identity, resolve_items
-from mpims.storage.manifest import FORMAT, check_format, check_same_job, make_manifest, other_versions
+from mpims.storage.manifest import (
+    FORMAT,
+    check_computed,
+    check_format,
+    check_same_job,
+    make_manifest,
+    other_versions,
+)
 
 FOLDER = Path("runs/x")
 
@@ -202,3 +209,34 @@ def test_what_the_manifest_says_of_the_options():
         "end_time_s",
     }
     assert options["policy"] == "SS"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"versions": 3}, "its versions is 3"),
+        ({"versions": None, "format": 9}, "its versions is None"),
+        ({"options": []}, r"its options is \[\]"),
+        ({"seed": "0"}, "its seed is '0'"),
+        ({"resumed": [None]}, "in resumed stands None"),
+        ({"taken_over": {}}, "its taken_over is {}"),
+        ({"resumed": [{"n_ranks": "2"}]}, "its n_ranks is '2'"),
+        ({"ranks": []}, r"its ranks is \[\]"),
+    ],
+)
+def test_what_is_of_another_kind_is_said_to_be_damaged(changes, said):
+    with pytest.raises(UsageError, match=rf"runs/x/manifest\.json is damaged: {said}") as caught:
+        check_format({**manifest(), **changes}, FOLDER)
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("key", ["run_id", "seed"])
+def test_what_is_missing_is_said_to_be(key):
+    left = {name: value for name, value in manifest().items() if name != key}
+    with pytest.raises(UsageError, match=rf"manifest\.json is damaged: it has no {key}"):
+        check_computed(left, FOLDER)
+
+
+def test_a_simulated_run_has_nothing_to_compute():
+    with pytest.raises(UsageError, match=r"runs/x is what mpims simulate has left: .*; mpims report says"):
+        check_computed({"format": FORMAT, "simulated": True}, FOLDER)

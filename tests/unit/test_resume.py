@@ -398,7 +398,7 @@ def test_a_damaged_run_is_said_to_be_so(name, tmp_path):
     assert "\n" not in caught.value.message
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"status": "done"}', '{"status": null}'])
 def test_a_damaged_summary_is_written_anew(content, tmp_path, capsys):
     """It says nothing that the journal does not know, so it proves nothing either way."""
     expected = digest_of(alone(Rows(), tmp_path / "run"))

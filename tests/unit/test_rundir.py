@@ -94,6 +94,9 @@ def test_a_run_directory_in_use_says_how_to_go_on(tmp_path):
     (tmp_path / MANIFEST).write_text(json.dumps({}))
     with pytest.raises(UsageError, match=f"or go on with the run in it: python -m mpims resume {tmp_path}"):
         create_run_dir(tmp_path, "X")
+    (tmp_path / MANIFEST).write_text(json.dumps({"simulated": True}))
+    with pytest.raises(UsageError, match="or remove what is in it"):  # there is no run to go on with
+        create_run_dir(tmp_path, "X")
     spaced = tmp_path / "a b"
     spaced.mkdir()
     (spaced / MANIFEST).touch()

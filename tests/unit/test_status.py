@@ -71,6 +71,26 @@ def test_a_damaged_file_is_one_clear_line(tmp_path, text):
         read_status(tmp_path / "status.json")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("n_ranks", None, "its n_ranks is None"),
+        ("n_items", "x", "its n_items is 'x'"),
+        ("n_done", True, "its n_done is True"),
+        ("work", float("nan"), "its work is nan"),
+        ("written_at", 10**30, "its written_at is 1000"),
+        ("suspects", [1], r"its suspects is \[1\]"),
+        ("lost", {"a": "node01"}, "'a' is no rank"),
+        ("lost", {"1": 3}, "its lost is {'1': 3}"),
+    ],
+)
+def test_a_file_with_a_value_of_another_kind_is_one_clear_line(key, value, said, tmp_path):
+    (tmp_path / "status.json").write_text(json.dumps({**asdict(STATUS), key: value}))
+    with pytest.raises(UsageError, match=rf"status\.json is damaged: {said}.*; a run that lives") as caught:
+        read_status(tmp_path / "status.json")
+    assert "\n" not in caught.value.message
+
+
 def test_the_file_of_another_version(tmp_path):
     (tmp_path / "status.json").write_text(json.dumps({**asdict(STATUS), "format": 9}))
     with pytest.raises(UsageError, match="has format 9, known here is 1"):
@@ -163,7 +183,10 @@ def test_a_run_that_ended(folder):
     assert as_dict(outside)["resume"] is None
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "{}", '{"status": "done"}', '{"status": "failed", "n_done": "x"}', "[" * 10_000],
+)
 def test_a_damaged_summary_does_not_hide_the_rest(folder, content):
     write_status(folder / "status.json", STATUS)
     (folder / "summary.json").write_text(content)
@@ -228,7 +251,7 @@ def test_watching_goes_on_until_it_is_over(folder):
     def sleep(seconds):
         write_status(folder / "status.json", replace(LIVE, n_done=700))
         if len(seen) == 2:
-            summarise(folder, "done")
+            summarise(folder, "done", result_file="result.npy", result_digest="abc")
             lock.release()
 
     assert watch(folder, Shown(), sleep=sleep).state is State.DONE
