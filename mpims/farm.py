@@ -45,7 +45,7 @@ from mpims.slurm.allocation import find_allocation
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.lock import RunLock
 from mpims.storage.manifest import check_computed, check_same_job, make_manifest, other_versions
-from mpims.storage.results import new_results, read_result
+from mpims.storage.results import LostResult, new_results, read_result
 from mpims.storage.rundir import (
     MANIFEST,
     STATUS,
@@ -284,10 +284,15 @@ class Farm:
             return None
         if summary is None or summary.get("status") != "done":
             return None
-        self._tell_closing()
         path = self._folder / Path(summary["result_file"]).name  # the folder may have been moved
+        try:
+            value = read_result(path)
+        except LostResult as error:
+            self._say(f"{error.message}; it is made anew")
+            return None
+        self._tell_closing()
         self._say(f"run {short_path(self._folder)} is done already: the result is in {short_path(path)}")
-        return Outcome(read_result(path), summary, self._folder)
+        return Outcome(value, summary, self._folder)
 
     def _run_opened(self, command: Sequence[str]) -> Outcome:
         self._announce()

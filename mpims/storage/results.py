@@ -339,23 +339,31 @@ def new_results(output: Output, n_items: int, block: int, folder: Path) -> Resul
     return ReduceResults(output, n_items, block, folder)
 
 
+class LostResult(UsageError):
+    """The file of a whole result is gone, or damaged."""
+
+
 def read_result(path: Path) -> Any:
     """Read the file of a whole result; an array is mapped.
 
     Raises
     ------
+    LostResult
+        It is not there, or damaged: going on with the run makes it anew.
     UsageError
-        It is not there, or damaged.
+        It cannot be read just now.
     """
     try:
         if path.suffix == ".npy":
             array = np.load(path, mmap_mode="r")
             return array if array.shape else array[()]
         return pickle.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise LostResult(f"the result {path} is gone") from None
     except OSError as error:
         raise UsageError(f"cannot read the result {path}: {error.strerror}") from None
     except Exception as error:  # a damaged pickle raises anything
-        raise UsageError(f"the result {path} is damaged: {describe(error)}") from None
+        raise LostResult(f"the result {path} is damaged: {describe(error)}") from None
 
 
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:

@@ -11,12 +11,14 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import mpims
 from mpims.core.chunks import Result
+from mpims.digest import digest
 from mpims.errors import ExitStatus, RunFailed, Stopped, UsageError
 from mpims.farm import Farm
 from mpims.leading import run_master
@@ -29,7 +31,7 @@ from mpims.session import serve
 from mpims.storage import lock as lock_file
 from mpims.storage.appendfile import AppendFile
 from mpims.storage.lock import RunLock
-from mpims.storage.results import fill_value
+from mpims.storage.results import fill_value, read_result
 
 KERNEL_CALLS: list[tuple[int, int]] = []
 DISTURBANCE: dict[str, object] = {}
@@ -408,6 +410,21 @@ def test_a_damaged_summary_is_written_anew(content, tmp_path, capsys):
     assert (digest_of(outcome), KERNEL_CALLS) == (expected, [])
     assert read(tmp_path / "run", "summary.json") == outcome.summary
     assert "summary.json is damaged" in capsys.readouterr().err.split("\n")[0]
+
+
+@pytest.mark.parametrize("damage", [None, 0, 100, -1])
+@pytest.mark.parametrize("job", [Rows, Words])
+def test_a_result_that_is_gone_or_damaged_is_made_anew(job, damage, tmp_path, capsys):
+    outcome = alone(job(), tmp_path / "run")
+    expected, file = digest_of(outcome), Path(outcome.summary["result_file"])
+    if damage is None:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:damage])
+    again = alone(job(), tmp_path / "run", resume=True, quiet=False)
+    assert (digest_of(again), digest(read_result(file))) == (expected, expected)
+    said = f"mpims: the result {file} is {'gone' if damage is None else 'damaged'}"
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_a_reduce_function_that_raised_raises_again(tmp_path):
