@@ -91,6 +91,7 @@ def make_accounts(history: History) -> Accounts:
     rows = [
         (rank, stretch, _split(history, stretch, own[rank], parts, float(tail_s[stretch]), rank in hired))
         for stretch, own, hired in _happenings_of_ranks(history)
+        if history.stretches[stretch].wall_s > 0  # else its master died before it wrote who computes
         for rank, parts in _parts_of_ranks(history, stretch).items()
     ]
     return Accounts(

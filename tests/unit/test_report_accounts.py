@@ -125,6 +125,23 @@ def test_a_rank_that_never_joined_was_starting_all_the_time():
     assert uses(its) == {1: {Use.COMPUTE: 4.0}, 2: {Use.START: 4.0}}
 
 
+def test_a_master_that_died_before_it_told_anything_has_no_ranks():
+    """Of the process alone that wrote no more than its begin nobody knows that it is rank 0."""
+    its = history(
+        section(n_workers=1),
+        section(
+            *joined(0, t=100.0),
+            event(What.ENDED, 104.0, **DONE),
+            parts=[(0, 1, 0, 100, 100.0, 104.0, 104.0)],
+            n_workers=1,
+            t=100.0,
+            wall=1100.0,
+            cause="resumed",
+        ),
+    )
+    assert list(uses(its)) == [0]
+
+
 def test_a_master_that_computes_at_last_is_counted_from_then_on():
     its = history(
         section(
