@@ -53,9 +53,19 @@ def show(text: str) -> None:
     """
     try:
         with showing():
-            print(text, flush=True)
+            print(_encodable(text), flush=True)
     except BrokenPipeError:
         settle(sys.stdout)
+
+
+def _encodable(text: str) -> str:
+    """The text, with numbers for the characters that standard output lacks, as of a file's name."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding, getattr(sys.stdout, "errors", None) or "strict")
+    except UnicodeEncodeError:
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+    return text
 
 
 @contextmanager

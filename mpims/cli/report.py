@@ -57,7 +57,7 @@ def report_command(arguments: argparse.Namespace) -> int:
     charts = draw_charts(findings, folder) if can_draw else []
     try:
         page = make_page(findings, charts, "" if can_draw else _NO_CHARTS.capitalize())
-        (folder / PAGE).write_text(page, encoding="utf-8")
+        (folder / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise RunFailed(f"cannot write {folder / PAGE}: {error.strerror}") from None
     left = [PAGE, *(chart.path.name for chart in charts)]

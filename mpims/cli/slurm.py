@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from mpims.report.status import Status, read_status
 from mpims.runtime.items import check_kernel
 from mpims.slurm.controller import JobState, ask_cores, ask_state, submit
 from mpims.slurm.script import Batch, render_script
-from mpims.storage.rundir import MANIFEST, STATUS
+from mpims.storage.rundir import MANIFEST, STATUS, as_argument
 from mpims.streams import say, show, showing
 
 DESCRIPTION = """\
@@ -224,7 +223,7 @@ def watch(
 
 
 def _status_command(folder: Path) -> str:
-    return f"python -m mpims status {shlex.quote(str(folder))}"
+    return f"python -m mpims status {as_argument(folder)}"
 
 
 def _tell_end(job_id: str, folder: Path, log: Path, state: JobState | None) -> int:

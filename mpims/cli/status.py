@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from mpims.report.liveness import Outside, State, look_from_outside
 from mpims.report.progress import View, make_view
 from mpims.report.status import Status, is_short_of_time, items_text, ranks_text, time_text
 from mpims.report.wording import duration, name_ranks
+from mpims.storage.rundir import as_argument
 from mpims.streams import show, showing
 
 DESCRIPTION = """\
@@ -156,7 +156,7 @@ def _next(outside: Outside) -> str:
     if outside.state is State.DONE:
         return "nothing is left to do"
     if outside.state is State.SIMULATED:
-        return f"python -m mpims report {shlex.quote(str(outside.folder))}"
+        return f"python -m mpims report {as_argument(outside.folder)}"
     if outside.can_resume:
         return outside.resume
     status = outside.status

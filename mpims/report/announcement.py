@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 from contextlib import suppress
 from pathlib import Path
 
 from mpims.report.wording import name_rank
+from mpims.storage.rundir import as_argument
 
 
 def opening_lines(
@@ -78,7 +78,7 @@ def fault_tier(n_ranks: int, survives_deaths: bool) -> str:
 def resume_command(folder: Path, n_ranks: int) -> str:
     """What the user types to go on with a run."""
     ranks = f" -n {n_ranks}" if n_ranks > 1 else ""
-    return f"python -m mpims resume {shlex.quote(short_path(folder))}{ranks}"
+    return f"python -m mpims resume {as_argument(short_path(folder))}{ranks}"
 
 
 def printed_lines(folder: Path) -> list[str]:

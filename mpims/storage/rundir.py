@@ -72,7 +72,7 @@ def create_run_dir(path: Path | None, name: str) -> Path:
         if MANIFEST in names or not names <= _LEFT_OVER:
             what = "remove what is in it"
             if MANIFEST in names and not _is_simulated(path):
-                what = f"go on with the run in it: python -m mpims resume {shlex.quote(str(path))}"
+                what = f"go on with the run in it: python -m mpims resume {as_argument(path)}"
             raise UsageError(f"run directory {path} is not empty: choose another --run-dir, or {what}")
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied")
@@ -100,6 +100,18 @@ def _create_new(parent: Path, name: str) -> Path:
             continue
         return path.absolute()
     raise FileExistsError(17, "a thousand runs in one second")
+
+
+def as_argument(path: Path | str) -> str:
+    """A path as it is typed into a shell, where one that begins with a dash would be an option.
+
+    Examples
+    --------
+    >>> as_argument("runs/x"), as_argument("a b"), as_argument("-x")
+    ('runs/x', "'a b'", './-x')
+    """
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mpims.errors import Stopped, UsageError
+from mpims.report.announcement import resume_command
 from mpims.storage.rundir import JOB, MANIFEST, create_run_dir, read_job, read_json, write_job, write_json
 
 
@@ -104,3 +105,13 @@ def test_a_run_directory_in_use_says_how_to_go_on(tmp_path):
         create_run_dir(spaced, "X")
     with pytest.raises(UsageError, match="is not a folder"):
         create_run_dir(tmp_path / "x", "X")
+
+
+def test_a_run_directory_that_begins_with_a_dash_is_no_option(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("-x")
+    folder.mkdir()
+    (folder / MANIFEST).touch()
+    with pytest.raises(UsageError, match=r"python -m mpims resume \./-x$"):
+        create_run_dir(folder, "X")
+    assert resume_command(folder.absolute(), 1) == "python -m mpims resume ./-x"
