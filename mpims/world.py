@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpims.errors import ExitStatus, UsageError
@@ -98,8 +97,7 @@ def _of_two_kinds(what: str, library: str, environ: Mapping[str, str]) -> UsageE
 def report_resume(command: str, run_dir: str, environ: Mapping[str, str]) -> None:
     """Tell `run_ranks` how to go on with the run, should all ranks die, and where it is."""
     if STATUS_FILE in environ:
-        with suppress(OSError), open(f"{environ[STATUS_FILE]}.resume", "w", encoding="utf-8") as file:
-            file.write(f"{command}\n{run_dir}")
+        _put(f"{environ[STATUS_FILE]}.resume", f"{command}\n{run_dir}")  # it is read at any moment
 
 
 def report_begun(program: Process, environ: Mapping[str, str]) -> None:

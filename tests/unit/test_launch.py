@@ -345,6 +345,15 @@ def test_nobody_asks_how_to_resume(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_how_to_resume_is_there_whole_at_any_moment(tmp_path):
+    told = tmp_path / "status.resume"
+    report_resume("mpims resume x", "x", {STATUS_FILE: str(tmp_path / "status")})
+    os.link(told, tmp_path / "who has it open")
+    report_resume("mpims resume other", "x", {STATUS_FILE: str(tmp_path / "status")})
+    assert (tmp_path / "who has it open").read_text() == "mpims resume x\nx"  # and never half of it
+    assert told.read_text() == "mpims resume other\nx"
+
+
 def test_a_launcher_that_is_missing_cannot_be_started(tmp_path):
     missing = str(tmp_path / "mpirun")
     with pytest.raises(UsageError, match=r"cannot start the launcher .*mpirun: No such file"):
