@@ -3,7 +3,8 @@
 The canonical form that is hashed, for each kind of value a one-byte tag, then:
 
 * ndarray and NumPy scalar: the dtype's string form (``'<f4'``, or the list of fields), the shape, the
-  bytes in C order, with zeros where nothing is stored; an array of objects as a list of lists.
+  bytes in C order, with zeros where nothing is stored; an array of objects as a list of lists; a masked
+  array as its values, with zeros where they are masked, and its mask.
 * None, bool, int, float, complex: their ``repr``; str: UTF-8; bytes: themselves.
 * list, tuple: their elements; dict: its entries sorted by the digest of the key; set: its elements
   sorted by digest. A subclass adds its qualified name.
@@ -159,7 +160,8 @@ def _add_composite(state: hashlib._Hash, value: Any, within: tuple[int, ...]) ->
 
     kind = _name(type(value))
     if is_masked(value):
-        _add(state, b"m", *hashes([value.filled(), np.ma.getmaskarray(value)]))
+        nothing = np.zeros((), value.dtype)[()]  # its own fill value is no part of what it says
+        _add(state, b"m", *hashes([value.filled(nothing), np.ma.getmaskarray(value)]))
     elif isinstance(value, np.ndarray):
         _add(state, b"O", repr(value.shape).encode(), *hashes(value.ravel().tolist()))
     elif isinstance(value, (list, tuple)):

@@ -479,3 +479,24 @@ def test_the_last_item_and_the_length_of_a_long_sequence_show():
     assert digest_items(items) != digest_items(changed)
     assert digest_items(items) != digest_items(items[:-1])
     assert digest_items(items) == digest_items(list(items))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([1.5, 2.5]),
+        np.array([1, 2], np.uint8),
+        np.array(["a", "bc"]),
+        np.array(["2020-01-01", "NaT"], "M8[D]"),
+        np.array([(1, 2.0), (3, 4.0)], "i4,f8"),
+        np.array([[1], "x"], object),
+    ],
+)
+def test_what_fills_a_masked_array_is_no_part_of_it(values):
+    """It is kept beside the values, and two that a kernel made in two ways are equal."""
+    one = np.ma.masked_array(values, mask=[False, True])
+    other = one.copy()
+    other.fill_value = values[1]
+    other.data[1] = values[0]  # nor is what lies under the mask
+    assert digest(one) == digest(other)
+    assert digest(one) != digest(np.ma.masked_array(values, mask=[True, False]))
