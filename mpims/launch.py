@@ -13,6 +13,7 @@ from mpims.errors import UsageError
 from mpims.slurm.allocation import Allocation, find_allocation
 
 _MOST_THREADS_PER_CORE = 8  # Open MPI counts a core once
+_LEAST_RANK_BYTES = 10 << 20  # Python, NumPy and MPI take three times that, or more
 _ANSWER_S = 30.0  # for a program that says its version, from a slow file system
 
 
@@ -228,14 +229,22 @@ def command_here(n_ranks: int, program: Sequence[str], *, tells_status: bool = F
     Raises
     ------
     UsageError
-        There is no launcher, see `find_launcher`; or what SLURM says of this process cannot be read.
+        There is no launcher, see `find_launcher`; or what SLURM says of this process cannot be read; or
+        this machine alone has no memory for so many ranks.
     """
+    in_allocation = find_allocation(os.environ) is not None
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _LEAST_RANK_BYTES
+    if n_ranks > most and not in_allocation:
+        raise UsageError(
+            f"{n_ranks:,} ranks are too many: this machine has memory for {most:,} at the most; "
+            "as many as it has cores, and one more, compute fastest"
+        )
     return launch_command(
         find_launcher(),
         n_ranks,
         program,
         n_cores=len(os.sched_getaffinity(0)),
         is_root=os.geteuid() == 0,
-        in_allocation=find_allocation(os.environ) is not None,
+        in_allocation=in_allocation,
         tells_status=tells_status,
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mpims.errors import ExitStatus, UsageError
-from mpims.launch import Flavour, Launcher, find_launcher, launch_command, ranks_to_start
+from mpims.launch import Flavour, Launcher, command_here, find_launcher, launch_command, ranks_to_start
 from mpims.slurm.allocation import Allocation
 from mpims.supervise import run_ranks
 from mpims.world import (
@@ -343,6 +343,11 @@ def test_nobody_asks_how_to_resume(tmp_path):
     report_resume("mpims resume x", "x", {})
     report_resume("mpims resume x", "x", {STATUS_FILE: str(tmp_path / "of another host" / "status")})
     assert os.listdir(tmp_path) == []
+
+
+def test_a_machine_that_has_no_memory_for_so_many_ranks():
+    with pytest.raises(UsageError, match=r"1,000,000,000 ranks are too many: this .* at the most"):
+        command_here(10**9, ["x"])
 
 
 def test_how_to_resume_is_there_whole_at_any_moment(tmp_path):
