@@ -22,10 +22,15 @@ def main() -> int:
 
 
 def _run_rank() -> int:
-    _search_here_last()
-    from mpims.streams import open_standard_streams
+    lacks_folder = _search_here_last()
+    from mpims.streams import open_standard_streams, say
 
     open_standard_streams()
+    if lacks_folder:
+        from mpims.errors import ExitStatus
+
+        say(f"the current folder is gone or cannot be read ({lacks_folder}): change to another")
+        return ExitStatus.USAGE
     from mpims.runtime.threads import set_thread_variables
     from mpims.world import find_world
 
@@ -50,13 +55,18 @@ def _run_rank() -> int:
     return main_command(sys.argv[1:])
 
 
-def _search_here_last() -> None:
+def _search_here_last() -> str:
     """Let a file of the user's that is called like a module of ours, or numpy.py, hide nothing.
 
-    ``python -m`` puts the current folder first in the search path.
+    ``python -m`` puts the current folder first in the search path. Give what is wrong if there is none.
     """
-    if sys.path and sys.path[0] in ("", os.getcwd()):
+    try:
+        here = os.getcwd()
+    except OSError as error:
+        return str(error.strerror)
+    if sys.path and sys.path[0] in ("", here):
         sys.path.append(sys.path.pop(0))
+    return ""
 
 
 if __name__ == "__main__":

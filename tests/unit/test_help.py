@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from mpims.__main__ import main
 from mpims.cli.main import EPILOG, make_parser
 from mpims.errors import ExitStatus
 
@@ -34,3 +35,15 @@ def test_the_statuses_are_those_that_scripts_rely_on():
         "STOPPED": 75,
         "INTERRUPTED": 130,
     }
+
+
+def test_a_current_folder_that_was_removed_is_one_line(tmp_path, monkeypatch, capfd):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main() == ExitStatus.USAGE
+    said = (
+        "mpims: the current folder is gone or cannot be read (No such file or directory): change to another"
+    )
+    assert capfd.readouterr().err == f"{said}\n"
