@@ -6,6 +6,7 @@ that nothing half-written looks whole.
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 from collections.abc import Sequence
@@ -397,6 +398,9 @@ def write_object(folder: Path, value: Any) -> Path:
 
 def disk_error(error: OSError, path: Path, n_bytes: int = 0) -> MpimsError:
     """What a failed write means, with the space that was wanted and the space there is."""
+    cure = _CURES.get(error.errno or 0)
+    if cure is not None:
+        return Stopped(f"cannot write {path}: {error.strerror}; {cure} and resume")
     wanted = f" of {n_bytes / 1e6:.1f} MB" if n_bytes else ""
     try:
         free = os.statvfs(path.parent)
@@ -404,3 +408,13 @@ def disk_error(error: OSError, path: Path, n_bytes: int = 0) -> MpimsError:
     except OSError:
         there = ""
     return Stopped(f"cannot write {path}{wanted}: {error.strerror}{there}; free some space and resume")
+
+
+_CURES = {
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.EACCES: "see that you may write there",
+    errno.EPERM: "see that you may write there",
+    errno.EROFS: "see that it can be written to",
+}
+"""Where more space is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 
 import numpy as np
 import pytest
@@ -14,7 +15,14 @@ from mpims.errors import RunFailed, Stopped
 from mpims.outputs import ResultError
 from mpims.runtime.wire import decode_payload, decode_results, encode_results
 from mpims.storage.arrayfile import LARGE_BYTES
-from mpims.storage.results import GatherResults, ReduceResults, read_result, write_array, write_object
+from mpims.storage.results import (
+    GatherResults,
+    ReduceResults,
+    disk_error,
+    read_result,
+    write_array,
+    write_object,
+)
 
 
 def deliver(results, attempt, start, stop, payload, ranges=None):
@@ -193,3 +201,17 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(Stopped, match=r"cannot write .*x\.npy .*: No such file or directory"):
         write_array(tmp_path / "nowhere" / "x.npy", np.zeros(3))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EFBIG, r"File too large; raise the limit of a file's size \(ulimit -f\) and resume"),
+        (errno.EMFILE, r"Too many open files; raise the limit of open files \(ulimit -n\) and resume"),
+        (errno.EROFS, "Read-only file system; see that it can be written to and resume"),
+        (errno.ENOSPC, r"No space left on device, .* MB are free there; free some space and resume"),
+    ],
+)
+def test_what_is_to_be_done_is_what_helps(number, said, tmp_path):
+    error = disk_error(OSError(number, os.strerror(number)), tmp_path / "x", 1000)
+    assert re.fullmatch(rf"cannot write {tmp_path}/x( of 0\.0 MB)?: {said}", error.message)
