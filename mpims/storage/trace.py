@@ -33,12 +33,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpims.errors import UsageError
+from mpims.storage.rundir import check_kinds
 
 TRACE = "trace"
 MAGIC = b"MPIMST\r\n"
 FORMAT = 2
 """Version of the trace's format."""
 HEAD = struct.Struct("<8sI")  # magic, version
+_MOST_S = 1e12  # on any clock
 BLOCK = struct.Struct("<4sI")  # kind, size of the content in bytes
 
 SENT = np.dtype(
@@ -90,6 +92,18 @@ class What(str, Enum):
     POLICY = "policy"  # reason: why the chunks are as long as they are
     FULL = "full"  # the trace takes no more records, but for events
     ENDED = "ended"  # status, reason
+
+
+_KINDS: dict[What, dict[str, type]] = {
+    What.BEGAN: {"rank": int, "n_workers": int, "wall": float},
+    **{what: {"rank": int} for what in (What.JOINED, What.SUSPECT, What.BACK, What.LOST, What.DRAINED)},
+    What.FAILED: {"rank": int, "attempt": int, "start": int, "stop": int},
+    What.SKIPPED: {"rank": int, "item": int, "n_tries": int},
+    What.RECALLED: {"rank": int, "attempt": int},
+    What.TRIMMED: {"rank": int, "attempt": int, "stop": int},
+    What.AWAY: {"duration_s": float},
+}
+"""What an event must say, for whoever reads it."""
 
 
 class Cause(str, Enum):
@@ -217,6 +231,8 @@ def read_trace(folder: Path) -> Trace:
                     found[-1][2].append(event)
         elif found:
             records = np.frombuffer(content[start:stop], SENT if kind == b"SENT" else PART)
+            if not _make_sense(records):
+                raise UsageError(f"{path} is damaged: at byte {start} there are no records of chunks")
             found[-1][1][kind].append(records)
         if not found:
             raise UsageError(f"{path} is damaged: it does not begin with a master")
@@ -238,9 +254,23 @@ def _read_notes(content: bytes, path: Path, at: int) -> Iterator[TraceEvent]:
     try:
         for note in json.loads(content):
             if note["what"] in known:
-                yield TraceEvent(What(note["what"]), float(note["t"]), note)
-    except (ValueError, TypeError, KeyError):
+                event = TraceEvent(What(note["what"]), float(note["t"]), note)
+                kinds = {"t": float, **_KINDS.get(event.what, {})}
+                check_kinds(path, note, kinds, kinds)
+                yield event
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise UsageError(f"{path} is damaged: at byte {at} there are no events") from None
+
+
+def _make_sense(records: NDArray[np.void]) -> bool:
+    """Whether records can be what was written: nobody knows it better, for they have no checksum."""
+    is_sane = (records["rank"] >= 0) & (records["start"] >= 0) & (records["stop"] > records["start"])
+    for name in records.dtype.names or ():
+        if name.endswith(("_s", "_s2")):
+            least = 0.0 if name in ("busy_s", "longest_s", "squares_s2") else -_MOST_S
+            is_unknown = np.isnan(records[name]) if name == "ended_s" else False
+            is_sane &= ((records[name] >= least) & (records[name] <= _MOST_S)) | is_unknown
+    return bool(is_sane.all())
 
 
 def check_head(head: bytes, path: Path) -> None:

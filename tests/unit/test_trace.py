@@ -29,12 +29,21 @@ ROWS = np.array(
     ],
     PART,
 )
-BEGAN = encode_notes([{"what": "began", "t": 9.0, "cause": "started", "rank": 0, "wall": 1.7e9}])
+BEGAN = encode_notes(
+    [{"what": "began", "t": 9.0, "cause": "started", "rank": 0, "n_workers": 2, "wall": 1.7e9}]
+)
 JOINED = encode_notes(
     [{"what": "joined", "t": 9.25, "rank": 2, "host": "a"}, {"what": "unheard of", "t": 1}]
 )
 BLOCKS = [JOINED, encode_block(b"SENT", SENT_ROWS.tobytes()), encode_block(b"PART", ROWS.tobytes())]
 WHOLE = encode_head() + BEGAN + b"".join(BLOCKS)
+
+
+def changed(row: int, **values) -> bytes:
+    rows = ROWS.copy()
+    for name, value in values.items():
+        rows[name][row] = value
+    return encode_block(b"PART", rows.tobytes())
 
 
 def written(folder, content: bytes):
@@ -102,6 +111,15 @@ def test_a_trace_that_was_cut_is_read_up_to_there(tmp_path):
             encode_head() + BEGAN + struct.pack("<4sI", b"PART", 5) + bytes(5),
             "there is no block of a trace",
         ),
+        (encode_head() + BEGAN + changed(1, busy_s=-1.0), "is damaged: at byte .* no records of chunks"),
+        (encode_head() + BEGAN + changed(0, longest_s=np.inf), "at byte .* no records of chunks"),
+        (encode_head() + BEGAN + changed(0, received_s=1e300), "at byte .* no records of chunks"),
+        (encode_head() + BEGAN + changed(1, stop=64), "at byte .* no records of chunks"),
+        (
+            encode_head() + BEGAN + encode_notes([{"what": "skipped", "t": 9.5, "rank": 1, "n_tries": 3}]),
+            "trace is damaged: it has no item",
+        ),
+        (encode_head() + encode_notes([{"what": "ended", "t": np.nan}]), "trace is damaged: its t is nan"),
     ],
 )
 def test_what_is_no_trace_of_this_version_is_refused(content, text, tmp_path):
