@@ -178,7 +178,8 @@ class Farm:
             for note in self._checkpoint.past.notes:
                 self._say(note)
         else:
-            write_job(self._folder, {"source": self._source, "parameters": self._parameters})
+            made_of = {"source": self._source, "parameters": self._parameters}
+            write_job(self._folder, {**made_of, "seed": self._options.seed})
             self._checkpoint = Checkpoint.create(
                 self._folder, run_id, self._results, durability_s=durability_s
             )

@@ -43,7 +43,7 @@ def replay_command(arguments: argparse.Namespace) -> int:
     """Compute the item; give the exit status."""
     manifest = read_json(arguments.run / MANIFEST)
     check_computed(manifest, arguments.run)
-    job, _ = load_job(arguments.run)
+    job, _ = load_job(arguments.run, manifest["seed"])
     check_kernel(job)
     job._seed = manifest["seed"]
     items = resolve_items(job)

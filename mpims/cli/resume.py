@@ -47,15 +47,22 @@ def resume_command(arguments: argparse.Namespace) -> int:
         folder = arguments.run
         manifest = read_json(folder / MANIFEST)
         check_computed(manifest, folder)
-        job, source = load_job(folder)
+        job, source = load_job(folder, manifest["seed"])
         base = _options(manifest, folder)
         return job, options_from(arguments, base, run_dir=folder, resume=True), source
 
     return compute(arguments, prepare)
 
 
-def load_job(folder: Path) -> tuple[Job, JobSource]:
+def load_job(folder: Path, seed: int) -> tuple[Job, JobSource]:
     """Make the job of a run again.
+
+    Parameters
+    ----------
+    folder
+        The run directory.
+    seed
+        What its manifest says: it decides the result, and a manifest is a text that can be changed.
 
     Raises
     ------
@@ -63,6 +70,11 @@ def load_job(folder: Path) -> tuple[Job, JobSource]:
         The run is not there, or its job cannot be made from here, or has changed.
     """
     stored = read_job(folder)
+    if stored.get("seed", seed) != seed:
+        raise UsageError(
+            f"cannot resume {folder}: the seed is {seed} in its {MANIFEST}, was {stored['seed']} when it "
+            "began; put it back as it was, or start a new run in another --run-dir"
+        )
     source: JobSource | None = stored["source"]
     if source is None:
         raise UsageError(
@@ -79,5 +91,5 @@ def _options(manifest: dict[str, Any], folder: Path) -> RunOptions:
     had = {name: value for name, value in manifest.get("options", {}).items() if name in known}
     try:
         return RunOptions(**had, seed=manifest["seed"])
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{folder / MANIFEST} is damaged: its options are {had!r} ({error})") from None

@@ -198,7 +198,7 @@ def other_versions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What computes now with another version than before: the last bits may depend on it."""
     before, after = old.get("versions", {}), new["versions"]
     return [
-        f"{name} {after[name]}, was {before[name]}"
+        f"{name} {after[name]}, was {before.get(name)}"
         for name in ("python", "numpy")
         if before.get(name) != after[name]
     ]

@@ -240,3 +240,9 @@ def test_what_is_missing_is_said_to_be(key):
 def test_a_simulated_run_has_nothing_to_compute():
     with pytest.raises(UsageError, match=r"runs/x is what mpims simulate has left: .*; mpims report says"):
         check_computed({"format": FORMAT, "simulated": True}, FOLDER)
+
+
+@pytest.mark.parametrize("versions", [None, {}, {"python": "1.0"}])
+def test_versions_that_are_not_told_are_others(versions):
+    old = {key: value for key, value in {**manifest(), "versions": versions}.items() if value is not None}
+    assert f"numpy {np.__version__}, was None" in other_versions(old, manifest())

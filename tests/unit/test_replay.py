@@ -228,6 +228,24 @@ def test_a_damaged_run_directory_is_one_line(name, content, said, cli, write_job
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seed": 7}, "the seed is 7 in its manifest.json, was 0 when it began"),
+        ({"options": {"policy": None}}, "manifest.json is damaged: its options are {'policy': None}"),
+    ],
+)
+def test_a_manifest_that_was_changed_is_one_line(changes, said, cli, write_job, tmp_path):
+    """Half of the items would have random numbers of another seed."""
+    assert cli("run", write_job(STOPPING, items="20"), "--run-dir", "run", "--quiet")[0] == 75
+    (tmp_path / "go").touch()
+    path = tmp_path / "run" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    status, _, err = cli("resume", "run", "--quiet")
+    assert (status, err.count("\n")) == (2, 1)
+    assert said in err
+
+
 def test_a_run_of_a_program_is_for_that_program_to_go_on_with(cli, tmp_path):
     import mpims
 
