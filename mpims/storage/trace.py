@@ -256,7 +256,7 @@ def _read_notes(content: bytes, path: Path, at: int) -> Iterator[TraceEvent]:
             if note["what"] in known:
                 event = TraceEvent(What(note["what"]), float(note["t"]), note)
                 kinds = {"t": float, **_KINDS.get(event.what, {})}
-                check_kinds(path, note, kinds, kinds)
+                check_kinds(path, note, kinds, () if event.what is What.BEGAN else kinds)
                 yield event
     except (ValueError, TypeError, KeyError, RecursionError):
         raise UsageError(f"{path} is damaged: at byte {at} there are no events") from None

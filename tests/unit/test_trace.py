@@ -29,9 +29,7 @@ ROWS = np.array(
     ],
     PART,
 )
-BEGAN = encode_notes(
-    [{"what": "began", "t": 9.0, "cause": "started", "rank": 0, "n_workers": 2, "wall": 1.7e9}]
-)
+BEGAN = encode_notes([{"what": "began", "t": 9.0, "cause": "started", "rank": 0, "wall": 1.7e9}])
 JOINED = encode_notes(
     [{"what": "joined", "t": 9.25, "rank": 2, "host": "a"}, {"what": "unheard of", "t": 1}]
 )
