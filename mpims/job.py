@@ -117,7 +117,8 @@ class Job:
         Parameters
         ----------
         items : sequence
-            ``items()[start:stop]``: a range where `items` gave an int.
+            ``items()[start:stop]``: a range where `items` gave an int. They are not to be changed: a
+            block that failed is computed again from the same ones.
 
         Returns
         -------
