@@ -24,7 +24,6 @@ from mpims.executor.cargo import (
     packed_bytes,
     unpack,
 )
-from mpims.executor.errors import CannotTravel
 from mpims.executor.spread import keep_spread
 from mpims.executor.supplies import NO_FUNCTION, Piece
 from mpims.job import Job
@@ -163,7 +162,7 @@ class Calls(Job):
     def _pack(self, value: Any, is_ours: bool, took_s: float) -> tuple[int, Any]:
         try:
             return self.packer.pack(value, "the result", is_ours=is_ours, took_s=took_s)
-        except CannotTravel as error:
+        except BaseException as error:  # it cannot travel, or says something worse when it is pickled
             return pack_error(error, self._where)
 
 

@@ -246,12 +246,12 @@ def unpack(flag: int, value: Any) -> Any:
 def pack_error(error: BaseException, where: str) -> Packed:
     """Pack what a task raised `where`; one that cannot be made again elsewhere becomes a `TaskFailed`."""
     text = f"{user_traceback(error).rstrip()}\n(on {where})"
-    error = error.with_traceback(None)
+    error = BaseException.with_traceback(error, None)  # and not what its class may say to that
     try:
         (stream,) = _dumps(error, None, [], "an exception")
         if not isinstance(pickle.loads(stream), BaseException):
             raise TypeError("it is unpickled as something else")
-    except Exception:  # whatever the user's exception raises when it is pickled or unpickled
+    except BaseException:  # whatever the user's exception raises when it is pickled or unpickled
         stream = pickle.dumps(TaskFailed(describe(error)), protocol=5)
     return ERROR, (stream, text)
 
@@ -263,7 +263,7 @@ def _load_error(value: tuple[bytes, str]) -> BaseException:
     except Exception as failure:  # whatever the user's exception raises when it is unpickled
         error = TaskFailed(f"an exception cannot be unpickled: {describe(failure)}")
     if text:
-        error.__cause__ = RemoteTraceback(text)
+        BaseException.__setattr__(error, "__cause__", RemoteTraceback(text))
     return error
 
 

@@ -281,6 +281,22 @@ def test_an_exception_that_cannot_travel_is_told_of(error):
     assert type(error).__name__ in made.message
 
 
+class Closed(Exception):
+    """Takes no attributes, and no traceback."""
+
+    def __setattr__(self, name, value):
+        raise AttributeError(name)
+
+    def with_traceback(self, trace):
+        raise TypeError("no traceback")
+
+
+def test_an_exception_that_takes_no_attributes_travels():
+    made = unpack(*pack_error(raised(Closed("c")), "rank 1"))
+    assert type(made) is Closed
+    assert "raise error" in str(made.__cause__)
+
+
 def test_a_function_is_known_by_what_it_is():
     functions = Functions(Packer())
     assert functions.get(with_lock) is functions.get(with_lock)

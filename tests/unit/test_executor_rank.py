@@ -26,6 +26,7 @@ from mpims.executor.cargo import (
     decode,
     unpack,
 )
+from mpims.executor.errors import TaskFailed
 from mpims.executor.functions import ITEM, Function
 from mpims.executor.orders import Tasks
 from mpims.executor.supplies import Supplies
@@ -74,6 +75,31 @@ def test_a_function_that_leaves_where_it_is_unpickled_is_an_exception_of_its_tas
     calls.supply(((), {1: (1, pickle.dumps(Leaves()))}, [(0, 1, ITEM, False, [5], bytearray(1))]), list)
     outcomes = calls.compute(0, 1, 0.0)
     assert type(unpack(outcomes.batch.flags[0], outcomes.batch.values[0])) is SystemExit
+
+
+class LeavesAsItIsPickled(Exception):
+    def __reduce__(self):
+        raise SystemExit(3)
+
+
+def make_new(of_type):
+    return of_type()
+
+
+def raise_new(of_type):
+    raise of_type()
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "of_type"),
+    [(make_new, LeavesAsItIsPickled, SystemExit), (raise_new, LeavesAsItIsPickled, TaskFailed)],
+)
+def test_what_leaves_where_it_is_pickled_is_an_exception_of_its_task(function, argument, of_type):
+    calls, (flag, packed) = Calls("here"), Packer().pack(argument)
+    supply = ((), {1: Packer().pack(function)}, [(0, 1, ITEM, False, [packed], bytearray((flag,)))])
+    calls.supply(supply, list)
+    outcomes = calls.compute(0, 1, 0.0)
+    assert type(unpack(outcomes.batch.flags[0], outcomes.batch.values[0])) is of_type
 
 
 class Counter:
