@@ -8,6 +8,7 @@ from typing import Any
 
 from joblib.parallel import (
     AutoBatchingMixin,
+    FallbackToBackend,
     ParallelBackendBase,
     SequentialBackend,
     register_parallel_backend,
@@ -17,6 +18,9 @@ from mpims.executor.futures import TaskFuture
 from mpims.executor.local import how_many
 from mpims.executor.pool import Executor
 from mpims.world import find_world
+
+_LEAST_JOBS = 2
+"""Of one joblib makes the calls itself, in the program, and does not say when they are over."""
 
 
 class MpimsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -41,6 +45,8 @@ class MpimsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         """Make ready for a call of `Parallel`; give how many workers there are."""
         self.parallel = parallel
         if self._executor is None:
+            if n_jobs == 1:
+                raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
             self._executor = Executor(n_jobs if n_jobs > 0 else None)
         return self.effective_n_jobs(n_jobs)
 
@@ -50,11 +56,11 @@ class MpimsBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         Where they are not yet, None is the default, which is all as by `Parallel`; others count on that.
         """
         if self._executor is not None:
-            return self._executor.n_workers
+            return max(_LEAST_JOBS, self._executor.n_workers)
         if n_jobs is None or n_jobs < 0:
             world = find_world(os.environ)
             n_jobs = how_many(None)[0] if world is None else world.size - 1
-        return max(2, n_jobs)  # more than 1 is parallel
+        return max(_LEAST_JOBS, n_jobs)
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> TaskFuture:
         """Compute a batch."""
