@@ -178,8 +178,8 @@ class Packer:
             return False
 
         pieces = _dumps(value, keep_in_band, large, what, in_pieces=in_pieces)
-        self._was_large = self._in_pieces and sum(map(len, pieces)) >= LEAST_BYTES
-        return (LARGE, (pieces, large)) if large or self._was_large else (PICKLED, pieces[0])
+        self._was_large = is_large = self._in_pieces and sum(map(len, pieces)) >= LEAST_BYTES
+        return (LARGE, (pieces, large)) if large or is_large else (PICKLED, pieces[0])
 
     def pack_all(
         self, values: list[Any], what: str, *, are_tuples: bool = False, into: Batch | None = None

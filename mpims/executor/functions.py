@@ -6,6 +6,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import count
+from threading import RLock
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -101,6 +102,7 @@ class Functions:
 
     def __init__(self, packer: Packer) -> None:
         self._packer = packer
+        self._lock = RLock()  # a signal's handler may use the executor, too
         self._numbers = count(1)
         self._by_key: dict[bytes, Function] = {}
         self._keys: dict[int, bytes] = {}
@@ -124,11 +126,12 @@ class Functions:
             if seen is not None and seen[0].is_same():
                 return seen[1]
         packed = self._packer.pack(function, f"function {_name(function)}")
-        found = self._find(packed)
-        if isinstance(function, FunctionType) and _is_by_name(function, packed[1]):
-            self._by_name[function] = found
-        elif type(function) is FunctionType:
-            self._see(function, found)
+        with self._lock:  # many threads may use one executor
+            found = self._find(packed)
+            if isinstance(function, FunctionType) and _is_by_name(function, packed[1]):
+                self._by_name[function] = found
+            elif type(function) is FunctionType:
+                self._see(function, found)
         return found
 
     def _see(self, function: FunctionType, found: Function) -> None:

@@ -146,6 +146,17 @@ def test_large_bytes_are_looked_for_after_a_large_result():
     assert len(packer.pack(value)[1][0]) == 1
 
 
+class Shared(Packer):
+    """One that another thread packs with, small values, just after each step."""
+
+    _was_large = property(lambda self: False, lambda self, value: None)
+
+
+def test_large_bytes_arrive_whatever_another_thread_packs_meanwhile():
+    value = b"b" * LEAST_BYTES
+    assert travel(value, Shared(in_pieces=True)) == value
+
+
 def test_large_bytes_of_a_function_do_not_hide_that_it_is_known():
     functions = Functions(Packer())
     one = functions.get(functools.partial(len, LONG[1:]))
@@ -342,3 +353,24 @@ def test_what_is_known_of_functions_is_bounded_in_number(monkeypatch):
         known.add(Function(number, (1, b"")))
     assert known.forget() == [0, 1]
     assert known.add(Function(0, (1, b"")))
+
+
+def test_many_threads_use_more_functions_than_are_known(monkeypatch):
+    monkeypatch.setattr(functions_module, "MOST_KNOWN", 2)
+    monkeypatch.setattr(threading, "excepthook", lambda raised: errors.append(raised.exc_value))
+    functions, errors, before = Functions(Packer()), [], sys.getswitchinterval()
+
+    def use_many():
+        for i in range(1000):
+            functions.get(functools.partial(pow, i % 5))
+
+    threads = [threading.Thread(target=use_many) for _ in range(4)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert errors == []
