@@ -13,7 +13,8 @@ class Pool:
     """For programs written for ``schwimmbad.MPIPool``, emcee's pools or ``multiprocessing.Pool``.
 
     On ranks other than 0 this call does not come back: they compute, and leave with rank 0. So what such
-    programs say to them, ``if not pool.is_master(): pool.wait(); sys.exit(0)``, may stay or go.
+    programs say to them, ``if not pool.is_master(): pool.wait(); sys.exit(0)``, may stay or go. With
+    ``exit_workers=False`` it comes back once they have computed, and ``with`` gives None there.
 
     Parameters
     ----------
@@ -41,15 +42,15 @@ class Pool:
         return self.executor.n_workers
 
     def is_master(self) -> bool:
-        """Say yes: the other ranks never get here."""
-        return True
+        """Whether this is rank 0; others get here with ``exit_workers=False`` alone, when all is done."""
+        return self.executor.__enter__() is not None
 
     def is_worker(self) -> bool:
-        """Say no."""
-        return False
+        """Whether this is another rank."""
+        return not self.is_master()
 
     def wait(self) -> None:
-        """Do nothing: only ranks that never get here would wait."""
+        """Do nothing: ranks that get here have computed what there was."""
 
     def map(
         self,
@@ -112,8 +113,8 @@ class Pool:
     def join(self) -> None:
         """Do nothing: `close` waits."""
 
-    def __enter__(self) -> Pool:
-        return self
+    def __enter__(self) -> Pool | None:
+        return None if self.executor.__enter__() is None else self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self.executor.__exit__(kind, error, trace)

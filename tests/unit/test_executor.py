@@ -586,3 +586,21 @@ def test_a_pool_has_the_methods_that_programs_know(ranks):
         assert sorted(pool.imap_unordered(square, range(4))) == list(pool.imap(square, range(4)))
         assert pool.apply(pow, (2, 5)) == 32
     assert heard == [0, 1, 4, 9]
+
+
+def test_ctrl_c_in_a_pool_cancels_what_was_not_handed_out(ranks):
+    with pytest.raises(KeyboardInterrupt), mpims.Pool() as pool:
+        results = pool.imap(square, range(10**6))
+        assert next(results) == 0
+        raise KeyboardInterrupt
+    with pytest.raises(CancelledError):
+        list(results)
+
+
+def test_a_pool_on_a_rank_that_goes_on_with_the_program_is_none(monkeypatch):
+    monkeypatch.setattr(pool_module, "connect_executor", lambda customer, **options: None)
+    served = mpims.Pool(exit_workers=False)
+    assert not served.is_master()
+    assert served.is_worker()
+    with served as pool:
+        assert pool is None
