@@ -1,6 +1,7 @@
-"""Pickles that hold by value what is of the program itself: those of cloudpickle, but for one thing.
+"""Pickles that hold by value what is of the program itself: those of cloudpickle, but for two things.
 
-A function's globals are on a rank as `mpims.executor.initialized` says.
+A function's globals are on a rank as `mpims.executor.initialized` says, and a class's attributes wherever
+it comes as `mpims.executor.classes` says.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any
 
 import cloudpickle
 
+from mpims.executor.classes import note_at_home, set_class_state
 from mpims.executor.initialized import set_state
 
-_PARTS = 6  # of what a pickler is told of a function that goes by value; the last one sets its state
+_PARTS = 6  # of what a pickler is told of what goes by value; the last one sets its state
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -24,15 +26,20 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, value: Any) -> Any:
         """How a value is pickled."""
         reduced = super().reducer_override(value)
-        if type(value) is FunctionType and type(reduced) is tuple and len(reduced) == _PARTS:
-            return (*reduced[:-1], _setter(reduced[-1]))
+        if type(reduced) is not tuple or len(reduced) != _PARTS:
+            return reduced
+        if type(value) is FunctionType:
+            return (*reduced[:-1], _setter(set_state, reduced[-1]))
+        if isinstance(value, type):
+            note_at_home(value)
+            return (*reduced[:-1], _setter(set_class_state, reduced[-1]))
         return reduced
 
 
 @cache
-def _setter(setter: Callable[[FunctionType, Any], None]) -> Callable[[FunctionType, Any], None]:
-    """The same object for all functions, so that a pickle has it once."""
-    return partial(set_state, setter)
+def _setter(ours: Callable[..., Any], setter: Callable[..., Any]) -> Callable[..., Any]:
+    """The same object for all functions, and for all classes, so that a pickle has it once."""
+    return partial(ours, setter)
 
 
 def dumps(value: Any, protocol: int, buffer_callback: Any = None) -> bytes:

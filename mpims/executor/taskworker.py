@@ -15,6 +15,7 @@ from typing import Any
 from mpims.errors import ExitStatus, MpimsError, describe, user_traceback
 from mpims.executor.calls import Calls, CallsPart
 from mpims.executor.cargo import LENT_BYTES, Batch, decode, empty_batch, encode
+from mpims.executor.classes import forget_set
 from mpims.executor.initialized import call_initializer, forget_initialized
 from mpims.executor.spread import forget_spread
 from mpims.processes import (
@@ -280,6 +281,7 @@ class TaskWorker:
         self._transport.keep_memory()  # that of before is free
         forget_spread()
         forget_initialized()
+        forget_set()
         self._send(Kind.GOODBYE)
         self.has_ended = True
 

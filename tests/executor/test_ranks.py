@@ -151,8 +151,23 @@ with mpims.Executor(initializer=set_up, initargs=(10,), OPTIONS) as pool:
     assert pool.submit(Point(look_up).x, 1).result() == 33
     TABLE = [0]
     assert pool.submit(look_up, 1).result() == 3
+class Settings:
+    table, scale = None, 2
+    def made(self):
+        return Settings.table, scale
+    def set_up(start):
+        Settings.table = [start]
+made = Settings.made
+with mpims.Executor(initializer=Settings.set_up, initargs=(10,), OPTIONS) as pool:
+    assert pool.submit(lambda: (Settings.table, Settings.scale)).result() == ([10], 2)
+    future = pool.submit(Settings)
+    Settings.scale = 3
+    assert type(future.result()) is Settings
+    assert (Settings.scale, Settings.table, Settings.made) == (3, None, made), "by what came home"
+    assert pool.submit(lambda: (Settings.table, Settings.scale)).result() == ([10], 3)
 TABLE = None
 with POOL as pool:
+    assert pool.submit(lambda: (Settings.table, Settings.scale)).result() == (None, 3)
     assert "NoneType" in str(pool.submit(look_up, 1).exception())
     assert list(pool.map(square, range(3))) == [0, 1, 4]
 try:

@@ -1,0 +1,57 @@
+"""Classes of the program itself on their way: their pickles hold them by value, each time one is used.
+
+Where a class is at home it stays as it is: what comes home of it is what it was when it left. Where it is
+not, what a class has beside its methods is there as it was brought; what the initializer or a task has set
+since takes its place unless the program has changed that.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+_at_home: WeakSet[type] = WeakSet()
+_brought: WeakKeyDictionary[type, dict[str, bytes | None]] = WeakKeyDictionary()
+"""What came with each class from elsewhere, pickled, by the names of its attributes."""
+_REGISTRY = "_abc_impl"
+
+
+def note_at_home(value: type) -> None:
+    """A class leaves this process: unless it was brought, it is at home here."""
+    if value not in _brought:
+        _at_home.add(value)
+
+
+def forget_set() -> None:
+    """The executor has ended: all comes anew."""
+    for value in list(_brought):
+        _brought[value] = {}
+
+
+def set_class_state(setter: Callable[[type, Any], type], value: type, state: Any) -> type:
+    """Give a class that has come its attributes, as cloudpickle's `setter` does."""
+    if value in _at_home:
+        return value
+    attributes, slots = state
+    before = _brought.get(value, {})
+    now = {name: _pickle(it) for name, it in attributes.items() if name != _REGISTRY and _is_data(it)}
+    _brought[value] = now
+    changed = {
+        name: it
+        for name, it in attributes.items()
+        if now.get(name) is None or now[name] != before.get(name)
+    }
+    return setter(value, (changed, slots))
+
+
+def _is_data(value: Any) -> bool:
+    return not (hasattr(type(value), "__get__") or isinstance(value, type))
+
+
+def _pickle(value: Any) -> bytes | None:
+    try:
+        return pickle.dumps(value, protocol=5)
+    except Exception:  # whatever an object of the user's raises when it is pickled
+        return None
