@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from threading import RLock
 from types import BuiltinFunctionType, FunctionType
@@ -110,7 +111,7 @@ class Functions:
         self._by_name: dict[Callable[..., Any], Function] = {}
         self._seen: OrderedDict[FunctionType, tuple[Seen, Function]] = OrderedDict()
 
-    def get(self, function: Callable[..., Any]) -> Function:
+    def get(self, function: Any) -> Function:
         """The function as it travels.
 
         Raises
@@ -125,6 +126,8 @@ class Functions:
             seen = self._seen.get(function) if type(function) is FunctionType else None
             if seen is not None and seen[0].is_same():
                 return seen[1]
+        if not callable(function):
+            function = partial(_call, function)  # that is told where it is called, as by other executors
         packed = self._packer.pack(function, f"function {_name(function)}")
         with self._lock:  # many threads may use one executor
             found = self._find(packed)
@@ -162,6 +165,10 @@ class Functions:
             if forgotten is not None and forgotten.number == number:  # and none that has taken its place
                 del self._by_key[key]
                 self._by_name = {f: one for f, one in self._by_name.items() if one is not forgotten}
+
+
+def _call(function: Any, *args: Any, **kwargs: Any) -> Any:
+    return function(*args, **kwargs)
 
 
 def _key(packed: Packed) -> bytes:

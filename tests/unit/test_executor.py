@@ -192,6 +192,13 @@ def test_wait_and_as_completed(pool):
     assert len(done) >= 1
 
 
+@pytest.mark.parametrize("function", [None, 5, "abs", [], np.zeros(1)])
+def test_what_cannot_be_called_is_named(pool, function):
+    for call in (pool.submit(function, 1).result, partial(list, pool.map(function, [1]))):
+        with pytest.raises(TypeError, match=f"{type(function).__qualname__}' object is not callable"):
+            call()
+
+
 def test_cancel_of_what_was_not_handed_out(pool, gate):
     first = [pool.submit(wait_for_gate, i) for i in range(10)]
     late = pool.submit(note, 99)
