@@ -35,9 +35,19 @@ class Tuples:
 
 
 def chunks(iterator: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    """So many arguments at a time, as one task."""
-    while chunk := list(islice(iterator, size)):
+    """So many arguments at a time, as one task; those that came before the iterator raised are one, too."""
+    error = None
+    while error is None:
+        chunk: list[Any] = []
+        try:
+            chunk.extend(islice(iterator, size))
+        except Exception as failure:  # whatever the user's iterator raises
+            error = failure
+        if not chunk:
+            break
         yield chunk
+    if error is not None:
+        raise error
 
 
 def call_each(fn: Callable[..., Any], mode: int, chunk: list[Any]) -> list[Any]:

@@ -326,6 +326,14 @@ def test_an_input_that_raises_is_told_to_who_takes_the_results(pool):
     assert pool.submit(square, 2).result(5) == 4
 
 
+def test_what_came_before_an_input_raised_is_there_in_chunks_too(pool):
+    results = pool.map(square, (6 // (5 - i) for i in range(10)), chunksize=4)
+    taken = []
+    with pytest.raises(ZeroDivisionError):
+        taken.extend(results)
+    assert taken == [1, 1, 4, 9, 36]
+
+
 def test_an_input_may_wait_for_results_of_the_same_executor(pool):
     def waiting():
         for i in range(100):
