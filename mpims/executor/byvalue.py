@@ -1,14 +1,15 @@
-"""Pickles that hold by value what is of the program itself: those of cloudpickle, but for two things.
+"""Pickles that hold by value what is of the program itself: those of cloudpickle, but for three things.
 
 A function's globals are on a rank as `mpims.executor.initialized` says, and a class's attributes wherever
-it comes as `mpims.executor.classes` says.
+it comes as `mpims.executor.classes` says. A function with a cache (`functools.lru_cache`) goes without what
+is in that.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from types import FunctionType
 from typing import Any
 
@@ -16,6 +17,7 @@ import cloudpickle
 
 from mpims.executor.classes import note_at_home, set_class_state
 from mpims.executor.initialized import set_state
+from mpims.executor.sameness import Cached, is_importable
 
 _PARTS = 6  # of what a pickler is told of what goes by value; the last one sets its state
 
@@ -25,6 +27,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def reducer_override(self, value: Any) -> Any:
         """How a value is pickled."""
+        if type(value) is Cached and not is_importable(value):
+            return _cached, (value.__wrapped__, value.cache_parameters())
         reduced = super().reducer_override(value)
         if type(reduced) is not tuple or len(reduced) != _PARTS:
             return reduced
@@ -34,6 +38,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             note_at_home(value)
             return (*reduced[:-1], _setter(set_class_state, reduced[-1]))
         return reduced
+
+
+def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    return lru_cache(**parameters)(function)
 
 
 @cache

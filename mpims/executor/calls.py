@@ -24,6 +24,7 @@ from mpims.executor.cargo import (
     packed_bytes,
     unpack,
 )
+from mpims.executor.sameness import Cached
 from mpims.executor.spread import keep_spread
 from mpims.executor.supplies import NO_FUNCTION, Piece
 from mpims.job import Job
@@ -182,7 +183,7 @@ def _made(packed: Packed) -> Any:
     the next: it is made anew for each, unless that takes too long.
     """
     function = unpack(*packed)
-    is_bare = isinstance(function, (FunctionType, type, np.ufunc)) or _is_built_in(function)
+    is_bare = isinstance(function, (FunctionType, type, np.ufunc, Cached)) or _is_built_in(function)
     flag, value = packed
     stream_bytes = len(value) if flag == PICKLED else sum(map(len, value[0]))
     return function if is_bare or stream_bytes > MOST_ANEW_BYTES else _Anew(packed, function)

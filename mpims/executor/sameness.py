@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 _PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None), type(...), range})
 _MOST = 64
 _MISSING = object()
+
+Cached = type(lru_cache(abs))
+"""What `functools.lru_cache` and `functools.cache` make."""
 
 
 class Seen:
@@ -74,14 +78,14 @@ class Seen:
         if kind is BuiltinFunctionType:
             return value.__self__ is None or type(value.__self__) is ModuleType
         if kind is FunctionType or isinstance(value, type):
-            return _is_importable(value) or (kind is FunctionType and self._look_at(value, known))
+            return is_importable(value) or (kind is FunctionType and self._look_at(value, known))
         return False
 
 
-def _is_importable(value: Any) -> bool:
+def is_importable(value: Any) -> bool:
     """Whether a function or class travels by its name."""
     found: Any = sys.modules.get(value.__module__) if value.__module__ != "__main__" else None
-    for name in value.__qualname__.split("."):
+    for name in getattr(value, "__qualname__", "").split("."):
         found = getattr(found, name, None)
     return found is value
 

@@ -128,6 +128,44 @@ def test_one_call_hands_no_state_on_to_the_next(function, results):
     assert calls.compute(0, 3, 60.0).batch.values == results
 
 
+CACHED = """
+from functools import cache, lru_cache, partial
+
+@cache
+def fibonacci(n):
+    return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+@lru_cache(5, typed=True)
+def count(n):
+    return count.cache_info()[1:]
+
+cube = cache(partial(pow, exp=3))
+
+class Squares:
+    @cache
+    def of(self, n):
+        return n * n
+"""
+
+
+def test_a_function_of_the_program_with_a_cache_travels_and_keeps_it_there():
+    program = {"__name__": "__main__"}
+    exec(CACHED, program)
+    calls, packer = Calls("here"), Packer()
+    functions = {1: packer.pack(program["fibonacci"]), 2: packer.pack(program["count"])}
+    calls.supply(((), functions, [(0, 1, ITEM, False, [90], bytearray(1))]), list)
+    calls.supply(((), {}, [(1, 2, ITEM, False, [1, 1.0, 1], bytearray(3))]), list)
+    assert calls.compute(0, 1, 60.0).batch.values == [2880067194370816120]
+    assert [unpack(1, value) for value in calls.compute(1, 4, 60.0).batch.values] == [
+        (1, 5, 0),
+        (2, 5, 1),
+        (1, 5, 0),
+    ]
+    assert program["fibonacci"].cache_info().currsize == 0
+    assert unpack(*packer.pack(program["Squares"]())).of(3) == 9
+    assert unpack(*packer.pack(program["cube"]))(2) == 8
+
+
 def array_of(n_bytes):
     return np.zeros(n_bytes, np.uint8)
 
