@@ -21,6 +21,8 @@ from mpims.executor.sameness import Cached, is_importable
 
 _PARTS = 6  # of what a pickler is told of what goes by value; the last one sets its state
 
+_NAMESPACE = 3  # of the arguments that make a class: what is in it from the first
+
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """As `cloudpickle.Pickler`."""
@@ -36,6 +38,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return (*reduced[:-1], _setter(set_state, reduced[-1]))
         if isinstance(value, type):
             note_at_home(value)
+            slots = value.__dict__.get("__slots__")
+            if slots:  # cloudpickle counts on them, and leaves them out
+                reduced[1][_NAMESPACE]["__slots__"] = slots
             return (*reduced[:-1], _setter(set_class_state, reduced[-1]))
         return reduced
 

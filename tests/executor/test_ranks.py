@@ -16,7 +16,7 @@ from mpims.supervise import find_marked
 from tests.conftest import HARD_LIMIT_S, ROOT, clean_environment
 
 HEAD = """
-import os, signal, sys, threading, time
+import os, signal, sys, threading, time, typing
 from concurrent.futures import wait
 import numpy as np
 import mpims
@@ -116,6 +116,14 @@ def test_what_programs_do(tmp_path, way):
         tmp_path,
         """
 factor = 3
+class Slotted:
+    __slots__ = ("a", "__b", "__weakref__")
+    def __init__(self, a, b):
+        self.a, self.__b = a, b
+    def __repr__(self):
+        return f"{self.a} {self.__b} {hasattr(self, '__dict__')}"
+class Named(typing.NamedTuple):
+    a: int
 with POOL as pool:
     assert pool.n_workers == 3
     assert sys.argv[1:] == ["word"]
@@ -137,6 +145,9 @@ with POOL as pool:
     assert np.array_equal(pool.submit(lambda a: a, pool.share(large)).result(), large)
     assert pool.submit(lambda a: a.flags.writeable, shared).result() is False
     assert pool.submit(sum, pool.bcast([1, 2])).result() == 3
+    for slotted in (Slotted(1, 2), Named(1)):
+        back = pool.submit(lambda x: x, slotted).result()
+        assert type(back) is type(slotted) and repr(back) == repr(slotted), repr(back)
     nested = pool.submit(lambda: mpims.Executor()).exception()
     assert "within a task" in str(nested), nested
 TABLE, scale = None, 2
