@@ -225,7 +225,7 @@ class Executor(FuturesExecutor):
             mapping.abandon()
             raise
         results = mapping.results(until, self)
-        weakref.finalize(results, mapping.drop_results).atexit = False
+        weakref.finalize(results, _drop, weakref.ref(mapping)).atexit = False
         return flat(results) if chunksize is not None and chunksize > 1 else results
 
     # -------------------------------------------------------------------- spreading
@@ -326,6 +326,13 @@ def _check(
         raise UsageError(f"timeout_s must be above 0 seconds, found {timeout_s}")
     if retries < 0:
         raise UsageError(f"retries must be at least 0, found {retries}")
+
+
+def _drop(mapping: weakref.ref[Mapping]) -> None:
+    """Nobody can take the results any more. (What its input raised may refer to them, by its frames.)"""
+    found = mapping()
+    if found is not None:
+        found.drop_results()
 
 
 def _check_map(chunksize: int | None, buffersize: int | None, ordered: bool) -> None:

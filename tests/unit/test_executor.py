@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, as_completed, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count, islice
 
@@ -332,6 +332,18 @@ def test_what_came_before_an_input_raised_is_there_in_chunks_too(pool):
     with pytest.raises(ZeroDivisionError):
         taken.extend(results)
     assert taken == [1, 1, 4, 9, 36]
+
+
+def test_a_map_whose_input_raised_is_forgotten(pool):
+    def use():
+        results = pool.map(square, (1 // (1 - i) for i in range(3)))
+        with suppress(ZeroDivisionError):
+            list(results)
+        return weakref.ref(results)
+
+    found = use()
+    gc.collect()
+    assert found() is None
 
 
 def test_an_input_may_wait_for_results_of_the_same_executor(pool):
