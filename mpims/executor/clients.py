@@ -44,7 +44,7 @@ class Clients:
         self._sinks: dict[int, TaskFuture | Mapping] = {}
         self.mappings: set[Mapping] = set()
         self.is_closed = self.has_ended = self._is_close_given = False
-        self.error: BaseException | None = None
+        self.error: ExecutorBroken | None = None
         self.shared: list[int] = []
 
     def key(self) -> int:
@@ -132,6 +132,12 @@ class Clients:
         self.error = ExecutorBroken("the executor is of the process that this one was forked of")
         self.link = Nowhere()
 
+    def broken(self) -> ExecutorBroken:
+        """What ended the executor, for one caller: an error that all raise has the tracebacks of all."""
+        if self.error is None:
+            return ExecutorBroken("the executor has ended")
+        return ExecutorBroken(self.error.message, self.error.detail)
+
     # -------------------------------------------------------- the master's thread
 
     def started(self, key: int) -> bool:
@@ -168,10 +174,9 @@ class Clients:
         self._fail_all()
 
     def _fail_all(self) -> None:
-        error = self.error or ExecutorBroken("the executor has ended")
         for mapping in list(self.mappings):
-            mapping.failed(error)
+            mapping.failed(self.broken())
         while self._sinks:
             with suppress(KeyError):
                 _, sink = self._sinks.popitem()
-                sink.failed(error)
+                sink.failed(self.broken())

@@ -304,7 +304,7 @@ class Executor(FuturesExecutor):
 
     def _check_open(self) -> None:
         if self._clients.error is not None:
-            raise self._clients.error
+            raise self._clients.broken()
         if self._clients.is_closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
 
