@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from enum import Enum
 from functools import cache, lru_cache, partial
 from types import FunctionType
 from typing import Any
 
 import cloudpickle
 
-from mpims.executor.classes import note_at_home, set_class_state
+from mpims.executor.classes import make_class, note_at_home, set_class_state
 from mpims.executor.initialized import set_state
 from mpims.executor.sameness import Cached, is_importable
 
@@ -35,13 +36,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if type(reduced) is not tuple or len(reduced) != _PARTS:
             return reduced
         if type(value) is FunctionType:
-            return (*reduced[:-1], _setter(set_state, reduced[-1]))
+            return (*reduced[:-1], _by_ours(set_state, reduced[-1]))
         if isinstance(value, type):
-            note_at_home(value)
+            make, arguments, *state, setter = reduced
+            note_at_home(value, arguments)
             slots = value.__dict__.get("__slots__")
-            if slots:  # cloudpickle counts on them, and leaves them out
-                reduced[1][_NAMESPACE]["__slots__"] = slots
-            return (*reduced[:-1], _setter(set_class_state, reduced[-1]))
+            if slots and not issubclass(value, Enum):  # cloudpickle counts on them, and leaves them out
+                arguments[_NAMESPACE]["__slots__"] = slots
+            return _by_ours(make_class, make), arguments, *state, _by_ours(set_class_state, setter)
         return reduced
 
 
@@ -50,9 +52,9 @@ def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
 
 
 @cache
-def _setter(ours: Callable[..., Any], setter: Callable[..., Any]) -> Callable[..., Any]:
-    """The same object for all functions, and for all classes, so that a pickle has it once."""
-    return partial(ours, setter)
+def _by_ours(ours: Callable[..., Any], theirs: Callable[..., Any]) -> Callable[..., Any]:
+    """What cloudpickle would call, called by ours: one object, so that a pickle has it once."""
+    return partial(ours, theirs)
 
 
 def dumps(value: Any, protocol: int, buffer_callback: Any = None) -> bytes:

@@ -10,16 +10,28 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 _at_home: WeakSet[type] = WeakSet()
 _brought: WeakKeyDictionary[type, dict[str, bytes | None]] = WeakKeyDictionary()
 """What came with each class from elsewhere, pickled, by the names of its attributes."""
+_by_number: WeakValueDictionary[str, type] = WeakValueDictionary()
+_NUMBER = -2  # of the arguments that make a class: its number, the same in every process
 _REGISTRY = "_abc_impl"
 
 
-def note_at_home(value: type) -> None:
-    """A class leaves this process: unless it was brought, it is at home here."""
+def make_class(make: Callable[..., type], *arguments: Any) -> type:
+    """The class of that number; it is made but once, for its bases may keep count of what is derived."""
+    number = arguments[_NUMBER]
+    found = _by_number.get(number)
+    if found is None:
+        found = _by_number[number] = make(*arguments)
+    return found
+
+
+def note_at_home(value: type, arguments: tuple[Any, ...]) -> None:
+    """A class leaves this process, to be made of these: unless it was brought, it is at home here."""
+    _by_number[arguments[_NUMBER]] = value
     if value not in _brought:
         _at_home.add(value)
 

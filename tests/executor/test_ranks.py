@@ -162,7 +162,11 @@ with mpims.Executor(initializer=set_up, initargs=(10,), OPTIONS) as pool:
     assert pool.submit(Point(look_up).x, 1).result() == 33
     TABLE = [0]
     assert pool.submit(look_up, 1).result() == 3
-class Settings:
+class Kind:
+    known = []
+    def __init_subclass__(cls):
+        Kind.known.append(cls.__name__)
+class Settings(Kind):
     table, scale = None, 2
     def made(self):
         return Settings.table, scale
@@ -174,6 +178,7 @@ with mpims.Executor(initializer=Settings.set_up, initargs=(10,), OPTIONS) as poo
     future = pool.submit(Settings)
     Settings.scale = 3
     assert type(future.result()) is Settings
+    assert Kind.known == ["Settings"], Kind.known
     assert (Settings.scale, Settings.table, Settings.made) == (3, None, made), "by what came home"
     assert pool.submit(lambda: (Settings.table, Settings.scale)).result() == ([10], 3)
 TABLE = None
