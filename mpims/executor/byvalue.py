@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from enum import Enum
-from functools import cache, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from types import FunctionType
 from typing import Any
 
@@ -32,6 +32,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """How a value is pickled."""
         if type(value) is Cached and not is_importable(value):
             return _cached, (value.__wrapped__, value.cache_parameters())
+        if type(value) is cached_property:
+            return _cached_property, (value.func, value.attrname)
         reduced = super().reducer_override(value)
         if type(reduced) is not tuple or len(reduced) != _PARTS:
             return reduced
@@ -49,6 +51,13 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
     return lru_cache(**parameters)(function)
+
+
+def _cached_property(function: Callable[..., Any], name: str | None) -> Any:
+    """Without the lock that it has before Python 3.12, which cannot travel."""
+    made = cached_property(function)
+    made.attrname = name
+    return made
 
 
 @cache

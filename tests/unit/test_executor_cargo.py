@@ -175,6 +175,26 @@ def test_what_is_of_the_program_goes_by_value_beside_large_bytes(monkeypatch):
     assert len(packed[0]) == 3
 
 
+PROPERTY = """
+from functools import cached_property
+
+class Half:
+    def __init__(self, of):
+        self.of = of
+
+    @cached_property
+    def value(self):
+        return self.of / 2
+"""
+
+
+def test_a_class_of_the_program_with_a_cached_property_travels():
+    program = {"__name__": "__main__"}
+    exec(PROPERTY, program)
+    assert travel(program["Half"](3)).value == 1.5
+    assert travel(program["Half"].__dict__["value"]).attrname == "value"
+
+
 def test_a_message_with_large_bytes_has_them_beside_its_pickle():
     batch = empty_batch()
     batch.append(in_pieces().pack((1, LONG)))
