@@ -1,4 +1,4 @@
-"""`Pool`: an executor with the methods of `schwimmbad` and of `multiprocessing.Pool`."""
+"""`Pool`: an executor with the methods of `schwimmbad`, and those of `multiprocessing.Pool` that wait."""
 
 from __future__ import annotations
 
