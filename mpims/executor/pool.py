@@ -316,6 +316,9 @@ def _check(
     timeout_s: float | None,
     retries: int,
 ) -> None:
+    for name, number in (("max_workers", max_workers), ("n", n)):
+        if not (number is None or hasattr(number, "__index__")):
+            raise TypeError(f"{name} must be an integer, found {number!r}")
     if max_workers is not None and max_workers <= 0:
         raise ValueError(f"max_workers must be greater than 0, found {max_workers}")
     if n is not None and n <= 0:

@@ -597,13 +597,15 @@ def test_an_initializer_that_fails_breaks_the_executor(ranks):
     [
         ({"max_workers": 0}, ValueError),
         ({"n": -1}, ValueError),
+        ({"n": 4 / 2}, TypeError),
+        ({"max_workers": "4"}, TypeError),
         ({"initializer": 5}, TypeError),
         ({"timeout_s": 0}, mpims.UsageError),
         ({"retries": -1}, mpims.UsageError),
     ],
 )
-def test_wrong_options(options, error):
-    with pytest.raises(error):
+def test_wrong_options(ranks, options, error):
+    with pytest.raises(error, match=next(iter(options))):
         mpims.Executor(**options)
 
 
