@@ -122,17 +122,20 @@ def _ask_end_time(job_id: str) -> float | None:
 
     try:
         answer = subprocess.run(
-            ["squeue", "-h", "-j", job_id, "-O", "EndTime"],
+            ["squeue", "-h", "-j", job_id, "-O", "JobID,EndTime"],
             env={**os.environ, "SLURM_TIME_FORMAT": "%s"},  # no time zone to guess
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=_ANSWER_S,
             check=True,
-        ).stdout.strip()
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return float(answer) if answer.isdecimal() else None
+    # The last task of an array has the array's own number, which stands for all its tasks.
+    ends = dict(line.split(maxsplit=1) for line in answer.splitlines() if " " in line.strip())
+    end = ends.get(job_id, "").strip()
+    return float(end) if end.isdecimal() else None
 
 
 def _read(environ: Mapping[str, str], name: str, parse: Callable[[str], Any]) -> Any:

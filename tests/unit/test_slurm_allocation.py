@@ -123,12 +123,17 @@ def test_the_environment_s_end_counts_while_it_lies_ahead(squeue):
 
 @pytest.mark.parametrize("known", [None, 900.0])  # 900: somebody has prolonged the job since
 def test_else_slurm_is_asked_once(squeue, known):
-    asked = squeue("2000               ")
+    asked = squeue("12                 2000               ")
     assert find_end_time(allocation(known), now_s=1000.0) == 2000.0
-    assert asked.read_text() == "%s -h -j 12 -O EndTime\n"
+    assert asked.read_text() == "%s -h -j 12 -O JobID,EndTime\n"
 
 
-@pytest.mark.parametrize(("answer", "status"), [("Unknown", 0), ("NONE", 0), ("", 1), ("", 0)])
+def test_the_last_task_of_an_array_has_the_number_of_the_array_and_an_end_of_its_own(squeue):
+    squeue("14    1500\n12    2000\n13    1600")
+    assert find_end_time(allocation(), now_s=1000.0) == 2000.0
+
+
+@pytest.mark.parametrize(("answer", "status"), [("12 Unknown", 0), ("12 NONE", 0), ("", 1), ("", 0)])
 def test_a_job_without_a_known_end(squeue, answer, status):
     squeue(answer, status)
     assert find_end_time(allocation(), now_s=1000.0) is None
@@ -139,7 +144,7 @@ def test_slurm_is_not_there_to_ask(monkeypatch, tmp_path):
     assert find_end_time(allocation(), now_s=1000.0) is None
 
 
-@pytest.mark.parametrize(("known", "answer"), [(None, "900"), (900.0, "Unknown"), (900.0, "950")])
+@pytest.mark.parametrize(("known", "answer"), [(None, "12 900"), (900.0, "12 Unknown"), (900.0, "12 950")])
 def test_an_end_that_is_past_is_refused(squeue, known, answer):
     squeue(answer)
     with pytest.raises(
