@@ -102,7 +102,7 @@ def slurm_command(arguments: argparse.Namespace) -> int:
         return ExitStatus.DONE
     script = _keep(text, batch.name)
     job_id = submit(script)
-    log = Path(f"{batch.name}-{job_id}.out")
+    log = Path(batch.log(job_id))
     folder = Path(batch.run_dir or f"runs/{batch.name}-{job_id}")
     say(f"submitted {script} as job {job_id} (to take it back: scancel {job_id}); its log is {log}")
     if not arguments.watch:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mpims.errors import UsageError
 from mpims.launch import Flavour, Launcher
 
+_LOG = "%x-%j.out"
 _MOST_PARTS = 50
 _MOST_SIGNAL_S = 120
 _SOONEST_S = 60  # a part shorter than that is over before it has begun
@@ -88,6 +90,18 @@ class Batch:
         """How many ranks there will be, the master among them."""
         return self.nodes * self.ntasks_per_node
 
+    def log(self, job_id: str) -> str:
+        """Where SLURM writes what the job of that number says, as far as the options tell."""
+        name = _last_given(self.options, "-J", "--job-name") or self.name
+        pattern = _last_given(self.options, "-o", "--output") or _LOG
+        return pattern.replace("%x", name).replace("%j", job_id)
+
+
+def _last_given(options: Sequence[str], short: str, long: str) -> str | None:
+    """What the last of these options says that are called so; None if there is none."""
+    found = (re.fullmatch(rf"(?:{short}\s*|{long}[=\s]\s*)(.*?)\s*", option) for option in options)
+    return next((match[1] for match in reversed([*found]) if match), None)
+
 
 def parse_time(text: str) -> int | None:
     """The seconds of a walltime as SLURM writes it; None for no limit.
@@ -146,8 +160,8 @@ def _header(batch: Batch) -> list[str]:
         f"#SBATCH --ntasks-per-node={batch.ntasks_per_node}",
         f"#SBATCH --time={batch.time}",
         *(f"#SBATCH --{name}={value}" for name, value in given if value is not None),
+        f"#SBATCH --output={_LOG}",
         *(f"#SBATCH {option}" for option in batch.options),
-        "#SBATCH --output=%x-%j.out",
     ]
     return lines + _PARTS_HEADER.format(before_s=_signal_s(batch)).splitlines() * batch.requeue
 

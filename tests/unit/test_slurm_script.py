@@ -51,15 +51,33 @@ def test_a_script_says_what_was_asked_for():
         "--partition=long",
         "--account=physics",
         "--mem=4G",
+        "--output=%x-%j.out",
         "--qos=high",
         "--exclusive",
-        "--output=%x-%j.out",
     ]
     (command,) = commands(text)
     assert command == (
         "exec /opt/bin/python -m mpims run jobs/pi.py --set 'note=it'\"'\"'s mine' "
         '--run-dir "runs/pi-$SLURM_JOB_ID"'
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "log"),
+    [
+        ((), "pi-7.out"),
+        (("--output=logs/%j-%x.txt",), "logs/7-pi.txt"),
+        (("-o a.txt", "--output b.txt"), "b.txt"),
+        (("-J tau", "--qos=high"), "tau-7.out"),
+    ],
+)
+def test_what_the_user_says_of_the_log_counts(options, log):
+    made = batch(options=options, requeue=True)
+    assert made.log("7") == log
+    # sbatch takes the last of several; what a requeued run depends on comes behind all.
+    told = directives(render_script(made))
+    assert all(told.index("--output=%x-%j.out") < told.index(option) for option in options)
+    assert told[-3:] == ["--requeue", "--open-mode=append", "--signal=B:USR1@120"]
 
 
 def test_what_was_not_asked_for_is_left_to_the_cluster():
