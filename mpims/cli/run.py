@@ -261,12 +261,17 @@ def must_launch(arguments: argparse.Namespace) -> bool:
     return False
 
 
+def check_ranks(n_ranks: int | None) -> None:
+    """Refuse a number of ranks that cannot be started."""
+    if n_ranks is not None and n_ranks < 1:
+        raise UsageError(f"-n wants at least 1 rank, found {n_ranks}")
+
+
 def launch(arguments: argparse.Namespace) -> int:
     """Start the same command on ranks of its own."""
     from mpims.supervise import run_ranks  # only where ranks are started
 
-    if arguments.n_ranks < 1:
-        raise UsageError(f"-n wants at least 1 rank, found {arguments.n_ranks}")
+    check_ranks(arguments.n_ranks)
     program = [sys.executable, "-m", "mpims", *_without_n(sys.argv[1:])]
     command = command_here(arguments.n_ranks, program, tells_status=True)
     terminal = name_terminal(sys.stderr)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mpims.cli.run import add_job, add_options, options_from
+from mpims.cli.run import add_job, add_options, check_ranks, options_from
 from mpims.cli.status import outside_lines
 from mpims.errors import ExitStatus, RunFailed, UsageError
 from mpims.job import Job
@@ -114,6 +114,7 @@ def slurm_command(arguments: argparse.Namespace) -> int:
 def _check_job(arguments: argparse.Namespace) -> Job:
     """Find what `mpims run` would find wrong."""
     options_from(arguments, RunOptions(seed=arguments.seed))
+    check_ranks(arguments.n_ranks)
     job_class = load_job_class(read_source(arguments.job))
     settings = parse_settings(job_class.__name__, job_class._parameters, arguments.settings)
     job = construct(job_class, settings)
@@ -139,6 +140,8 @@ def make_batch(arguments: argparse.Namespace, name: str, typed: list[str]) -> Ba
     own = argparse.ArgumentParser(add_help=False)
     _add_batch(own)
     _, rest = own.parse_known_args(typed)
+    if "--" in rest:  # only the job stands behind it; in the script --run-dir does, too
+        rest.remove("--")
     n_tasks = arguments.ntasks_per_node
     batch = Batch(
         name=name,

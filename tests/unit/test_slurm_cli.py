@@ -47,6 +47,13 @@ def test_a_script_is_printed_with_the_options_of_run_as_they_were_typed(mpims_cl
     assert done.stdout.endswith(f'exec {run} --run-dir "runs/x-$SLURM_JOB_ID"\n')
 
 
+def test_two_dashes_ahead_of_the_job_do_not_hide_the_run_directory_behind_it(mpims_cli, write_job):
+    write_job("n: int = 1\ndef task(self, item):\n    return item")
+    done = mpims_cli("slurm", *JOB[2:], "--set", "n=3", "--", "x.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(' -m mpims run --set n=3 x.py --run-dir "runs/x-$SLURM_JOB_ID"\n')
+
+
 def test_a_job_that_cannot_compute_is_not_submitted(mpims_cli, write_job):
     write_job("n: int = 1")
     done = mpims_cli(*JOB)
@@ -62,6 +69,7 @@ def test_a_job_that_cannot_compute_is_not_submitted(mpims_cli, write_job):
         (["--time", "soon"], "--time wants MINUTES, HH:MM:SS or D-HH:MM:SS, found 'soon'"),
         (["--mem", "lots"], "--mem wants"),
         (["-n", "7"], "-n 7 on 2 nodes of 3 tasks: leave -n out"),
+        (["-n", "0"], "-n wants at least 1 rank, found 0"),
         (["--submit"], "no SLURM on this machine: sbatch is not on PATH"),
     ],
 )
