@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from math import inf
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from mpims.errors import ExitStatus, UsageError
 from mpims.pages.charts import CHARTS
 from mpims.pages.charts.gantt import busy_shares
 from mpims.pages.findings import find
+from mpims.pages.perfetto import write_perfetto
 from mpims.pages.text import report_lines
 from mpims.simulator import recorder
 from mpims.simulator.costs import Distribution, draw_costs
@@ -145,6 +147,20 @@ def test_the_export_has_every_part_where_and_when_it_was_computed(tmp_path):
 
 
 # ------------------------------------------------------------------------ strange runs
+
+
+def test_no_slice_of_the_export_begins_before_the_one_ahead_of_it_has_ended(tmp_path):
+    findings = find(record(tmp_path, n_workers=3, policy="SS"))
+    write_perfetto(findings, tmp_path / "trace.json")  # where Perfetto drops a slice that overlaps another
+    content = json.loads((tmp_path / "trace.json").read_text())
+    slices = [one for one in content["traceEvents"] if one["ph"] == "X"]
+    for rank in (1, 2, 3):
+        spans = sorted(
+            (round(1000 * one["ts"]), round(1000 * one["ts"]) + round(1000 * one["dur"]))
+            for one in slices
+            if one["tid"] == rank
+        )
+        assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
 def test_a_run_that_is_killed_anywhere_has_a_report(tmp_path, monkeypatch):
