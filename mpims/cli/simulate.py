@@ -17,6 +17,7 @@ import numpy as np
 
 from mpims.cli.counts import parse_count, parse_items
 from mpims.core.policies import POLICIES
+from mpims.core.policies.base import LONGEST_S
 from mpims.drill.plan import Moment, parse_slow
 from mpims.errors import ExitStatus, UsageError
 from mpims.simulator.costs import Costs, Distribution, check_size, draw_costs, trace_costs
@@ -176,6 +177,8 @@ def parse_fail(text: str) -> tuple[int, Moment]:
         )
     if unit == "%" and value > 100:
         raise UsageError(f"--fail {text}: there are no {value:g}% of the items, at most 100%")
+    if unit != "%" and value > LONGEST_S:
+        raise UsageError(f"--fail {text}: a time wants {LONGEST_S:g} seconds at the most")
     return rank, Moment(share=value / 100) if unit == "%" else Moment(after_s=value)
 
 
@@ -335,6 +338,8 @@ def _seconds(name: str, value: float | None, default: float) -> float:
         return default
     if not (isfinite(value) and value >= 0):
         raise UsageError(f"--{name} wants seconds of at least 0, found {value:g}")
+    if value > LONGEST_S:
+        raise UsageError(f"--{name} wants {LONGEST_S:g} seconds at the most, found {value:g}")
     return value
 
 

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mpims.core.policies.base import LONGEST_S
 from mpims.errors import UsageError
 
 MAX_ITEMS = 1_000_000_000
@@ -121,6 +122,8 @@ class Distribution:
     def __post_init__(self) -> None:
         if not (isfinite(self.mean_s) and self.mean_s > 0):
             raise UsageError(f"--mean wants seconds above 0, found {self.mean_s:g}")
+        if self.mean_s > LONGEST_S:
+            raise UsageError(f"--mean wants {LONGEST_S:g} seconds at the most, found {self.mean_s:g}")
         if not (isfinite(self.cov) and self.cov >= 0):
             raise UsageError(f"--cov wants a number of at least 0, found {self.cov:g}")
         if self.shape in _FIXED and self.cov != _COV[self.shape]:

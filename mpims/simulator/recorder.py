@@ -13,6 +13,8 @@ from mpims.runtime.wire import encode_assign, encode_results
 from mpims.simulator.costs import Costs
 from mpims.storage.tracewriter import TraceWriter
 
+_MOST = 3.4e38  # what a record has room for
+
 FLUSH_INTERVAL = 1000
 """The policy's reason is asked for after so many results at the most."""
 
@@ -51,7 +53,7 @@ class Recorder:
             *items,
             event.busy_s,
             event.longest_block_s,
-            event.squares_s2,
+            min(event.squares_s2, _MOST),
             event.overhead_s,
         )
         self._tracing.result(event.rank, encode_results([result], None, [ended_s])[0], now)

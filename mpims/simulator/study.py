@@ -11,6 +11,7 @@ from mpims.core.deadlines import Deadlines
 from mpims.core.ledger import Ledger
 from mpims.core.measures import QUEUE_LENGTH
 from mpims.core.policies import POLICIES, Policy, PolicySpec, Sizer, parse_policy
+from mpims.core.policies.parameters import Parameter
 from mpims.core.scheduler import Scheduler
 from mpims.errors import UsageError
 from mpims.simulator.costs import MAX_BLOCKS, Costs
@@ -175,10 +176,18 @@ def what_is_known(costs: Costs, machine: Machine, *, classic: bool) -> dict[str,
     """The parameters of techniques that a simulated run has the values of, as they would be written."""
     round_trip_s = 2 * machine.latency_s if classic else 0.0  # else hidden by the chunk already held
     overhead_s = machine.overhead_s + machine.service_s + round_trip_s
-    speeds = (1 / machine.slowness.get(rank, 1.0) for rank in range(1, machine.n_workers + 1))
-    known = {"mu": f"{costs.mean_s!r}", "sigma": f"{costs.sigma_s!r}"}
-    known["weights"] = "/".join(f"{speed!r}" for speed in speeds)
-    return {**known, "h": f"{overhead_s!r}"} if overhead_s > 0 else known
+    speeds = [1 / machine.slowness.get(rank, 1.0) for rank in range(1, machine.n_workers + 1)]
+    values = {"mu": [costs.mean_s], "sigma": [costs.sigma_s], "weights": speeds}
+    if overhead_s > 0:
+        values["h"] = [overhead_s]
+    parameters = {one.name: one for technique in POLICIES.values() for one in technique.parameters}
+    return {name: _written(parameters[name], its) for name, its in values.items()}
+
+
+def _written(parameter: Parameter, values: Sequence[float]) -> str:
+    """These values as a user would write them, or the nearest ones that the parameter takes."""
+    taken = (min(max(value, parameter.least), parameter.most) for value in values)
+    return "/".join(f"{value!r}" for value in taken)
 
 
 def possible_policies(known: Mapping[str, str]) -> list[str]:

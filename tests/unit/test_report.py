@@ -21,7 +21,7 @@ from mpims.pages.findings import find
 from mpims.pages.perfetto import write_perfetto
 from mpims.pages.text import report_lines
 from mpims.simulator import recorder
-from mpims.simulator.costs import Distribution, draw_costs
+from mpims.simulator.costs import Costs, Distribution, draw_costs
 from mpims.simulator.machine import Machine
 from mpims.simulator.recording import record_run
 from mpims.simulator.study import Study
@@ -271,6 +271,12 @@ def test_only_one_run_can_be_recorded(options, text, tmp_path):
     with pytest.raises(UsageError, match=text):
         run("simulate", "--items", 50, "--trace", tmp_path / "made", *options)
     assert not (tmp_path / "made").exists()
+
+
+def test_times_whose_squares_have_no_place_in_a_record_are_recorded(tmp_path):
+    study = Study(policies=["auto"], n_workers=[2], machine=Machine(n_workers=2))
+    record_run(study, Costs(np.full(10, 1e20), 10), tmp_path)
+    assert find(tmp_path).history.n_done == 10
 
 
 def test_a_folder_with_a_run_in_it_is_not_written_to(tmp_path):

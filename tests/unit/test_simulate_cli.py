@@ -160,6 +160,15 @@ def test_the_simulator_tells_policies_what_it_knows():
 # ------------------------------------------------------------------------ a recorded run
 
 
+@pytest.mark.parametrize(
+    "extreme",
+    ["--overhead 1e-13", "--mean 1e-13", "--dist gamma --cov 1e2 --mean 1e8", "--slow 1:10000000x"],
+)
+def test_what_policies_are_told_is_within_what_they_take(extreme, capsys):
+    found = rows(capsys, "--items", "20", "--workers", "2", *extreme.split())
+    assert {"FAC", "TAP", "WF"} <= {row["policy"] for row in found}
+
+
 def test_a_recorded_run_answers_what_if(capsys, recorded):
     simulate("--dist", f"trace:{recorded}", "--workers", "2,4,8", "--policy", "SS", "--classic", "--json")
     answer = json.loads(capsys.readouterr().out)
@@ -221,6 +230,9 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         ("--overhead -1", "--overhead wants seconds of at least 0, found -1"),
         ("--service inf", "--service wants seconds of at least 0, found inf"),
         ("--latency nan", "--latency wants seconds of at least 0, found nan"),
+        ("--latency 1e300", r"--latency wants 1e\+09 seconds at the most, found 1e\+300"),
+        ("--mean 1e10", r"--mean wants 1e\+09 seconds at the most, found 1e\+10"),
+        ("--fail 3@1e400s", r"--fail 3@1e400s: a time wants 1e\+09 seconds at the most"),
         ("--detection -1", "--detection wants seconds of at least 0"),
         ("--fail 3", "--fail wants RANK@40% or RANK@90s, found '3'"),
         ("--fail 3@140%", "at most 100%"),
