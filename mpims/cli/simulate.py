@@ -254,6 +254,7 @@ class _Work:
         check_size(n_items, block)
         mean_s = 1.0 if arguments.mean is None else arguments.mean
         distribution = Distribution.named(arguments.dist, mean_s, arguments.cov)
+        _seconds("mean", mean_s, mean_s)
         self.draw = lambda index: draw_costs(distribution, n_items, block, self._random(index))
         sigma_s = distribution.cov * mean_s
         self._describe(distribution.shape.value, n_items, block, mean_s, sigma_s)

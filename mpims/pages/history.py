@@ -24,7 +24,17 @@ from mpims.errors import UsageError
 from mpims.report.wording import name_rank
 from mpims.storage.manifest import check_format
 from mpims.storage.rundir import MANIFEST, read_json
-from mpims.storage.trace import PART, SENT, Cause, Section, Trace, TraceEvent, What, read_trace
+from mpims.storage.trace import (
+    PART,
+    SENT,
+    Cause,
+    Section,
+    Trace,
+    TraceEvent,
+    What,
+    check_records,
+    read_trace,
+)
 
 PICK_UP_S = 1e-3
 """An idle rank begins a chunk that was sent to it within this."""
@@ -143,6 +153,9 @@ def read_history(folder: Path) -> History:
     trace = read_trace(folder)
     if not any(len(section.parts) for section in trace.sections):
         raise UsageError(f"the trace in {folder} is empty: nothing had been delivered when it ended")
+    for section in trace.sections:
+        for records in (section.parts, section.sent):
+            check_records(records, int(manifest["n_items"]), int(manifest["block"]))
     return make_history(folder.resolve().name, manifest, trace)
 
 

@@ -11,8 +11,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mpims.core.policies.base import LONGEST_S
 from mpims.errors import UsageError
+from mpims.storage.trace import check_records
 
 MAX_ITEMS = 1_000_000_000
 MAX_BLOCKS = 50_000_000
@@ -122,8 +122,6 @@ class Distribution:
     def __post_init__(self) -> None:
         if not (isfinite(self.mean_s) and self.mean_s > 0):
             raise UsageError(f"--mean wants seconds above 0, found {self.mean_s:g}")
-        if self.mean_s > LONGEST_S:
-            raise UsageError(f"--mean wants {LONGEST_S:g} seconds at the most, found {self.mean_s:g}")
         if not (isfinite(self.cov) and self.cov >= 0):
             raise UsageError(f"--cov wants a number of at least 0, found {self.cov:g}")
         if self.shape in _FIXED and self.cov != _COV[self.shape]:
@@ -230,13 +228,7 @@ def trace_costs(parts: NDArray[np.void], n_items: int, block: int, random: np.ra
     starts, stops = parts["start"], parts["stop"]
     if not len(parts):
         raise UsageError("the trace is empty: nothing was computed while it was recorded")
-    wrong = (starts < 0) | (starts >= stops) | (stops > n_items) | (starts % block != 0)
-    if wrong.any():
-        part = parts[int(np.argmax(wrong))]
-        raise UsageError(
-            f"the trace has a part [{part['start']}, {part['stop']}), which is not one of {n_items} items "
-            f"in blocks of {block}: it is of another run"
-        )
+    check_records(parts, n_items, block)
     first, counts = starts // block, -(-stops // block) - starts // block
     offsets = np.repeat(np.cumsum(counts) - counts, counts)
     index = np.repeat(first, counts) + np.arange(counts.sum()) - offsets

@@ -40,7 +40,7 @@ MAGIC = b"MPIMST\r\n"
 FORMAT = 2
 """Version of the trace's format."""
 HEAD = struct.Struct("<8sI")  # magic, version
-_MOST_S = 1e12  # on any clock
+_MOST_S = 1e30  # on any clock, of a simulation too
 BLOCK = struct.Struct("<4sI")  # kind, size of the content in bytes
 
 SENT = np.dtype(
@@ -248,6 +248,30 @@ def read_trace(folder: Path) -> Trace:
     return Trace(sections, len(content) - whole)
 
 
+def check_records(records: NDArray[np.void], n_items: int, block: int) -> None:
+    """Refuse records that no run of so many items in such blocks writes.
+
+    Parameters
+    ----------
+    records
+        Of dtype `SENT` or `PART`.
+
+    Raises
+    ------
+    UsageError
+        There is one.
+    """
+    starts, stops = records["start"], records["stop"]
+    wrong = (starts < 0) | (starts >= stops) | (stops > n_items) | (starts % block != 0)
+    if wrong.any():
+        its = records[int(np.argmax(wrong))]
+        what = "part" if records.dtype == PART else "chunk"
+        raise UsageError(
+            f"the trace has a {what} [{its['start']}, {its['stop']}), which is not one of {n_items} items "
+            f"in blocks of {block}: it is damaged, or of another run"
+        )
+
+
 def _read_notes(content: bytes, path: Path, at: int) -> Iterator[TraceEvent]:
     """The events of a block; those of a kind that is not known are left out."""
     known = {what.value for what in What}
@@ -255,7 +279,9 @@ def _read_notes(content: bytes, path: Path, at: int) -> Iterator[TraceEvent]:
         for note in json.loads(content):
             if note["what"] in known:
                 event = TraceEvent(What(note["what"]), float(note["t"]), note)
-                kinds = {"t": float, **_KINDS.get(event.what, {})}
+                if not abs(event.t) < _MOST_S:
+                    raise ValueError
+                kinds = _KINDS.get(event.what, {})
                 check_kinds(path, note, kinds, () if event.what is What.BEGAN else kinds)
                 yield event
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -266,8 +292,10 @@ def _make_sense(records: NDArray[np.void]) -> bool:
     """Whether records can be what was written: nobody knows it better, for they have no checksum."""
     is_sane = (records["rank"] >= 0) & (records["start"] >= 0) & (records["stop"] > records["start"])
     for name in records.dtype.names or ():
-        if name.endswith(("_s", "_s2")):
-            least = 0.0 if name in ("busy_s", "longest_s", "squares_s2") else -_MOST_S
+        if name == "squares_s2":
+            is_sane &= np.isfinite(records[name]) & (records[name] >= 0.0)
+        elif name.endswith("_s"):
+            least = 0.0 if name in ("busy_s", "longest_s", "service_s") else -_MOST_S
             is_unknown = np.isnan(records[name]) if name == "ended_s" else False
             is_sane &= ((records[name] >= least) & (records[name] <= _MOST_S)) | is_unknown
     return bool(is_sane.all())

@@ -15,6 +15,7 @@ from mpims.storage.trace import (
     SENT,
     TRACE,
     What,
+    check_records,
     encode_block,
     encode_head,
     encode_notes,
@@ -106,6 +107,10 @@ def test_a_trace_that_was_cut_is_read_up_to_there(tmp_path):
         (encode_head() + encode_block(b"NOTE", b"[}"), "is damaged: at byte 20 there are no events"),
         (encode_head() + encode_block(b"NOTE", b'["x"]'), "is damaged: at byte 20 there are no events"),
         (
+            encode_head() + BEGAN + encode_notes([{"what": "failed", "t": 1, "rank": 1, "attexpt": 3}]),
+            "trace is damaged: it has no attempt",
+        ),
+        (
             encode_head() + BEGAN + struct.pack("<4sI", b"PART", 5) + bytes(5),
             "there is no block of a trace",
         ),
@@ -117,13 +122,31 @@ def test_a_trace_that_was_cut_is_read_up_to_there(tmp_path):
             encode_head() + BEGAN + encode_notes([{"what": "skipped", "t": 9.5, "rank": 1, "n_tries": 3}]),
             "trace is damaged: it has no item",
         ),
-        (encode_head() + encode_notes([{"what": "ended", "t": np.nan}]), "trace is damaged: its t is nan"),
+        (encode_head() + encode_notes([{"what": "ended", "t": np.nan}]), "is damaged: at byte 20 there are no events"),
     ],
 )
 def test_what_is_no_trace_of_this_version_is_refused(content, text, tmp_path):
     with pytest.raises(UsageError, match=text) as caught:
         read_trace(written(tmp_path, content))
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("stop", 0, r"has a part \[0, 0\), which is not one of 100 items in blocks of 64"),
+        ("stop", 101, "which is not one of 100 items"),
+        ("start", 63, "which is not one of 100 items"),
+        ("start", -64, "which is not one of 100 items"),
+    ],
+)
+def test_records_that_no_run_of_so_many_items_writes_are_told(field, value, text):
+    check_records(ROWS, 100, 64)
+    check_records(SENT_ROWS, 100, 64)
+    rows = ROWS.copy()
+    rows[field][0] = value
+    with pytest.raises(UsageError, match=text):
+        check_records(rows, 100, 64)
 
 
 def test_a_run_without_a_trace_is_refused(tmp_path):
