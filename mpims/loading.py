@@ -223,7 +223,7 @@ def _run(name: str, text: str) -> types.ModuleType:
     The module's name cannot be that of any other, however the file is called; the file's folder is
     searched for the modules that it imports, but last, so that it hides nothing.
     """
-    path_digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    path_digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:8]
     module = types.ModuleType(f"_mpims_job_{Path(name).stem}_{path_digest}")
     module.__file__ = name
     sys.modules[module.__name__] = module

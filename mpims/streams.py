@@ -6,6 +6,8 @@ print goes to standard output: that it cannot be written is an error, but for a 
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -28,6 +30,25 @@ def open_standard_streams() -> None:
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(descriptor, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def take_any_text() -> None:
+    """Let standard output show what its encoding lacks in another way, in place of an error for it."""
+    codecs.register_error("mpims", _spelt)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="mpims")
+
+
+def _spelt(error: UnicodeError) -> tuple[bytes, int]:
+    """The bytes for what cannot be encoded: a byte of a file's name as it is, others by their number."""
+    assert isinstance(error, UnicodeEncodeError)
+    return b"".join(map(_spelt_character, error.object[error.start : error.end])), error.end
+
+
+def _spelt_character(character: str) -> bytes:
+    if "\udc80" <= character <= "\udcff":
+        return bytes([ord(character) - 0xDC00])
+    return b"u" if character == "µ" else character.encode("ascii", "backslashreplace")
 
 
 def say(line: str) -> None:
@@ -53,19 +74,9 @@ def show(text: str) -> None:
     """
     try:
         with showing():
-            print(_encodable(text), flush=True)
+            print(text, flush=True)
     except BrokenPipeError:
         settle(sys.stdout)
-
-
-def _encodable(text: str) -> str:
-    """The text, with numbers for the characters that standard output lacks, as of a file's name."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    try:
-        text.encode(encoding, getattr(sys.stdout, "errors", None) or "strict")
-    except UnicodeEncodeError:
-        return text.encode(encoding, "backslashreplace").decode(encoding)
-    return text
 
 
 @contextmanager

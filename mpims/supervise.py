@@ -274,7 +274,7 @@ def _ended_elsewhere(run_dir: str) -> int | None:
 def _read(path: str) -> str:
     """What a file says; nothing if it is not there."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read()
     except OSError:
         return ""

@@ -135,7 +135,7 @@ def report_output(text: str, environ: Mapping[str, str]) -> bool:
 def _put(path: str, text: str) -> bool:
     """Write a file, whole or not at all; whether it is there."""
     try:
-        with open(f"{path}.part", "w", encoding="utf-8") as file:
+        with open(f"{path}.part", "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
         os.replace(f"{path}.part", path)
     except OSError:

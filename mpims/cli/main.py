@@ -15,7 +15,7 @@ from mpims import __version__
 from mpims.errors import ExitStatus, InternalError, Interrupted, MpimsError, UsageError
 from mpims.runtime.lead import Lead
 from mpims.session import connect, dismiss_workers
-from mpims.streams import complain, say, settle, show
+from mpims.streams import complain, say, settle, show, take_any_text
 from mpims.world import STOP_SIGNAL, report_status
 
 DESCRIPTION = """\
@@ -102,6 +102,8 @@ def main_command(arguments: Sequence[str], lead: Lead | None = None) -> int:
     """
     for number in (signal.SIGTERM, STOP_SIGNAL):
         signal.signal(number, signal.default_int_handler)
+    if arguments[:1] != ["script"]:  # a program that is not of mpims has its streams as they are
+        take_any_text()
     try:
         status = _run(arguments, lead)
     except SystemExit as leaving:  # --help and --version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mpims.streams import complain, say, settle
+from mpims.storage.manifest import FORMAT
+from mpims.streams import complain, say, settle, show, take_any_text
 from tests.conftest import HARD_LIMIT_S, clean_environment
 
 pytestmark = pytest.mark.timeout(HARD_LIMIT_S)
@@ -110,3 +112,27 @@ def test_what_the_jobs_own_code_prints_does_not_decide_how_a_run_ended(write_job
     assert (unread.returncode, unread.stderr) == (0, "")
     told = shell("MPIMS run x.py --json 2>/dev/full", tmp_path)
     assert json.loads(told.stdout)["status"] == "done"
+
+
+# -------------------------------------------------------------------- characters
+
+
+def test_a_stream_that_lacks_a_character_shows_it_another_way(monkeypatch):
+    content = io.BytesIO()
+    stream = io.TextIOWrapper(content, encoding="ascii", errors="surrogateescape", write_through=True)
+    monkeypatch.setattr(sys, "stdout", stream)
+    take_any_text()
+    show("38 \N{MICRO SIGN}s for \N{LATIN SMALL LETTER E WITH ACUTE} in \udcff")
+    assert content.getvalue() == b"38 us for \\xe9 in \xff\n"  # the last is a byte of a file's name
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_command_prints_a_name_that_its_encoding_lacks(encoding, tmp_path):
+    for name in ("\N{LATIN SMALL LETTER E WITH ACUTE}", "\udcff"):
+        folder = tmp_path / f"r{name}"
+        folder.mkdir()
+        (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, "job": "Squares"}))
+    done = shell(
+        f"for run in r*; do PYTHONIOENCODING={encoding} MPIMS status $run >>told || exit; done", tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, "")

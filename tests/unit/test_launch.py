@@ -359,6 +359,11 @@ def test_how_to_resume_is_there_whole_at_any_moment(tmp_path):
     assert told.read_text() == "mpims resume other\nx"
 
 
+def test_a_run_to_be_resumed_may_lie_where_a_name_is_not_utf_8(tmp_path):
+    report_resume("mpims resume \udcff", "\udcff", {STATUS_FILE: str(tmp_path / "status")})
+    assert (tmp_path / "status.resume").read_bytes() == b"mpims resume \xff\n\xff"
+
+
 def test_a_launcher_that_is_missing_cannot_be_started(tmp_path):
     missing = str(tmp_path / "mpirun")
     with pytest.raises(UsageError, match=r"cannot start the launcher .*mpirun: No such file"):

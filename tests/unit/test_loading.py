@@ -451,3 +451,9 @@ def test_two_files_of_one_name_do_not_get_mixed_up(write):
     assert first.__module__ != second.__module__
     assert sys.modules[first.__module__].LIMIT == 1
     assert sys.modules[second.__module__].LIMIT == 2
+
+
+def test_a_job_may_lie_where_a_name_is_not_utf_8(tmp_path):
+    path = tmp_path / "of \udcff.py"
+    path.write_text(GOOD)
+    assert load_job_class(read_source(str(path))).__name__ == "Good"

@@ -122,7 +122,10 @@ def test_a_trace_that_was_cut_is_read_up_to_there(tmp_path):
             encode_head() + BEGAN + encode_notes([{"what": "skipped", "t": 9.5, "rank": 1, "n_tries": 3}]),
             "trace is damaged: it has no item",
         ),
-        (encode_head() + encode_notes([{"what": "ended", "t": np.nan}]), "is damaged: at byte 20 there are no events"),
+        (
+            encode_head() + encode_notes([{"what": "ended", "t": np.nan}]),
+            "is damaged: at byte 20 there are no events",
+        ),
     ],
 )
 def test_what_is_no_trace_of_this_version_is_refused(content, text, tmp_path):
