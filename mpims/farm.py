@@ -130,8 +130,8 @@ class Farm:
         may_resume = options.resume or lead is not None
         if wanted is not None and not options.resume and lead is not None and lead.start is None:
             # The master that died had not begun: a run that has ended there is another one.
-            may_resume = not (wanted / SUMMARY).exists()
-        self._is_resumed = may_resume and wanted is not None and (wanted / MANIFEST).exists()
+            may_resume = not os.path.exists(wanted / SUMMARY)
+        self._is_resumed = may_resume and wanted is not None and os.path.exists(wanted / MANIFEST)
         if self._is_resumed and wanted is not None:
             self._folder = wanted.absolute()
         else:

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -109,7 +110,15 @@ def _check(arguments: argparse.Namespace) -> None:
             )
     if not arguments.limit_s > 0:
         raise UsageError(f"--limit wants a number of seconds above 0, found {arguments.limit_s:g}")
-    if arguments.run_dir.exists() and not arguments.run_dir.is_dir():
+    try:
+        is_folder = stat.S_ISDIR(os.stat(arguments.run_dir).st_mode)
+    except FileNotFoundError:
+        return  # the run makes it
+    except OSError as error:
+        raise UsageError(
+            f"cannot make run directory {arguments.run_dir}: {error.strerror}; choose another --run-dir"
+        ) from None
+    if not is_folder:
         raise UsageError(f"run directory {arguments.run_dir} is not a folder: choose another --run-dir")
 
 

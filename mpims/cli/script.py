@@ -37,7 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 def script_command(arguments: argparse.Namespace) -> int:
     """Run the program; give its exit status."""
     path = Path(arguments.program)
-    if not path.is_file():
+    if not os.path.isfile(path):  # nor if it lies where nobody may look
         raise UsageError(f"no program {arguments.program}: it is to be the file of a Python program")
     if arguments.n_ranks is not None and _must_launch():
         return _launch(arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -44,7 +45,7 @@ def check_path(path: Path) -> None:
     formats = sorted(canvas.get_supported_filetypes())
     if path.suffix.lower().removeprefix(".") not in formats:
         raise UsageError(f"--plot wants a file name that ends in .png or another of {', '.join(formats)}")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise UsageError(f"--plot {path}: there is no folder {path.parent}")
 
 

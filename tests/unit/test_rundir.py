@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
+from mpims.cli.main import make_parser
 from mpims.errors import Stopped, UsageError
 from mpims.report.announcement import resume_command
 from mpims.storage.rundir import JOB, MANIFEST, create_run_dir, read_job, read_json, write_job, write_json
@@ -115,3 +117,26 @@ def test_a_run_directory_that_begins_with_a_dash_is_no_option(tmp_path, monkeypa
     with pytest.raises(UsageError, match=r"python -m mpims resume \./-x$"):
         create_run_dir(folder, "X")
     assert resume_command(folder.absolute(), 1) == "python -m mpims resume ./-x"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("doctor --run-dir LONG", "cannot make run directory LONG: File name too long"),
+        ("doctor --run-dir FILE/x", "cannot make run directory FILE/x: Not a directory"),
+        ("run FILE --resume --run-dir LONG", "cannot make run directory LONG: File name too long"),
+        ("script LONG", "no program LONG"),
+        ("simulate --items 5 --plot LONG/x.png", "there is no folder LONG"),
+    ],
+)
+def test_a_place_where_one_cannot_look_is_a_mistake_of_the_user_s(typed, said, tmp_path):
+    (tmp_path / "x.py").write_text(
+        "import mpims\nclass One(mpims.Job):\n def items(self): return 1\n def task(self, item): return 1"
+    )
+    names = {"LONG": "x" * 300, "FILE": str(tmp_path / "x.py")}
+    for name, value in names.items():
+        typed, said = typed.replace(name, value), said.replace(name, value)
+    parsed = make_parser([typed.split()[0]]).parse_args(typed.split())
+    parsed.lead = None
+    with pytest.raises(UsageError, match=re.escape(said)):
+        parsed.command(parsed)
