@@ -126,7 +126,6 @@ def test_a_run_directory_that_begins_with_a_dash_is_no_option(tmp_path, monkeypa
         ("doctor --run-dir FILE/x", "cannot make run directory FILE/x: Not a directory"),
         ("run FILE --resume --run-dir LONG", "cannot make run directory LONG: File name too long"),
         ("script LONG", "no program LONG"),
-        ("simulate --items 5 --plot LONG/x.png", "there is no folder LONG"),
     ],
 )
 def test_a_place_where_one_cannot_look_is_a_mistake_of_the_user_s(typed, said, tmp_path):

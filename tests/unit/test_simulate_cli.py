@@ -274,7 +274,14 @@ def test_a_picture_without_matplotlib_is_refused_before_anything_is_computed(tmp
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(("name", "text"), [("x.txt", "ends in .png"), ("no/x.png", "there is no folder")])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.txt", "ends in .png"),
+        ("no/x.png", "there is no folder"),
+        (f"{'x' * 300}/x.png", "there is no folder"),  # one may not even look
+    ],
+)
 def test_a_picture_that_cannot_be_written_is_refused(name, text, tmp_path):
     pytest.importorskip("matplotlib")
     with pytest.raises(UsageError, match=text):
