@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import import_module
 from itertools import pairwise
 from math import inf
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from mpims.cli import report
 from mpims.cli.main import make_parser
 from mpims.drill.plan import Moment
 from mpims.errors import ExitStatus, UsageError
-from mpims.pages.charts import CHARTS
+from mpims.pages.charts import CHARTS, waterfall
 from mpims.pages.charts.gantt import busy_shares
 from mpims.pages.findings import find
 from mpims.pages.perfetto import write_perfetto
@@ -63,6 +64,16 @@ def test_a_report_is_text_page_and_charts(tmp_path, capsys):
         width, height = png_size(folder / "report" / f"{name}.png")
         assert width == 1120
         assert height > 300
+
+
+def test_a_run_that_lost_nothing_is_drawn_without_a_word(tmp_path, recwarn):
+    pytest.importorskip("matplotlib")
+    study = Study(policies=["SS"], n_workers=[1], machine=Machine(n_workers=1))
+    record_run(study, Costs(np.full(2, 1.0), 2), tmp_path)
+    findings = find(tmp_path)
+    figure = import_module("matplotlib.figure").Figure()
+    assert "begins at" not in waterfall.draw(figure, findings)
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_the_page_needs_nothing_else(tmp_path):

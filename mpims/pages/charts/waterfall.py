@@ -11,6 +11,8 @@ from mpims.pages.words import time_text
 
 _EFFICIENT = 0.8
 """Where more than this went into results, the axis does not begin at 0, or one would see nothing else."""
+_NOTHING = 1e-6
+"""Where less was lost, as on the one rank of a simulation, there is nothing to see."""
 
 
 def height(findings: Findings) -> float:
@@ -43,7 +45,8 @@ def draw(figure: Any, findings: Findings) -> str:
         axes.annotate(text, (right_s / unit.seconds, y), (4, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
     axes.invert_yaxis()
-    begin_s = computed_s - (total_s - computed_s) if computed_s > _EFFICIENT * total_s else 0.0
+    lost_s = total_s - computed_s
+    begin_s = computed_s - lost_s if _NOTHING * total_s < lost_s < (1 - _EFFICIENT) * total_s else 0.0
     axes.set_xlim(begin_s / unit.seconds, (total_s + 0.3 * (total_s - begin_s)) / unit.seconds)
     axes.ticklabel_format(axis="x", useOffset=False)
     axes.set_xlabel(f"core time ({unit.name})")
