@@ -56,7 +56,7 @@ def record_run(study: Study, costs: Costs, path: Path, workers_per_host: int = 6
     if len(policies) != 1:
         raise UsageError("--trace records one run: give one --policy, as in --policy auto")
     (label, policy), n_workers = policies[0], study.machine.n_workers
-    folder = create_run_dir(path, "simulated")
+    folder = create_run_dir(path, "simulated", "--trace")
     scheduler, machine = set_up(policy, costs, study.machine, classic=study.classic)
     recorder = Recorder(folder, scheduler, costs, n_workers, workers_per_host)
     played = Engine(scheduler, costs, machine, recorder=recorder).run()

@@ -46,7 +46,7 @@ class Damaged(UsageError):
     """A file of a run directory does not say what it should."""
 
 
-def create_run_dir(path: Path | None, name: str) -> Path:
+def create_run_dir(path: Path | None, name: str, option: str = "--run-dir") -> Path:
     """Make an empty run directory.
 
     Parameters
@@ -56,6 +56,8 @@ def create_run_dir(path: Path | None, name: str) -> Path:
         ``runs/NAME-DATE-TIME``, with a number behind it if that exists.
     name
         The job's name.
+    option
+        By what the user says where.
 
     Raises
     ------
@@ -66,21 +68,21 @@ def create_run_dir(path: Path | None, name: str) -> Path:
         if path is None:
             return _create_new(Path("runs"), f"{name.lower()}-{time.strftime('%Y%m%d-%H%M%S')}")
         if path.exists() and not path.is_dir():
-            raise UsageError(f"run directory {path} is not a folder: choose another --run-dir")
+            raise UsageError(f"run directory {path} is not a folder: choose another {option}")
         path.mkdir(parents=True, exist_ok=True)
         names = {entry.name for entry in path.iterdir()}
         if MANIFEST in names or not names <= _LEFT_OVER:
             what = "remove what is in it"
-            if MANIFEST in names and not _is_simulated(path):
+            if MANIFEST in names and option == "--run-dir" and not _is_simulated(path):
                 what = f"go on with the run in it: python -m mpims resume {as_argument(path)}"
-            raise UsageError(f"run directory {path} is not empty: choose another --run-dir, or {what}")
+            raise UsageError(f"run directory {path} is not empty: choose another {option}, or {what}")
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied")
         return path.absolute()
     except OSError as error:
         where = path if path is not None else Path("runs").absolute()
         raise UsageError(
-            f"cannot make run directory {where}: {error.strerror}; choose another with --run-dir"
+            f"cannot make run directory {where}: {error.strerror}; choose another with {option}"
         ) from None
 
 

@@ -292,5 +292,5 @@ def test_times_whose_squares_have_no_place_in_a_record_are_recorded(tmp_path):
 
 def test_a_folder_with_a_run_in_it_is_not_written_to(tmp_path):
     folder = record(tmp_path / "run")
-    with pytest.raises(UsageError, match="is not empty"):
+    with pytest.raises(UsageError, match=r"is not empty: choose another --trace, or remove what is in it"):
         run("simulate", "--items", 50, "--policy", "SS", "--trace", folder)
