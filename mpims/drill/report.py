@@ -101,13 +101,16 @@ def outcome_lines(outcome: Outcome) -> list[str]:
         counts.get(name, 0) for name in ("n_duplicates", "n_lost", "n_masters", "n_resumed")
     )
     n_items = before.summary["n_items"]
+    bits = "the same" if outcome.same_bits else "NOT the same"
+    if counts.get("result_digest") is None:
+        bits = "none: it left no result"
     lines = [
         f"undisturbed  {duration(before.wall_s)} on {outcome.n_ranks} ranks",
         *map(injection_line, sorted(outcome.injections, key=lambda i: i.at_s or math.inf)),
         f"disturbed    {duration(after.wall_s)}: {duration(max(0.0, lost_s))} lost",
         f"items        {n_items - outcome.n_missing:,} of {n_items:,}, {twice:,} computed twice",
         f"lost         {dead} workers, {masters} masters; resumed {resumed} times",
-        f"bits         {'the same' if outcome.same_bits else 'NOT the same'}",
+        f"bits         {bits}",
     ]
     return [*lines, f"NOT survived: {outcome.trouble}" if outcome.trouble else "survived"]
 

@@ -160,6 +160,14 @@ def test_a_drill_that_was_not_survived(bad, message, is_damage):
     assert outcome_dict(bad)["survived"] is False
 
 
+@pytest.mark.parametrize(("digest", "said"), [("cd", "NOT the same"), (None, "none: it left no result")])
+def test_a_run_without_a_result_has_no_other_bits(digest, said):
+    (bits,) = [
+        line for line in outcome_lines(outcome(DONE, result_digest=digest)) if line.startswith("bits")
+    ]
+    assert bits.split(maxsplit=1)[1] == said
+
+
 def test_lines_are_in_the_order_of_time_and_the_missed_ones_last():
     earlier = Injection(parse_slow("1:3x"), 0.5, 0.0)
     lines = outcome_lines(outcome(MISSED, DONE, earlier))
