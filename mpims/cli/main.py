@@ -70,6 +70,14 @@ class _Parser(argparse.ArgumentParser):
         """Raise instead of printing the usage and leaving."""
         raise UsageError(f"{message}; see {self.prog} --help")
 
+    def parse_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parse all; point to the help of the command that has no such option."""
+        parsed, rest = self.parse_known_args(args, namespace)
+        if rest:
+            of = next((f"{self.prog} {name}" for name in args if name in COMMANDS), self.prog)
+            raise UsageError(f"unrecognized arguments: {' '.join(rest)}; see {of} --help")
+        return parsed
+
     def print_help(self, file: Any = None) -> None:
         """Print the help; argparse itself takes what cannot be written for printed."""
         show(self.format_help().removesuffix("\n"))

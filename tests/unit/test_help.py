@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from mpims.__main__ import main
 from mpims.cli.main import EPILOG, make_parser
-from mpims.errors import ExitStatus
+from mpims.errors import ExitStatus, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STATUSES = {int(status) for status in ExitStatus}
@@ -47,3 +49,11 @@ def test_a_current_folder_that_was_removed_is_one_line(tmp_path, monkeypatch, ca
         "mpims: the current folder is gone or cannot be read (No such file or directory): change to another"
     )
     assert capfd.readouterr().err == f"{said}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"), [("simulate --polcy GSS", "mpims simulate"), ("--quite", "mpims")]
+)
+def test_an_unknown_option_points_to_the_help_that_has_those_there_are(typed, shown):
+    with pytest.raises(UsageError, match=f"unrecognized arguments: .*; see {shown} --help"):
+        make_parser().parse_args(typed.split())
