@@ -209,7 +209,8 @@ status=$?
 # What is done is told by the run directory, whatever became of the launcher.
 [ "$status" = 75 ] && grep -qs '"status": "done"' "$run_dir/summary.json" && status=0
 if [ "$status" = 75 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt $((most_parts - 1)) ]; then
-    scontrol requeue "$SLURM_JOB_ID" && sleep 600   # SLURM ends this script, and starts it again
+    task=${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}      # of an array this task alone
+    scontrol requeue "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}$task" && sleep 600   # SLURM starts it again
 fi
 exit "$status"
 """

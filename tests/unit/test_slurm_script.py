@@ -160,6 +160,24 @@ def test_a_walltime(text, seconds):
     assert parse_time(text) == seconds
 
 
+@pytest.mark.parametrize(
+    ("array", "requeued"),
+    [({}, "14"), ({"SLURM_ARRAY_JOB_ID": "14", "SLURM_ARRAY_TASK_ID": "3"}, "14_3")],
+)
+def test_a_task_of_an_array_requeues_itself_alone(array, requeued, tmp_path):
+    """The last task has the array's own number, by which SLURM requeues all of them."""
+    (tmp_path / "scontrol").write_text('#!/bin/sh\necho "$@"\nexit 1\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", f"run_dir=r most_parts=50; (exit 75) &\n{IN_PARTS}"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "14", **array},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (75, f"requeue {requeued}\n")
+
+
 # ------------------------------------------------------------------ what ships
 
 
