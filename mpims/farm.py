@@ -401,7 +401,9 @@ class Farm:
         if self._is_resumed:
             lines.append(done_line(self._checkpoint.past.done.size, self._n_items))
         n_blocks = -(-self._n_items // self._block)
-        lines += advice_lines(self._transport.size, len(self._workers), n_blocks)
+        allocation = find_allocation(os.environ)
+        n_tasks = allocation.n_tasks if allocation is not None else None
+        lines += advice_lines(self._transport.size, len(self._workers), n_blocks, n_tasks)
         for line in lines:
             self._say(line)
 

@@ -45,7 +45,7 @@ def done_line(n_done: int, n_items: int) -> str:
     return f"{n_done:,} of {n_items:,} items are done already ({n_done / n_items:.0%})"
 
 
-def advice_lines(n_ranks: int, n_workers: int, n_blocks: int) -> list[str]:
+def advice_lines(n_ranks: int, n_workers: int, n_blocks: int, n_tasks: int | None) -> list[str]:
     """What would be a better number of ranks, where that can be told.
 
     Parameters
@@ -56,7 +56,11 @@ def advice_lines(n_ranks: int, n_workers: int, n_blocks: int) -> list[str]:
         How many of them compute.
     n_blocks
         How many blocks there are: a block is computed by one worker.
+    n_tasks
+        How many ranks SLURM has room for in this allocation; None outside of one.
     """
+    if n_ranks == 1 and n_tasks == 1:
+        return ["one process computes: SLURM gave one task; ask it for more, with --ntasks"]
     if n_ranks == 1:
         wanted = len(os.sched_getaffinity(0)) + 1
         return [f"one process computes; for all cores here: -n {wanted}, or mpirun -n {wanted} ..."]

@@ -86,7 +86,13 @@ def test_the_manifest_names_the_job_and_how_often_it_was_requeued(mpims_cli, wri
     write_job("def task(self, item):\n    if not os.path.exists('go'): raise OSError\n    return item")
     in_slurm = {"SLURM_JOB_ID": "12", "SLURM_JOB_NODELIST": "n7", "SLURM_NTASKS": "1"}
     run = ["run", "x.py", "--run-dir", "r", "--resume", "--retries", "0"]
-    assert mpims_cli(*run, env=in_slurm).returncode == 1
+    failed = mpims_cli(*run, env=in_slurm)
+    assert failed.returncode == 1
+    # -n 3 would be refused there.
+    assert (
+        "mpims: one process computes: SLURM gave one task; ask it for more, with --ntasks\n"
+        in failed.stderr
+    )
     (tmp_path / "go").touch()
     done = mpims_cli(*run, env={**in_slurm, "SLURM_RESTART_COUNT": "1"})
     assert done.returncode == 0, done.stderr
