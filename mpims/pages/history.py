@@ -123,8 +123,24 @@ class History:
 
     @property
     def n_done(self) -> int:
-        """Items that were delivered."""
-        return int(self.parts["n_fresh"].sum())
+        """Items that were delivered, without those that were skipped in a block that was."""
+        items, order = self._skipped(), np.argsort(self.parts["start"], kind="stable")
+        reach = np.concatenate(([0], np.maximum.accumulate(self.parts["stop"][order])))
+        n_before = np.searchsorted(self.parts["start"][order], items, side="right")
+        return int(self.parts["n_fresh"].sum()) - int((reach[n_before] > items).sum())
+
+    @property
+    def n_skipped(self) -> int:
+        """Items that were given up."""
+        return len(self._skipped())
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks that the run has; more are computed where one is computed twice."""
+        return -(-self.n_items // self.block)
+
+    def _skipped(self) -> NDArray[np.int64]:
+        return np.unique(np.array([h.about["item"] for h in self.of(What.SKIPPED)], np.int64))
 
     def of(self, *kinds: What) -> list[Happening]:
         """The events of these kinds."""

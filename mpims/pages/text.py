@@ -43,13 +43,15 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
     ranks = "1 rank computes" if n_ranks == 1 else f"{n_ranks:,} ranks compute"
     hosts = sorted({host for host in history.hosts.values() if host})
     on = f" on {hosts[0]}" if len(hosts) == 1 else f" on {len(hosts)} hosts" if hosts else ""
-    blocks = f" in blocks of {history.block:,}" if history.block > 1 else ""
+    delivered = f"{history.n_done:,} of {history.n_items:,} delivered"
+    skipped = f", {history.n_skipped:,} skipped" if history.n_skipped else ""
+    blocks = f"{',' if skipped else ''} in blocks of {history.block:,}" if history.block > 1 else ""
     n_again = len(history.stretches) - 1
     resumed = f", resumed {'once' if n_again == 1 else f'{n_again} times'}" if n_again else ""
     shares = findings.accounts.shares
     told = [
         ("run", f"{history.name}: {history.manifest.get('job', 'unknown job')}"),
-        ("items", f"{history.n_done:,} of {history.n_items:,} delivered{blocks}; {_status(history)}"),
+        ("items", f"{delivered}{skipped}{blocks}; {_status(history)}"),
         ("ranks", f"{ranks}{on}"),
         ("time", f"{time_text(history.wall_s)}{resumed}"),
         ("policy", f"{findings.policy}{': ' if findings.policy_reason else ''}{findings.policy_reason}"),

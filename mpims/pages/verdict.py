@@ -117,7 +117,7 @@ class Verdict:
         """How many ranks could be fed: by the longest block, the number of blocks, and the master."""
         total_s = float(self._accounts.totals[Use.COMPUTE])
         load = self.master_load / self._n_ranks
-        longest_s, n_blocks = self._spread.longest_s, self._spread.n_blocks
+        longest_s, n_blocks = self._spread.longest_s, self._history.n_blocks
         busy = f"then the master is busy for {BUSY_MASTER:.0%} of the time"
         bounds = {
             "then the longest block takes a tenth of the run": total_s / (10 * longest_s),
@@ -189,9 +189,9 @@ class Verdict:
         history, its = self._history, self._spread
         ends_s = [stretch.end_s for stretch in history.stretches]
         tail_s = float(np.sum(np.array(ends_s) - self._accounts.tail_s))
-        if its.n_blocks < FEW_BLOCKS * self._n_ranks:
+        if history.n_blocks < FEW_BLOCKS * self._n_ranks:
             return (
-                f"There were {its.n_blocks:,} blocks{self._of_items()} for {self._n_ranks:,} ranks, so "
+                f"There were {history.n_blocks:,} blocks{self._of_items()} for {self._n_ranks:,} ranks, so "
                 f"that nothing was left to hand out for {time_text(tail_s)} at the end; the longest "
                 f"block took {time_text(its.longest_s)}.",
                 self._smaller_blocks(),

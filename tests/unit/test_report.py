@@ -16,11 +16,12 @@ from mpims.cli import report
 from mpims.cli.main import make_parser
 from mpims.drill.plan import Moment
 from mpims.errors import ExitStatus, UsageError
+from mpims.pages.accounts import make_accounts
 from mpims.pages.charts import CHARTS, waterfall
 from mpims.pages.charts.gantt import busy_shares
 from mpims.pages.findings import find
 from mpims.pages.perfetto import write_perfetto
-from mpims.pages.text import report_lines
+from mpims.pages.text import facts, report_lines
 from mpims.simulator import recorder
 from mpims.simulator.costs import Costs, Distribution, draw_costs
 from mpims.simulator.machine import Machine
@@ -42,6 +43,16 @@ def record(folder, n_workers=4, n_items=400, policy="FAC2", **machine):
     study = Study(policies=[policy], n_workers=[n_workers], machine=machine)
     record_run(study, costs, folder, workers_per_host=2)
     return folder
+
+
+def test_what_was_skipped_is_told_beside_what_was_delivered():
+    skipped = event(What.SKIPPED, 1.0, rank=1, item=17, n_tries=3)
+    parts = [(1, 1, 0, 50, 1.0, 2.0, 2.0), (2, 2, 50, 100, 1.0, 2.0, 2.0)]
+    its = history(section(*joined(1, 2), skipped, event(What.ENDED, 3.0, **DONE), parts=parts), block=50)
+    found = SimpleNamespace(
+        history=its, accounts=make_accounts(its), policy="SS", policy_reason="", master_load=0.1
+    )
+    assert ("items", "99 of 100 delivered, 1 skipped, in blocks of 50; done") in facts(found)
 
 
 def png_size(path) -> tuple[int, int]:

@@ -108,6 +108,14 @@ def test_the_first_delivery_of_an_item_counts():
     assert its.n_done == 30
 
 
+def test_a_skipped_item_is_not_delivered_though_its_block_is():
+    parts = [(1, 1, 10, 20, 1.0, 1.0, 1.0), (2, 2, 0, 10, 1.0, 2.0, 2.0), (1, 3, 15, 20, 1.0, 3.0, 3.0)]
+    skipped = [event(What.SKIPPED, 1.0, rank=1, item=item, n_tries=3) for item in (17, 3, 17, 25)]
+    its = history(section(*joined(1, 2), *skipped, parts=parts), n_items=21, block=5)
+    assert (its.n_done, its.n_skipped, its.n_blocks) == (18, 3, 5)
+    assert history(section(*joined(1, 2), *skipped)).n_done == 0
+
+
 @pytest.mark.parametrize(
     ("ending", "status"), [([], "unfinished"), ([event(What.ENDED, 9.0, **DONE)], "done")]
 )

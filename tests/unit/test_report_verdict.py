@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from mpims.drill.plan import Moment
+from mpims.pages.accounts import make_accounts
 from mpims.pages.findings import find
 from mpims.pages.incidents import find_incidents
 from mpims.pages.outcomes import find_outcomes
 from mpims.pages.slowest import paces, slowest, spread
+from mpims.pages.verdict import Verdict
 from mpims.simulator.costs import Costs, Distribution, draw_costs
 from mpims.simulator.machine import Machine
 from mpims.simulator.recording import record_run
@@ -102,6 +104,15 @@ def test_blocks_of_many_items_are_to_be_smaller(tmp_path):
     assert "its end" in limit
     assert "There were 12 blocks of 100 items for 8 ranks" in why
     assert "`block = 12` in the job instead of 100" in what_to_do
+
+
+def test_a_block_that_was_computed_twice_is_one_of_the_run():
+    parts = [(1, 1, 0, 1, 1.0, 1.0, 1.0), (2, 2, 1, 2, 9.0, 9.0, 9.0), (1, 3, 1, 2, 9.5, 10.5, 10.5)]
+    sent = [(1, 1, 0, 1, 0.0), (2, 2, 1, 2, 0.0), (1, 3, 1, 2, 1.0)]
+    its = history(section(*joined(1, 2), event(What.ENDED, 9.0, **DONE), sent=sent, parts=parts), n_items=2)
+    sentences = Verdict(its, make_accounts(its), []).sentences()
+    assert spread(its).n_blocks == 3
+    assert "There were 2 blocks for 2 ranks" in sentences[1]
 
 
 def test_chunks_that_are_too_large_at_the_end_are_to_be_smaller(tmp_path):
