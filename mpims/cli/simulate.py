@@ -26,8 +26,8 @@ from mpims.simulator.plot import check_path, plot_rows
 from mpims.simulator.recording import record_run
 from mpims.simulator.study import ALL, Row, Study, run_study
 from mpims.simulator.table import number, saturation_lines, table_lines
-from mpims.storage.manifest import check_format
-from mpims.storage.rundir import MANIFEST, check_kinds, read_json
+from mpims.storage.manifest import check_traced
+from mpims.storage.rundir import MANIFEST, read_json
 from mpims.storage.trace import read_trace
 from mpims.streams import show
 
@@ -265,8 +265,7 @@ class _Work:
                 raise UsageError(f"--{name} is known from the trace: leave it out")
         folder = Path(arguments.dist.removeprefix(_TRACE))
         manifest = read_json(folder / MANIFEST)
-        check_format(manifest, folder)
-        check_kinds(folder / MANIFEST, manifest, {}, ("n_items", "block"))
+        check_traced(manifest, folder)
         n_items, block = manifest["n_items"], manifest["block"]
         parts = read_trace(folder).parts
         costs = trace_costs(parts, n_items, block, self._random(0))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mpims.core.ranges import RangeSet
 from mpims.errors import UsageError
 from mpims.report.wording import name_rank
-from mpims.storage.manifest import check_format
+from mpims.storage.manifest import check_traced
 from mpims.storage.rundir import MANIFEST, read_json
 from mpims.storage.trace import (
     PART,
@@ -165,13 +165,13 @@ def read_history(folder: Path) -> History:
         It is no run directory of this version, or its trace is missing, empty or damaged.
     """
     manifest = read_json(folder / MANIFEST)
-    check_format(manifest, folder)
+    check_traced(manifest, folder)
     trace = read_trace(folder)
     if not any(len(section.parts) for section in trace.sections):
         raise UsageError(f"the trace in {folder} is empty: nothing had been delivered when it ended")
     for section in trace.sections:
         for records in (section.parts, section.sent):
-            check_records(records, int(manifest["n_items"]), int(manifest["block"]))
+            check_records(records, manifest["n_items"], manifest["block"])
     return make_history(folder.resolve().name, manifest, trace)
 
 

@@ -222,12 +222,16 @@ def trace_costs(parts: NDArray[np.void], n_items: int, block: int, random: np.ra
     Raises
     ------
     UsageError
-        No part is on record, or one is not of such a run.
+        No part is on record, or one is not of such a run; or it has too many blocks.
     """
     n_blocks = -(-n_items // block)
     starts, stops = parts["start"], parts["stop"]
     if not len(parts):
         raise UsageError("the trace is empty: nothing was computed while it was recorded")
+    if n_blocks > MAX_BLOCKS:
+        raise UsageError(
+            f"the run has {n_blocks:,} blocks, more than the {MAX_BLOCKS:,} that are simulated"
+        )
     check_records(parts, n_items, block)
     first, counts = starts // block, -(-stops // block) - starts // block
     offsets = np.repeat(np.cumsum(counts) - counts, counts)

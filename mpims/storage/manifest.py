@@ -50,6 +50,7 @@ _KINDS = {
     "ranks": dict[str, Any],
 }
 """What is read of it, beside what is compared."""
+_MOST_ITEMS = 2**63 - 1
 _OF_ONE_PART = ("seed", "run_dir", "resume", "end_time_s")
 """Options that stand elsewhere, or are not for who resumes the run."""
 
@@ -157,6 +158,23 @@ def check_computed(manifest: Mapping[str, Any], folder: Path) -> None:
             "mpims report says how it went"
         )
     check_kinds(folder / MANIFEST, manifest, {}, ("run_id", "seed"))
+
+
+def check_traced(manifest: Mapping[str, Any], folder: Path) -> None:
+    """Refuse the run directory of another version, and one that does not say what its trace speaks of.
+
+    Raises
+    ------
+    UsageError
+        As `check_format`; or the sizes of the run are not known.
+    """
+    check_format(manifest, folder)
+    path = folder / MANIFEST
+    check_kinds(path, manifest, {}, ("n_items", "block"))
+    check_kinds(path, manifest.get("options", {}), {"timeout_s": float | None})
+    for key in ("n_items", "block"):
+        if not 1 <= manifest[key] <= _MOST_ITEMS:
+            raise Damaged(f"{path} is damaged: its {key} is {brief(manifest[key], 60)}")
 
 
 def _as_json(value: Any) -> Any:

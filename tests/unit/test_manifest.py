@@ -21,6 +21,7 @@ from mpims.storage.manifest import (
     check_computed,
     check_format,
     check_same_job,
+    check_traced,
     make_manifest,
     other_versions,
 )
@@ -235,6 +236,24 @@ def test_what_is_missing_is_said_to_be(key):
     left = {name: value for name, value in manifest().items() if name != key}
     with pytest.raises(UsageError, match=rf"manifest\.json is damaged: it has no {key}"):
         check_computed(left, FOLDER)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"n_items": ...}, "it has no n_items"),
+        ({"block": ...}, "it has no block"),
+        ({"block": 0}, "its block is 0"),
+        ({"n_items": -1}, "its n_items is -1"),
+        ({"block": 10**20}, "its block is 1000"),
+        ({"options": {"timeout_s": "5"}}, "its timeout_s is '5'"),
+    ],
+)
+def test_what_a_trace_cannot_be_read_without_is_said_to_be_damaged(changes, said):
+    changed = {key: value for key, value in {**manifest(), **changes}.items() if value is not ...}
+    with pytest.raises(UsageError, match=rf"runs/x/manifest\.json is damaged: {said}"):
+        check_traced(changed, FOLDER)
+    check_traced(manifest(), FOLDER)
 
 
 def test_a_simulated_run_has_nothing_to_compute():

@@ -214,6 +214,12 @@ def test_lines_are_no_longer_than_the_terminal(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "text"),
     [
+        (
+            lambda folder: (folder / "manifest.json").write_text(
+                (folder / "manifest.json").read_text().replace('"n_items"', '"n"')
+            ),
+            "manifest.json is damaged: it has no n_items",
+        ),
         (lambda folder: (folder / "manifest.json").unlink(), "no run in .*: there is no manifest.json"),
         (lambda folder: (folder / TRACE).unlink(), "no trace in .*: there is no trace"),
         (lambda folder: (folder / TRACE).write_bytes(b""), "is empty: the run ended before"),

@@ -169,3 +169,9 @@ def test_the_first_result_counts_and_what_is_missing_costs_the_mean():
 def test_a_trace_that_cannot_be_is_refused(trace, text):
     with pytest.raises(UsageError, match=text):
         trace_costs(trace, 6, 2, random())
+
+
+def test_a_run_of_more_blocks_than_can_be_simulated_is_refused():
+    trace = parts((0, 2, 1.0, 1.0))
+    with pytest.raises(UsageError, match="has 1,000,000,000,000 blocks, more than the 50,000,000"):
+        trace_costs(trace, 2 * 10**12, 2, random())
