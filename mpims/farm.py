@@ -43,7 +43,7 @@ from mpims.runtime.wire import Kind, Start
 from mpims.runtime.worker import OUTPUT, Worker
 from mpims.slurm.allocation import find_allocation
 from mpims.storage.checkpoint import Checkpoint
-from mpims.storage.lock import RunLock
+from mpims.storage.lock import NoLock, RunLock
 from mpims.storage.manifest import check_computed, check_same_job, make_manifest, other_versions
 from mpims.storage.results import LostResult, new_results, read_result
 from mpims.storage.rundir import (
@@ -254,7 +254,13 @@ class Farm:
 
     def run(self, command: Sequence[str]) -> Outcome:
         """Compute, keep a record of it whatever happens, and give the outcome."""
-        self._open()
+        try:
+            self._open()
+        except NoLock:
+            finished = self._finished_before(command)  # that needs no right to write
+            if finished is None:
+                raise
+            return finished
         try:
             with BusySign(self._folder):
                 return self._run_locked(command)
@@ -262,8 +268,7 @@ class Farm:
             self._lock.release()
 
     def _run_locked(self, command: Sequence[str]) -> Outcome:
-        self._manifest = self._describe(command)
-        finished = self._finished() if self._is_resumed else None
+        finished = self._finished_before(command)
         if finished is not None:
             return finished
         self._prepare()
@@ -276,8 +281,12 @@ class Farm:
             for line in printed_lines(self._folder / OUTPUT):
                 self._say(line)
 
+    def _finished_before(self, command: Sequence[str]) -> Outcome | None:
+        """Find out what this run is, and the outcome if it is one that is done already."""
+        self._manifest = self._describe(command)
+        return self._finished() if self._is_resumed else None
+
     def _finished(self) -> Outcome | None:
-        """The outcome of a run that is done already."""
         try:
             summary: Any = read_summary(self._folder)
         except Damaged as error:

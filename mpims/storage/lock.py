@@ -53,6 +53,10 @@ class _Answer(Enum):
     UNKNOWN = "unknown"  # it has no locks
 
 
+class NoLock(UsageError):
+    """The folder cannot be written to, and so not be locked."""
+
+
 class RunLock:
     """The right to work in a run directory, from `acquire` to `release`."""
 
@@ -72,7 +76,9 @@ class RunLock:
         Raises
         ------
         UsageError
-            A living process holds it, or the folder cannot be written to.
+            A living process holds it.
+        NoLock
+            The folder cannot be written to.
         """
         folder = folder.resolve()
         path, owner = folder / "lock", this_process()
@@ -81,7 +87,7 @@ class RunLock:
         try:
             descriptor = _take(path, owner)
         except OSError as error:
-            raise UsageError(
+            raise NoLock(
                 f"cannot lock run directory {folder}: {error.strerror}; "
                 "make it a folder you may write to, or choose another --run-dir"
             ) from None

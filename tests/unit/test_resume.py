@@ -229,6 +229,17 @@ def test_a_run_that_is_done_is_not_computed_again(tmp_path, capsys):
     assert KERNEL_CALLS == []
 
 
+def test_a_run_that_is_done_says_so_where_nothing_can_be_written(tmp_path, capsys):
+    first = alone(Rows(), tmp_path / "run")
+    (tmp_path / "run" / "lock").mkdir()  # cannot be opened, as a file of a read-only file system
+    assert digest_of(alone(Rows(), tmp_path / "run", resume=True, quiet=False)) == digest_of(first)
+    assert "is done already: the result is in" in capsys.readouterr().err
+    assert digest_of(on_threads(Rows, 3, tmp_path / "run", resume=True)) == digest_of(first)
+    (tmp_path / "run" / "result.npy").unlink()
+    with pytest.raises(UsageError, match=r"cannot lock run directory .*/run: Is a directory"):
+        alone(Rows(), tmp_path / "run", resume=True)
+
+
 def test_a_run_that_is_done_may_have_been_moved(tmp_path):
     alone(Rows(), tmp_path / "run")
     (tmp_path / "run").rename(tmp_path / "moved")
