@@ -45,7 +45,7 @@ from mpims.slurm.allocation import find_allocation
 from mpims.storage.checkpoint import Checkpoint
 from mpims.storage.lock import NoLock, RunLock
 from mpims.storage.manifest import check_computed, check_same_job, make_manifest, other_versions
-from mpims.storage.results import LostResult, new_results, read_result
+from mpims.storage.results import LostResult, NotWritten, new_results, read_result
 from mpims.storage.rundir import (
     MANIFEST,
     STATUS,
@@ -168,22 +168,25 @@ class Farm:
 
     def _prepare(self) -> None:
         """Make all that works in the run directory."""
-        manifest, durability_s = self._manifest, self._options.durability_s
+        manifest = self._manifest
         self._results = new_results(self._job.output, self._n_items, self._block, self._folder)
         run_id = manifest["run_id"]
         if self._is_resumed:
             self._checkpoint = Checkpoint.resume(
-                self._folder, run_id, self._results, self._n_items, durability_s=durability_s
+                self._folder,
+                run_id,
+                self._results,
+                self._n_items,
+                durability_s=self._options.durability_s,
             )
             for note in self._checkpoint.past.notes:
                 self._say(note)
+            write_json(self._folder / MANIFEST, manifest)
         else:
-            made_of = {"source": self._source, "parameters": self._parameters}
-            write_job(self._folder, {**made_of, "seed": self._options.seed})
-            self._checkpoint = Checkpoint.create(
-                self._folder, run_id, self._results, durability_s=durability_s
-            )
-        write_json(self._folder / MANIFEST, self._manifest)
+            try:
+                self._begin(run_id)
+            except NotWritten as error:
+                raise error.at_the_start from None
         self._scheduler = make_scheduler(
             self._options,
             self._checkpoint.past,
@@ -235,6 +238,15 @@ class Farm:
             stats=lambda: self._record.figures(self._master.record),
             progress=self._progress,
         )
+
+    def _begin(self, run_id: str) -> None:
+        """Leave what a run is resumed from; the manifest comes last, for it says that all is there."""
+        made_of = {"source": self._source, "parameters": self._parameters}
+        write_job(self._folder, {**made_of, "seed": self._options.seed})
+        self._checkpoint = Checkpoint.create(
+            self._folder, run_id, self._results, durability_s=self._options.durability_s
+        )
+        write_json(self._folder / MANIFEST, self._manifest)
 
     def _trace_writer(self) -> TraceWriter:
         cause = Cause.RESUMED if self._is_resumed else Cause.STARTED

@@ -13,6 +13,7 @@ from mpims.simulator.machine import Played
 from mpims.simulator.recorder import Recorder, host_of
 from mpims.simulator.study import Study, make_policies, set_up
 from mpims.storage.manifest import FORMAT
+from mpims.storage.results import NotWritten
 from mpims.storage.rundir import MANIFEST, create_run_dir, write_json
 
 
@@ -47,9 +48,7 @@ def record_run(study: Study, costs: Costs, path: Path, workers_per_host: int = 6
     Raises
     ------
     UsageError
-        It is not one run, or the folder cannot be used.
-    Stopped
-        The disk is full.
+        It is not one run, or the folder cannot be used; or the disk is full.
     """
     check_recordable(study)
     policies = make_policies(study, costs, study.machine)
@@ -61,7 +60,10 @@ def record_run(study: Study, costs: Costs, path: Path, workers_per_host: int = 6
     recorder = Recorder(folder, scheduler, costs, n_workers, workers_per_host)
     played = Engine(scheduler, costs, machine, recorder=recorder).run()
     recorder.close()
-    write_json(folder / MANIFEST, _manifest(label, costs, n_workers, workers_per_host))
+    try:
+        write_json(folder / MANIFEST, _manifest(label, costs, n_workers, workers_per_host))
+    except NotWritten as error:
+        raise error.at_the_start from None
     return played
 
 

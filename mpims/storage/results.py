@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from mpims.core.chunks import Range, Result
 from mpims.core.tree import ABSENT, Forest, Node, node_items
-from mpims.errors import MpimsError, RunFailed, Stopped, UsageError, describe
+from mpims.errors import RunFailed, Stopped, UsageError, describe
 from mpims.outputs import Gather, Output, Reduce, ResultError
 from mpims.runtime.parts import DIFFERENT, form_text
 from mpims.runtime.wire import as_bytes
@@ -396,18 +396,32 @@ def write_object(folder: Path, value: Any) -> Path:
     return path
 
 
-def disk_error(error: OSError, path: Path, n_bytes: int = 0) -> MpimsError:
+class NotWritten(Stopped):
+    """The file system did not take a file of the run.
+
+    Attributes
+    ----------
+    at_the_start
+        The same where there is no run yet that could be resumed.
+    """
+
+    def __init__(self, what: str, cure: str) -> None:
+        super().__init__(f"{what}; {cure} and resume")
+        self.at_the_start = UsageError(f"{what}; {cure} and start the run again")
+
+
+def disk_error(error: OSError, path: Path, n_bytes: int = 0) -> NotWritten:
     """What a failed write means, with the space that was wanted and the space there is."""
     cure = _CURES.get(error.errno or 0)
     if cure is not None:
-        return Stopped(f"cannot write {path}: {error.strerror}; {cure} and resume")
+        return NotWritten(f"cannot write {path}: {error.strerror}", cure)
     wanted = f" of {n_bytes / 1e6:.1f} MB" if n_bytes else ""
     try:
         free = os.statvfs(path.parent)
         there = f", {free.f_bavail * free.f_frsize / 1e6:.1f} MB are free there"
     except OSError:
         there = ""
-    return Stopped(f"cannot write {path}{wanted}: {error.strerror}{there}; free some space and resume")
+    return NotWritten(f"cannot write {path}{wanted}: {error.strerror}{there}", "free some space")
 
 
 _CURES = {

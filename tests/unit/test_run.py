@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import resource
 import sys
 import threading
 import time
@@ -512,6 +513,20 @@ def test_run_directory_errors(tmp_path):
         alone(Words(), used)
     with pytest.raises(UsageError, match=r"cannot make run directory .*Not a directory"):
         alone(Words(), used / "something" / "run")
+
+
+@pytest.mark.parametrize("n_ranks", [1, 3])
+def test_what_cannot_be_written_before_there_is_a_run_is_not_to_be_resumed(n_ranks, tmp_path):
+    """What the lock needs fits into the limit, and the manifest does not."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(UsageError, match=r"cannot write .*/manifest\.json: .* and start the run again"):
+            on_threads(Words, n_ranks, tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "run" / "manifest.json").exists()
+    assert on_threads(Words, n_ranks, tmp_path / "run").summary["status"] == "done"
 
 
 def test_the_master_sleeps_while_all_ranks_are_busy_but_not_for_long(tmp_path, monkeypatch):
