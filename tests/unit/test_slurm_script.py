@@ -178,6 +178,34 @@ def test_a_task_of_an_array_requeues_itself_alone(array, requeued, tmp_path):
     assert (done.returncode, done.stdout) == (75, f"requeue {requeued}\n")
 
 
+@pytest.mark.parametrize(
+    ("array", "asked"),
+    [({}, "14"), ({"SLURM_ARRAY_JOB_ID": "14", "SLURM_ARRAY_TASK_ID": "3"}, "14_3")],
+)
+def test_a_task_of_an_array_asks_for_its_own_nodes(array, asked, tmp_path):
+    """By the number of the array, which the last task has, squeue tells the nodes of all of them."""
+    programs = {
+        "python": f"[ -e {tmp_path}/asked ] || exit 75",
+        "squeue": f'echo "$@" >> {tmp_path}/asked; echo n1',
+        "scontrol": "echo n1",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    allocation = {"SLURM_JOB_ID": "14", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_NTASKS_PER_NODE": "2"}
+    done = subprocess.run(
+        ["bash", next(path for path in SHIPPED if path.stem == "faulttolerant"), "x.py"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", **allocation, **array},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("going on with n1\n")
+    assert (tmp_path / "asked").read_text() == f"-h -j {asked} -o %N\n"
+
+
 # ------------------------------------------------------------------ what ships
 
 
