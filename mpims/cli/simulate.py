@@ -292,6 +292,8 @@ class _Work:
 def _study(arguments: argparse.Namespace, work: _Work) -> Study:
     n_workers = _numbers(arguments.workers)
     slowness = {fault.rank: fault.factor for fault in arguments.slow}
+    if len(slowness) < len(arguments.slow):
+        raise UsageError("--slow is given twice for a rank: give one factor for each")
     for option, ranks in (("--fail", [rank for rank, _ in arguments.deaths]), ("--slow", slowness)):
         for rank in ranks:
             if not 1 <= rank <= min(n_workers):
