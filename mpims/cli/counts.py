@@ -1,4 +1,4 @@
-"""Numbers of items, as they are written on a command line."""
+"""Numbers of items and workers, as they are written on a command line."""
 
 from __future__ import annotations
 
@@ -39,3 +39,17 @@ def parse_items(text: str) -> int:
         return parse_count(text)
     except ValueError:
         raise UsageError(f"--items wants a whole number, as 10000 or 1e6, found {text!r}") from None
+
+
+def parse_workers(text: str) -> int:
+    """The number of ``--workers P``.
+
+    Raises
+    ------
+    UsageError
+        It is no whole number.
+    """
+    try:
+        return parse_count(text)
+    except ValueError:
+        raise UsageError(f"--workers wants a whole number, as 8 or 1e3, found {text!r}") from None

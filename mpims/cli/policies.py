@@ -8,12 +8,13 @@ import textwrap
 from itertools import groupby
 from typing import Any
 
-from mpims.cli.counts import parse_items
+from mpims.cli.counts import parse_items, parse_workers
 from mpims.core.policies import POLICIES, PolicySpec, Sizer, chunk_sizes, parse_policy
 from mpims.errors import ExitStatus, UsageError
 from mpims.streams import show
 
 MAX_LISTED = 10_000_000
+MAX_WORKERS = 1_000_000
 INDENT = 9
 
 
@@ -30,7 +31,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--items", type=parse_items, default=1000, metavar="N", help="number of items; default 1000"
     )
-    parser.add_argument("--workers", type=int, default=4, metavar="P", help="number of workers; default 4")
+    parser.add_argument(
+        "--workers", type=parse_workers, default=4, metavar="P", help="number of workers; default 4"
+    )
     parser.add_argument(
         "--policy",
         dest="policies",
@@ -43,8 +46,8 @@ def add_parser(commands: Any) -> None:
 def policies_command(arguments: argparse.Namespace) -> int:
     """Print the sizes; give the exit status."""
     n_items, n_workers = arguments.items, arguments.workers
-    if n_workers < 1:
-        raise UsageError(f"--workers wants at least 1, found {n_workers}")
+    if not 1 <= n_workers <= MAX_WORKERS:
+        raise UsageError(f"--workers wants 1 to {MAX_WORKERS:,}, found {n_workers}")
     if not 0 <= n_items <= MAX_LISTED:
         raise UsageError(f"--items wants 0 to {MAX_LISTED:,}, found {n_items}")
     if arguments.policies is None:
@@ -71,7 +74,8 @@ def _described(spec: PolicySpec, n_items: int, n_workers: int, width: int) -> st
     technique = spec.technique
     about = (technique.__doc__ or "").split("\n")[0].replace("`", "")
     learns = " It measures the ranks: these are the chunks as long as nothing is known." * technique.learns
-    head = f"{technique.name:{INDENT - 1}} {len(sizes):,} chunks. {about} ({technique.source}){learns}"
+    chunks = "1 chunk" if len(sizes) == 1 else f"{len(sizes):,} chunks"
+    head = f"{technique.name:{INDENT - 1}} {chunks}. {about} ({technique.source}){learns}"
     lines = textwrap.wrap(head, width, subsequent_indent=" " * INDENT)
     if technique.parameters:
         lines += _indented(f"{spec}  {spec.meanings}", width)

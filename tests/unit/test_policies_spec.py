@@ -6,6 +6,7 @@ import pytest
 
 from mpims.cli.main import make_parser
 from mpims.core.policies import POLICIES, Policy, parse_policy
+from mpims.errors import UsageError
 from mpims.options import DEFAULT_POLICY
 
 
@@ -142,3 +143,22 @@ def test_those_that_are_asked_for_are_shown(capsys):
     assert arguments.command(arguments) == 0
     shown = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line[0] != " "]
     assert shown == ["GSS", "FAC2"]
+
+
+@pytest.mark.parametrize(("n_items", "said"), [("0", "GSS      0 chunks."), ("1", "GSS      1 chunk. ")])
+def test_a_number_of_workers_may_be_written_with_an_exponent(n_items, said, capsys):
+    typed = ["policies", "--items", n_items, "--policy", "GSS", "--workers", "1e3"]
+    arguments = make_parser(["policies"]).parse_args(typed)
+    assert arguments.workers == 1000
+    assert arguments.command(arguments) == 0
+    assert capsys.readouterr().out.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("2.5", "a whole number, as 8 or 1e3, found '2.5'"), ("1e9", "1 to 1,000,000, found")],
+)
+def test_a_number_of_workers_that_cannot_be_is_refused(text, said):
+    with pytest.raises(UsageError, match=f"--workers wants {said}"):
+        arguments = make_parser(["policies"]).parse_args(["policies", "--workers", text])
+        arguments.command(arguments)
