@@ -20,6 +20,7 @@ from mpims.core.policies import POLICIES
 from mpims.core.policies.base import LONGEST_S
 from mpims.drill.plan import Moment, parse_slow
 from mpims.errors import ExitStatus, UsageError
+from mpims.report.wording import counted
 from mpims.simulator.costs import Costs, Distribution, check_size, draw_costs, trace_costs
 from mpims.simulator.machine import DETECTION_S, MAX_WORKERS, Machine
 from mpims.simulator.plot import check_path, plot_rows
@@ -284,9 +285,8 @@ class _Work:
             "seed": self._seed,
         }
         blocks = f" in blocks of {block:,}" if block > 1 else ""
-        self.line = (
-            f"{n_items:,} items{blocks}, {what}: mu = {number(mean_s)} s, sigma = {number(sigma_s)} s"
-        )
+        items = f"{counted(n_items, 'item')}{blocks}, {what}"
+        self.line = f"{items}: mu = {number(mean_s)} s, sigma = {number(sigma_s)} s"
 
 
 def _study(arguments: argparse.Namespace, work: _Work) -> Study:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mpims.pages.history import Happening, History
 from mpims.pages.outcomes import Outcome
 from mpims.pages.words import items_text, time_text
-from mpims.report.wording import name_ranks
+from mpims.report.wording import counted, name_ranks
 from mpims.storage.trace import Cause, What
 
 MOST_INCIDENTS = 200
@@ -67,7 +67,8 @@ def _tell_of_run(happening: Happening, history: History) -> tuple[str, str] | No
     if happening.what is What.BEGAN and happening.t > 0.0:
         if about.get("cause") == Cause.TAKEN_OVER.value:
             return "the master died", f"{history.where(happening.rank)} took over"
-        return "the run had ended before it was done", f"it was resumed on {about.get('n_workers')} workers"
+        workers = counted(int(about["n_workers"]), "worker")
+        return "the run had ended before it was done", f"it was resumed on {workers}"
     if happening.what is What.HIRED:
         return "no rank was left to compute", "the master computed itself"
     if happening.what is What.AWAY:
@@ -109,8 +110,7 @@ def _reissued(
         return "it held nothing"
     later = [_again(int(one["start"]), int(one["stop"]), happening.t, attempts) for one in held]
     first = np.concatenate([its[:1] for its in later])
-    chunks = "1 chunk" if len(held) == 1 else f"{len(held)} chunks"
-    what = f"what was left of {chunks} ({n_items:,} items)"
+    what = f"what was left of {counted(len(held), 'chunk')} ({counted(n_items, 'item')})"
     if not len(first):
         return f"{what} had yet to be computed again when the record ended"
     whom = name_ranks({int(rank): history.hosts.get(int(rank), "") for rank in first["rank"]}, _MOST_NAMED)

@@ -12,6 +12,7 @@ from mpims.pages.history import History
 from mpims.pages.incidents import Incident
 from mpims.pages.slowest import n_blocks_of, paces, slowest, spread
 from mpims.pages.words import core_time_text, items_text, time_text, two_digits
+from mpims.report.wording import counted
 from mpims.storage.trace import What
 
 SMALL = 0.03
@@ -101,7 +102,7 @@ class Verdict:
         others = f" ({n_slow - 1} more took above {SLOW:g} times)" if n_slow > 1 else ""
         where = self._history.where(rank)
         return (
-            f"{where[:1].upper()}{where[1:]} took {self._paces[rank]:.1f} times as long per item as the "
+            f"{_capital(where)} took {self._paces[rank]:.1f} times as long per item as the "
             f"median rank{others}: see what else runs on that host, and how its cores are bound."
         )
 
@@ -127,7 +128,8 @@ class Verdict:
         why, bound = min(bounds.items(), key=lambda its: its[1])
         n_most = max(two_digits(bound), 1)
         if n_most <= 1.5 * self._n_ranks:
-            return f"More than about {n_most:,} ranks would not help ({why}): a faster kernel would."
+            ranks = counted(n_most, "rank")
+            return f"More than about {ranks} would not help ({why}): a faster kernel would."
         faster = time_text(self._wall_s * self._n_ranks / n_most)
         return (
             f"More ranks would help, up to about {n_most:,} ({why}), on which it would take about "
@@ -152,8 +154,8 @@ class Verdict:
         under_way_s = float(np.mean(parts["received_s"] - parts["ended_s"]))
         service_s = time_text(float(parts["service_s"].mean(dtype=float)))
         why = (
-            f"The master was busy for {self.master_load:.0%} of the time, {service_s} for each of "
-            f"{self._n_parts:,} deliveries, and {time_text(under_way_s)} passed in the mean until it had "
+            f"The master was busy for {self.master_load:.0%} of the time, {service_s} for "
+            f"{self._each_delivery()}, and {time_text(under_way_s)} passed in the mean until it had "
             "one."
         )
         if self.master_load > BUSY_MASTER:
@@ -169,8 +171,8 @@ class Verdict:
         each_s = total_s / self._n_parts
         n_blocks = float(n_blocks_of(self._history.parts, self._history.block).mean())
         why = (
-            f"Each of {self._n_parts:,} deliveries took its rank {time_text(each_s)} outside of the "
-            f"kernel, beside {time_text(self._part_busy_s)} in it for {n_blocks:,.1f} blocks."
+            f"{_capital(self._each_delivery())} took its rank {time_text(each_s)} outside of the kernel, "
+            f"beside {time_text(self._part_busy_s)} in it for {n_blocks:,.1f} blocks."
         )
         if total_s / self._spread.n_blocks > CROWDED_S:
             cost = time_text(total_s / self._spread.n_blocks)
@@ -191,9 +193,10 @@ class Verdict:
         tail_s = float(np.sum(np.array(ends_s) - self._accounts.tail_s))
         if history.n_blocks < FEW_BLOCKS * self._n_ranks:
             return (
-                f"There were {history.n_blocks:,} blocks{self._of_items()} for {self._n_ranks:,} ranks, so "
-                f"that nothing was left to hand out for {time_text(tail_s)} at the end; the longest "
-                f"block took {time_text(its.longest_s)}.",
+                f"There {'was' if history.n_blocks == 1 else 'were'} {counted(history.n_blocks, 'block')}"
+                f"{self._of_items()} for {counted(self._n_ranks, 'rank')}, so that nothing was left to "
+                f"hand out for {time_text(tail_s)} at the end; the longest block took "
+                f"{time_text(its.longest_s)}.",
                 self._smaller_blocks(),
             )
         if its.longest_s > 0.4 * tail_s:
@@ -208,9 +211,10 @@ class Verdict:
         most = max(two_digits(AIM * self._wall_s * history.block / its.mean_s), 1)
         return (
             f"From the last hand-out of fresh items to the end it was {time_text(tail_s)}; chunks were "
-            f"of {self._part_items:,.0f} items in the mean, which take {time_text(self._part_busy_s)}.",
-            f"Chunks of at most {most:,} items, {AIM:.0%} of the run (`--chunk 1:{most}`), would end "
-            "closer together, as they do with `--policy auto` or FAC2.",
+            f"of {counted(round(self._part_items), 'item')} in the mean, which take "
+            f"{time_text(self._part_busy_s)}.",
+            f"Chunks of at most {counted(most, 'item')}, {AIM:.0%} of the run (`--chunk 1:{most}`), would "
+            "end closer together, as they do with `--policy auto` or FAC2.",
         )
 
     def _about_recovery(self) -> tuple[str, str]:
@@ -243,6 +247,9 @@ class Verdict:
 
     # ------------------------------------------------------------------------- words
 
+    def _each_delivery(self) -> str:
+        return "the one delivery" if self._n_parts == 1 else f"each of {self._n_parts:,} deliveries"
+
     def _of_items(self) -> str:
         block = self._history.block
         return f" of {block:,} items" if block > 1 else ""
@@ -251,7 +258,9 @@ class Verdict:
         """Chunks so many times as large, as long as each rank gets some."""
         most = self._history.n_items / (4 * self._n_ranks)
         n = max(two_digits(min(self._part_items * max(factor, 1.0), most)), 1)
-        return f"Chunks of at least {n:,} items (`--chunk {n}`; the mean was {self._part_items:,.0f})"
+        return (
+            f"Chunks of at least {counted(n, 'item')} (`--chunk {n}`; the mean was {self._part_items:,.0f})"
+        )
 
     def _smaller_blocks(self) -> str:
         block = self._history.block
@@ -265,3 +274,7 @@ class Verdict:
             "A block is one item already: put the longest items first in items(), divide them, or take "
             "fewer ranks."
         )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

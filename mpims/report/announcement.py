@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from mpims.report.wording import name_rank
+from mpims.report.wording import counted, name_rank
 from mpims.storage.rundir import as_argument
 
 
@@ -28,9 +28,9 @@ def opening_lines(
     fault_tier, resume_command
         As the functions of these names give them.
     """
-    blocks = f" in {-(-n_items // block):,} blocks of {block:,}" if block > 1 else ""
+    blocks = f" in {counted(-(-n_items // block), 'block')} of {block:,}" if block > 1 else ""
     return [
-        f"{job}: {n_items:,} items{blocks} on {_ranks(n_ranks)}, {policy}",
+        f"{job}: {counted(n_items, 'item')}{blocks} on {_ranks(n_ranks)}, {policy}",
         f"{fault_tier}; to resume: {resume_command}",
     ]
 
@@ -66,7 +66,7 @@ def advice_lines(n_ranks: int, n_workers: int, n_blocks: int, n_tasks: int | Non
         return [f"one process computes; for all cores here: -n {wanted}, or mpirun -n {wanted} ..."]
     if n_workers > n_blocks:
         n_idle = n_workers - n_blocks
-        return [f"{n_workers} workers for {n_blocks} blocks: {n_idle} will have nothing to do"]
+        return [f"{n_workers} workers for {counted(n_blocks, 'block')}: {n_idle} will have nothing to do"]
     return []
 
 

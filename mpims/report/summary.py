@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 from mpims.errors import brief
-from mpims.report.wording import duration, shorten
+from mpims.report.wording import counted, duration, shorten
 
 
 class Summary(TypedDict, total=False):
@@ -104,21 +104,22 @@ def balance(busy_s: list[float], workers_s: float) -> tuple[float, float]:
 
 def summary_lines(summary: Summary, result: Any) -> list[str]:
     """The last lines on the terminal."""
-    counted = [f"{summary['n_chunks']:,} chunks by {summary['policy']}"]
-    for key, noun in (
-        ("n_reissued", "reissued"),
-        ("n_duplicates", "items computed twice"),
-        ("n_timeouts", "timeouts"),
-        ("n_lost", "ranks lost"),
-        ("n_masters", "masters lost"),
-        ("n_resumed", "times resumed"),
-        ("n_failures", "failures"),
+    counts = [f"{counted(summary['n_chunks'], 'chunk')} by {summary['policy']}"]
+    if summary.get("n_reissued"):
+        counts.append(f"{summary['n_reissued']:,} reissued")
+    for key, noun, what in (
+        ("n_duplicates", "item", " computed twice"),
+        ("n_timeouts", "timeout", ""),
+        ("n_lost", "rank", " lost"),
+        ("n_masters", "master", " lost"),
+        ("n_resumed", "time", " resumed"),
+        ("n_failures", "failure", ""),
     ):
         if summary.get(key):
-            counted.append(f"{summary[key]:,} {noun}")  # type: ignore[literal-required]
+            counts.append(counted(summary[key], noun) + what)  # type: ignore[literal-required]
     lines = [
-        f"{summary['status']}: {summary['n_items']:,} items in {duration(summary['wall_s'])} "
-        f"on {_ranks(summary)}; {', '.join(counted)}",
+        f"{summary['status']}: {counted(summary['n_items'], 'item')} in {duration(summary['wall_s'])} "
+        f"on {_ranks(summary)}; {', '.join(counts)}",
         f"efficiency {summary['efficiency']:.0%}, imbalance {summary['imbalance']:.2f} "
         f"(busiest worker over the mean), master {summary['master_cpu_s'] / (summary['wall_s'] or 1):.1%} "
         "of a core",
@@ -130,7 +131,11 @@ def summary_lines(summary: Summary, result: Any) -> list[str]:
         items = f"{mean:,.0f} items" if mean >= 1.5 else "1 item"
         lines.append(f"{summary['policy']}: chunks of {items}: {summary['policy_reason']}")
     if summary.get("n_skipped"):
-        lines.append(f"{summary['n_skipped']:,} items failed and were skipped: failed.json names them")
+        were = "was" if summary["n_skipped"] == 1 else "were"
+        items = counted(summary["n_skipped"], "item")
+        lines.append(
+            f"{items} failed and {were} skipped: failed.json names {'it' if were == 'was' else 'them'}"
+        )
     shown = shorten(brief(result, 200) if not hasattr(result, "shape") else array_text(result))
     lines.append(f"result {shown}")
     lines.append(f"sha256 {summary['result_digest']}")

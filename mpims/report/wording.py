@@ -45,6 +45,17 @@ def shorten(text: str, width: int = 90) -> str:
     return line[: width - 3] + "..." if width > 3 else line[:width]
 
 
+def counted(n: int, noun: str) -> str:
+    """So many of a thing.
+
+    Examples
+    --------
+    >>> counted(1, "item"), counted(2000, "item"), counted(0, "item")
+    ('1 item', '2,000 items', '0 items')
+    """
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def name_rank(rank: int, host: str | None) -> str:
     """A rank and where it is.
 

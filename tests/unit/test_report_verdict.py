@@ -115,6 +115,17 @@ def test_a_block_that_was_computed_twice_is_one_of_the_run():
     assert "There were 2 blocks for 2 ranks" in sentences[1]
 
 
+def test_one_is_no_plural():
+    parts = [(1, 1, 0, 1, 1.0, 5.0, 5.0)]
+    events = [*joined(1), event(What.ENDED, 9.0, **DONE)]
+    one = history(section(*events, sent=[(1, 1, 0, 1, 0.5)], parts=parts, n_workers=1), n_items=1)
+    verdict = Verdict(one, make_accounts(one), [])
+    assert verdict._about_tail()[0].startswith("There was 1 block for 1 rank, so that nothing was left")
+    assert " for the one delivery, and " in verdict._about_waiting()[0]
+    assert verdict._about_communication()[0].startswith("The one delivery took its rank 3.5 s outside")
+    assert verdict._more_ranks().startswith("More than about 1 rank would not help")
+
+
 def test_chunks_that_are_too_large_at_the_end_are_to_be_smaller(tmp_path):
     found = simulated(tmp_path, "CSS:450", cov=0.2, classic=True)
     limit, why, what_to_do = found.sentences
