@@ -116,6 +116,14 @@ class PassedOn:
         """There is no file."""
         return False
 
+    @property
+    def head(self) -> bytes:
+        """There is no file."""
+        return b""
+
+    def forget(self) -> None:
+        """There is no file."""
+
     def snapshot(self) -> Any:
         """Nothing was kept."""
         return None

@@ -83,6 +83,11 @@ class ArrayFile:
             return None
         return cls(path, array.dtype, array.shape, array.offset)
 
+    @property
+    def head(self) -> bytes:
+        """The bytes before the array, which say its dtype and shape."""
+        return os.pread(self._descriptor, self._offset, 0)
+
     def write(self, row: int, rows: memoryview) -> None:
         """Write rows to their place, at once or soon; nobody may change them any more.
 

@@ -47,6 +47,7 @@ class Checkpoint:
         # What is being written to its place, and how many must be written before it is there.
         self._behind: deque[tuple[int, Sequence[Range]]] = deque()
         self._n_said = 0  # items
+        self._has_head = False  # in the journal, from this master
         self.past = Past()
         self.failures: dict[int, Failure] = self.past.failures
         self.done = self.past.done
@@ -136,6 +137,9 @@ class Checkpoint:
         """
         self.failures.update((failure.item, failure) for failure in failures)
         if payload is None or self._results.keeps(payload):
+            if payload is not None and not self._has_head:  # the file has no checksum of its own
+                self._append(RecordKind.HEAD, [self._results.head])
+                self._has_head = True
             self._results.commit(head, payload, ranges)
             if failures:
                 self._results.finish()

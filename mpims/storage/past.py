@@ -104,6 +104,12 @@ class _Reader:
     def read(self, records: Sequence[Record]) -> Past:
         past = self._past
         was_closed = False
+        fault = "missing"
+        heads = [record.payload for record in records if record.kind is RecordKind.HEAD]
+        if self._has_file and heads and bytes(heads[-1]) != self._results.head:
+            fault = "damaged"
+            self._results.forget()
+            self._has_file = False
         for record in records:
             kind = record.kind
             if kind in RESULT_KINDS:
@@ -123,7 +129,7 @@ class _Reader:
                 self._under_way = [RangeSet()]
         if past.n_lost:
             past.notes.append(
-                f"the file with the results of {past.n_lost} items is missing: they are computed again"
+                f"the file with the results of {past.n_lost} items is {fault}: they are computed again"
             )
         self._find_suspicious()
         return past

@@ -59,6 +59,8 @@ class RecordKind(IntEnum):
     """The run ended."""
     ASSIGNED = 7
     """Items were handed out: what is found so, and not done, was under way when everything died."""
+    HEAD = 8
+    """The head of the file of results as it was made."""
 
 
 KIND_OF = {int(kind): kind for kind in RecordKind}  # faster than RecordKind(number)

@@ -55,6 +55,13 @@ class Results(Protocol):
     def keeps(self, payload: Any) -> bool:
         """Whether a committed payload is in a file already, and need not be in the journal."""
 
+    @property
+    def head(self) -> bytes:
+        """What the file begins with, and says of the results in it; empty if there is none."""
+
+    def forget(self) -> None:
+        """Have found no file."""
+
     def snapshot(self) -> Any:
         """One payload that stands for all that was committed; None if there is no such thing."""
 
@@ -122,6 +129,14 @@ class GatherResults:
         if self._form is None and self._list is None:
             self._begin_array(payload)
         return self._file is not None
+
+    @property
+    def head(self) -> bytes:
+        return self._file.head if self._file is not None else b""
+
+    def forget(self) -> None:
+        self.release()
+        self._form = None
 
     def snapshot(self) -> Any:
         return None
@@ -275,6 +290,13 @@ class ReduceResults:
 
     def keeps(self, payload: Any) -> bool:
         return False
+
+    @property
+    def head(self) -> bytes:
+        return b""
+
+    def forget(self) -> None:
+        pass
 
     def snapshot(self) -> Any:
         nodes = list(self._forest.nodes.items())

@@ -25,7 +25,7 @@ from mpims.storage.journal import Journal
 from mpims.storage.records import FORMAT, MAGIC, RecordKind
 from mpims.storage.replay import read_journal
 
-OPENED, DONE, SKIPPED, STATS, SYNCED, CLOSED, ASSIGNED = RecordKind
+OPENED, DONE, SKIPPED, STATS, SYNCED, CLOSED, ASSIGNED, HEAD = RecordKind
 OPAQUE = (DONE, SKIPPED, STATS, CLOSED, ASSIGNED)
 HERE = boot_id()
 A, B, C = ("a" * 36, "b" * 36, "c" * 36)  # boots; as long as real ones, so that they can be exchanged

@@ -240,6 +240,22 @@ def test_a_run_that_is_done_says_so_where_nothing_can_be_written(tmp_path, capsy
         alone(Rows(), tmp_path / "run", resume=True)
 
 
+@pytest.mark.parametrize("n_done", [16, 60])
+def test_results_whose_file_says_another_form_are_not_believed(n_done, tmp_path, capsys):
+    """The journal has a checksum, the head of the file of results has none."""
+    expected = digest_of(alone(Rows(), tmp_path / "undisturbed"))
+    DISTURBANCE.update(item=n_done - 1, error=KeyboardInterrupt())
+    with pytest.raises(Stopped):
+        alone(Rows(), tmp_path / "run")
+    DISTURBANCE.clear()
+    path = tmp_path / "run" / "result.npy.part"
+    content = path.read_bytes()
+    assert content.count(b"'<f8'") == 1
+    path.write_bytes(content.replace(b"'<f8'", b"'<i8'"))
+    assert digest_of(alone(Rows(), tmp_path / "run", resume=True, quiet=False)) == expected
+    assert "items is damaged: they are computed again" in capsys.readouterr().err
+
+
 def test_a_run_that_is_done_may_have_been_moved(tmp_path):
     alone(Rows(), tmp_path / "run")
     (tmp_path / "run").rename(tmp_path / "moved")
