@@ -2,7 +2,7 @@
 
 A block that failed is tried on another rank while there is one. A rank on which block after block
 fails, and nothing of it elsewhere, is *dubious*: it would soon have tried all there is, so it waits
-until others have.
+until others have. What is given up no other will try; then whatever fails elsewhere lets it try one more.
 """
 
 from __future__ import annotations
@@ -33,13 +33,17 @@ class Blame:
         self._workers = workers
         self._troubles = troubles
 
-    def count_failure(self, worker: WorkerState, trouble: Trouble | None) -> None:
-        """A block failed on a rank."""
+    def count_failure(self, worker: WorkerState, trouble: Trouble | None, *, is_last: bool = False) -> None:
+        """A block failed on a rank; if that was for the last time no other rank will try it as it is."""
         if trouble is not None and len(trouble.failed_on) > 1:  # it is the block
             for rank in trouble.failed_on & self._workers.keys():
                 self._workers[rank].n_failed = 0
-        else:
-            worker.n_failed += 1
+            return
+        worker.n_failed += 1
+        if is_last:
+            for other in self._workers.values():
+                if other is not worker:
+                    other.n_failed = min(other.n_failed, DUBIOUS - 1)
 
     def is_dubious(self, worker: WorkerState) -> bool:
         """Whether a rank has to wait until others have tried what failed on it."""

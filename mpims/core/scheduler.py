@@ -321,7 +321,8 @@ class Scheduler:
             self.ended = True
             return [GiveUp(event.reason, event.detail)]
         actions: list[Action] = []
-        if trouble is not None and trouble.n_failures > self._n_retries:
+        is_last = trouble is not None and trouble.n_failures > self._n_retries
+        if trouble is not None and is_last:
             if event.stop - event.start > 1:
                 trouble.care |= Care.ITEMWISE
             elif self._skip:
@@ -336,7 +337,7 @@ class Scheduler:
         if worker is not None:
             self._dispatch.advance(worker, worker.find(event.attempt), event.stop)
             actions += self._heard(worker, now)
-            self._blame.count_failure(worker, trouble)
+            self._blame.count_failure(worker, trouble, is_last=is_last)
             if self._blame.is_dubious(worker):
                 actions += self._dispatch.recall_all(worker)
             actions += self._dispatch.feed(worker, now)

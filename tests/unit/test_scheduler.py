@@ -1374,6 +1374,21 @@ def test_until_others_fail_there_too():
     assert [a.rank for a in failed(scheduler, 2, 5, 0, 1) if isinstance(a, Assign)] == [2, 1]
 
 
+def test_until_any_fail_elsewhere_if_nothing_is_tried_twice():
+    """What failed was given up: it will never fail elsewhere, too."""
+    scheduler = make(40, 2, "CSS:8", n_retries=0, skip=True)
+    join(scheduler, 1, 2)
+    for item in range(DUBIOUS):
+        failed(scheduler, 1, 1, item, item + 1)
+    assert not scheduler.workers[1].queue
+    assert [a.rank for a in failed(scheduler, 2, 2, 8, 9) if isinstance(a, Assign)] == [1]
+    again = scheduler.workers[1].queue[0]
+    assert (again.start, again.stop) == (3, 8)
+    actions = failed(scheduler, 1, again.number, 3, 4)  # it has tried one more
+    assert not [a for a in actions if isinstance(a, Assign)]
+    assert scheduler.ledger.pending.contains(4, 8)
+
+
 def test_a_success_between_failures_clears_a_rank():
     scheduler = make(40, 2, "CSS:8")
     join(scheduler, 1, 2)
