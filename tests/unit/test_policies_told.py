@@ -41,7 +41,9 @@ def test_a_limited_chunk_of_bold_leaves_more_for_the_others():
     assert limited.policy.propose(9000, 2) < free.policy.propose(9000, 2)  # fewer are unfinished
 
 
-@pytest.mark.parametrize("policy", ADAPTIVE)
+@pytest.mark.parametrize(
+    "policy", [*ADAPTIVE, "FAC:mu=1,sigma=40", "TAP:mu=1,sigma=40", BOLD, "FAC2", "GSS"]
+)
 def test_a_rank_that_is_gone_does_not_count(policy):
     """What the others get is what they would get without it."""
     sizes = {}

@@ -51,12 +51,12 @@ class Factoring(Factoring2):
 
     def __init__(self, n_blocks: int, n_workers: int, *, mu: float, sigma: float) -> None:
         super().__init__(n_blocks, n_workers)
-        self._spread = n_workers * sigma / (2 * mu)
+        self._half_spread = sigma / (2 * mu)
         self._base = 1
 
     def _chunk_of(self, remaining: int) -> int:
         base, self._base = self._base, 2  # the first batch is larger
-        b = self._spread / sqrt(remaining)
+        b = self.n_workers * self._half_spread / sqrt(remaining)
         part = base + b * b + b * sqrt(b * b + 2 * base)
         return round_up(remaining / (part * self.n_workers))
 
