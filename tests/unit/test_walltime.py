@@ -68,6 +68,18 @@ def test_every_block_ends_in_time_and_hardly_any_time_is_left(n_workers, end_at,
         assert end_at - 1.0 - 1e-9 <= ended_at <= end_at
 
 
+@pytest.mark.parametrize("policy", ["SS", "CSS:3", "GSS"])
+def test_a_rank_holds_no_more_chunks_ahead_than_there_is_time_for(policy):
+    """Far from the end of the items it holds work for half a second; the time may end before."""
+    scheduler = make(10**6, 1, 10.0, policy)
+    scheduler._dispatch._sizer._maximum = 3
+    (first,) = scheduler.handle(WorkerJoined(1), 0.0)[:1]
+    busy_s = 0.01 * first.size
+    scheduler.handle(ChunkDone(1, first.attempt, first.start, first.stop, busy_s, 0.01), 10.0 - 0.065)
+    assert scheduler.workers[1].length > 10
+    assert sum(held.stop - held.start for held in scheduler.workers[1].queue) == 6
+
+
 def test_a_run_that_is_done_before_knows_nothing_of_it():
     scheduler = make(20, 2, 1000.0)
     _, last = play(scheduler, 2, 1.0)
