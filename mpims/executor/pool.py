@@ -338,9 +338,16 @@ def _drop(mapping: weakref.ref[Mapping]) -> None:
         found.drop_results()
 
 
-def _check_map(chunksize: int | None, buffersize: int | None, ordered: bool) -> None:
+def check_chunksize(chunksize: int | None) -> None:
+    """Raise TypeError or ValueError if it is none."""
+    if not (chunksize is None or hasattr(chunksize, "__index__")):
+        raise TypeError(f"chunksize must be an integer, found {chunksize!r}")
     if chunksize is not None and chunksize < 1:
         raise ValueError("chunksize must be >= 1.")
+
+
+def _check_map(chunksize: int | None, buffersize: int | None, ordered: bool) -> None:
+    check_chunksize(chunksize)
     if buffersize is None:
         return
     if not isinstance(buffersize, int):

@@ -255,6 +255,12 @@ def test_chunksize_and_several_iterables(pool, chunksize):
     assert list(stars) == [i * i for i in range(40)]
 
 
+@pytest.mark.parametrize("chunksize", [2.5, "3"])
+def test_a_chunksize_that_is_no_integer_is_told_at_once(pool, chunksize):
+    with pytest.raises(TypeError, match=f"chunksize must be an integer, found {chunksize!r}"):
+        pool.map(square, range(3), chunksize=chunksize)
+
+
 def test_unordered_results_are_all_there(pool):
     assert sorted(pool.imap_unordered(square, range(1000))) == sorted(i * i for i in range(1000))
     assert sorted(pool.map(square, iter(range(10)), ordered=False)) == sorted(i * i for i in range(10))
