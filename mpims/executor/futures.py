@@ -55,8 +55,13 @@ class TaskFuture(Future):  # type: ignore[type-arg]
         if self._is_there():
             return timeout
         until = inf if timeout is None else time.monotonic() + timeout
-        self._clients.link.help(self._is_there, until)
+        self.help(until)
         return None if timeout is None else max(0.0, until - time.monotonic())
+
+    def help(self, until: float) -> None:
+        """Do the master's work, if it has need of it, until the result is there, or that time."""
+        if not self._is_there():
+            self._clients.link.help(self._is_there, until)
 
     def _is_there(self) -> bool:
         """As `done`, without its lock: it is asked for again and again, and once true stays so."""

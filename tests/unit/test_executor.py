@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import gc
+import multiprocessing
 import os
 import queue
 import signal
@@ -625,6 +626,66 @@ def test_a_pool_has_the_methods_that_programs_know(ranks):
         assert sorted(pool.imap_unordered(square, range(4))) == list(pool.imap(square, range(4)))
         assert pool.apply(pow, (2, 5)) == 32
     assert heard == [0, 1, 4, 9]
+
+
+def test_a_pool_need_not_wait_for_its_results(ranks):
+    heard = []
+    with mpims.Pool() as pool:
+        once = pool.apply_async(capture, (1,), {"a": 2}, callback=heard.append)
+        assert once.get(10) == ((1,), {"a": 2})
+        assert heard == [((1,), {"a": 2})]
+        assert once.ready()
+        assert once.successful()
+        for n in (0, 1, 2, 50):
+            assert pool.map_async(square, iter(range(n))).get(10) == [i * i for i in range(n)]
+        assert pool.map_async(square, range(5), 2, heard.append).get() == heard[1] == [0, 1, 4, 9, 16]
+        assert (
+            pool.starmap_async(pow, [(2, 3), [3, 2]], callback=heard.append).get(10) == heard[2] == [8, 9]
+        )
+        pool.map_async(square, [], callback=heard.append).wait()
+        assert heard[3] == []
+        late = pool.map_async(square, range(3), callback=heard.append)
+    assert heard[4] == late.get(0) == [0, 1, 4]
+
+
+def test_what_a_pool_that_does_not_wait_raises_is_that_of_multiprocessing(ranks, gate):
+    heard, errors = [], []
+    with mpims.Pool() as pool:
+        late = pool.apply_async(wait_for_gate, (1,))
+        with pytest.raises(multiprocessing.TimeoutError):
+            late.get(0.001)
+        late.wait(0.001)
+        assert not late.ready()
+        with pytest.raises(ValueError, match="not ready"):
+            late.successful()
+        gate.set()
+        assert late.get(10) == 1
+        failed = pool.map_async(fail, [5, 6], 1, heard.append, errors.append)
+        for _ in range(2):
+            with pytest.raises(ValueError, match="no 5"):
+                failed.get(10)
+        assert not failed.successful()
+        with pytest.raises(mpims.CannotTravel):
+            pool.apply_async(square, (threading.Lock(),), None, heard.append, errors.append).get(10)
+        assert [type(error) for error in errors] == [ValueError, mpims.CannotTravel]
+        with pytest.raises(ValueError, match="chunksize"):
+            pool.map_async(square, [1], 0)
+        assert heard == []
+
+
+def test_a_callback_of_a_pool_that_raises_leaves_nobody_waiting(ranks, caplog):
+    with mpims.Pool() as pool:
+        assert pool.apply_async(square, (3,), callback=fail).get(10) == 9
+    assert "no 9" in caplog.text
+
+
+def test_what_a_pool_that_is_terminated_has_not_handed_out_is_cancelled(ranks, gate):
+    pool = mpims.Pool()
+    late = pool.map_async(wait_for_gate, range(1000), 1)
+    pool.executor.shutdown(wait=False, cancel_futures=True)
+    gate.set()
+    with pytest.raises(CancelledError):
+        late.get(10)
 
 
 def test_ctrl_c_in_a_pool_cancels_what_was_not_handed_out(ranks):
