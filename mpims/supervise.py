@@ -174,6 +174,8 @@ def _wait(
             return
         if told_at is None and os.path.exists(status_file):
             told_at = time.monotonic()
+        if told_at is not None:
+            kill_left(launcher.pid, f"{STATUS_FILE}={status_file}".encode())
         if told_at is not None and time.monotonic() - told_at > grace_s:
             say(f"some rank did not end within {grace_s:g} s after the run; all are ended")
             return
@@ -239,6 +241,26 @@ def _kill_marked(mark: bytes) -> None:
     for process in find_marked(mark):
         with suppress(OSError):
             os.kill(process, signal.SIGKILL)
+
+
+def kill_left(launcher: int, mark: bytes) -> None:
+    """Kill the marked processes that ranks have left running, and whose rank has ended.
+
+    They hold its streams, of which the launcher waits for the end.
+    """
+    for process in find_marked(mark):
+        with suppress(OSError):
+            if launcher not in _line(process):
+                os.kill(process, signal.SIGKILL)
+
+
+def _line(process: int) -> list[int]:
+    """A process, its parent, and so on."""
+    line = []
+    while process > 0:
+        line.append(process)
+        process = _parent(str(process))
+    return line
 
 
 def find_marked(mark: bytes) -> list[int]:

@@ -29,7 +29,7 @@ from mpims.executor.errors import ExecutorBroken
 from mpims.executor.orders import Customer, Order
 from mpims.launch import command_here, ranks_to_start
 from mpims.slurm.allocation import find_allocation
-from mpims.supervise import find_marked, start_launcher
+from mpims.supervise import find_marked, kill_left, start_launcher
 
 SOCKET = "MPIMS_EXECUTOR"
 """The environment variable by which rank 0 finds the program, and the program all that it has started."""
@@ -141,8 +141,12 @@ class LocalLink:
 
     def _end_ranks(self, patience_s: float) -> None:
         launcher = self._launcher
-        with suppress(TimeoutExpired):
-            launcher.wait(patience_s)
+        until = time.monotonic() + patience_s
+        while launcher.poll() is None and time.monotonic() < until:
+            with suppress(TimeoutExpired):
+                launcher.wait(_POLL_S)
+                break
+            kill_left(launcher.pid, self._mark)
         if launcher.poll() is None:
             launcher.terminate()
             with suppress(TimeoutExpired):

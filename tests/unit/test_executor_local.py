@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -28,7 +30,7 @@ class Customer:
 
 
 @pytest.fixture
-def master(monkeypatch):
+def master(monkeypatch, request):
     """The other end, as rank 0 has it."""
     ends = []
 
@@ -36,8 +38,9 @@ def master(monkeypatch):
         end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         end.connect(path)
         ends.append(Channel(end))
-        return subprocess.Popen(["true"])
+        return subprocess.Popen(launcher, env={**os.environ, local.SOCKET: path})
 
+    launcher = getattr(request, "param", ["true"])
     monkeypatch.setattr(local, "_start", start)
     yield lambda: ends[0]
     ends[0].close()
@@ -65,3 +68,17 @@ def test_who_takes_results_in_is_known(master):
     assert link.join(10)
     assert found == [True]
     assert not link.has_turn()
+
+
+LEAVES_ONE = ["sh", "-c", "sh -c 'sleep 60 & exit' | cat"]
+"""As a launcher whose rank has left a process, which holds what the rank wrote to."""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+@pytest.mark.parametrize("master", [LEAVES_ONE], indirect=True)
+def test_what_a_task_has_left_running_is_ended_when_its_rank_has(master):
+    link = LocalLink(Customer(), 1, timeout_s=None, n_retries=0, settings={})
+    began = time.monotonic()
+    master().send(("ended", None))
+    assert link.join(30)
+    assert time.monotonic() - began < 10

@@ -387,6 +387,13 @@ def test_what_the_launcher_leaves_behind_is_killed(tmp_path, capfd):
     assert is_dead(int((tmp_path / "pid").read_text()))
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
+def test_what_a_rank_leaves_running_does_not_keep_the_launcher(capfd):
+    rank = f'{sys.executable} -c "{TELL.format(0)}"; sleep 60 & exit'
+    assert run(["sh", "-c", f"sh -c '{rank}' | cat"], capfd) == (0, "")
+
+
 def is_dead(process: int) -> bool:
     """Whether a process has ended, or does within 5 s."""
     for _ in range(100):
