@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from sys import getrefcount
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from mpims.errors import ExitStatus
 from mpims.executor.cargo import (
     ERROR,
     LENT_BYTES,
@@ -31,6 +33,7 @@ from mpims.job import Job
 from mpims.outputs import Gather
 from mpims.runtime.computing import ALONE
 from mpims.runtime.parts import Part
+from mpims.streams import complain, flush_output
 
 MOST_ANEW_BYTES = 1 << 16
 """What has a larger pickle, its large arrays aside, is unpickled once."""
@@ -126,7 +129,7 @@ class Calls(Job):
         outcomes = empty_batch()
         values, flags, n_bytes = outcomes.values, outcomes.flags, 0
         call = _CALLS[piece.mode]
-        clock, small = time.perf_counter, _SMALL
+        clock, small, process_now, rank = time.perf_counter, _SMALL, os.getpid, os.getpid()
         began = clock()
         until = began + (0.0 if piece.is_single else limit_s)
         for flag, value in zip(part.flags, part.values, strict=True):
@@ -138,6 +141,8 @@ class Calls(Job):
                     flag, value = pack_error(error, self._where)
             elif flag != NOTHING:
                 flag, value = self._call(call, function, flag, value)
+            if process_now() != rank:
+                _leave(flag, value)
             if flag == PLAIN and type(value) not in small:
                 is_ours = getrefcount(value) == ALONE
                 flag, value = self._pack(value, is_ours, clock() - began)
@@ -165,6 +170,20 @@ class Calls(Job):
             return self.packer.pack(value, "the result", is_ours=is_ours, took_s=took_s)
         except BaseException as error:  # it cannot travel, or says something worse when it is pickled
             return pack_error(error, self._where)
+
+
+def _leave(flag: int, value: Any) -> NoReturn:
+    """End a child that the user's code forked, and that came back from its call: not for it to answer."""
+    status: int = ExitStatus.DONE
+    if flag == ERROR:
+        error = unpack(flag, value)
+        if isinstance(error, SystemExit):
+            status = error.code if isinstance(error.code, int) else bool(error.code)
+        else:
+            status = ExitStatus.FAILED
+            complain(value[1])
+    flush_output()
+    os._exit(status)
 
 
 _CALLS: tuple[Callable[[Any, Any], Any] | None, ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 import time
@@ -100,6 +101,32 @@ def test_what_leaves_where_it_is_pickled_is_an_exception_of_its_task(function, a
     calls.supply(supply, list)
     outcomes = calls.compute(0, 1, 0.0)
     assert type(unpack(outcomes.batch.flags[0], outcomes.batch.values[0])) is of_type
+
+
+def fork(how):
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if isinstance(how, BaseException):
+        raise how
+    return how
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+@pytest.mark.parametrize(
+    ("how", "status"), [(1, 0), (SystemExit(None), 0), (SystemExit(7), 7), (ValueError("none"), 1)]
+)
+def test_a_child_that_a_task_forks_ends_with_the_call(how, status):
+    calls, rank = Calls("here"), os.getpid()
+    flag, value = Packer().pack(how)
+    supply = ((), {1: Packer().pack(fork)}, [(0, 1, ITEM, False, [value], bytearray((flag,)))])
+    calls.supply(supply, list)
+    try:
+        outcomes = calls.compute(0, 1, 0.0)
+    finally:
+        if os.getpid() != rank:
+            os._exit(99)
+    assert outcomes.batch.values == [status]
 
 
 class Counter:
