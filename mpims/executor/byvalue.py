@@ -1,8 +1,8 @@
-"""Pickles that hold by value what is of the program itself: those of cloudpickle, but for three things.
+"""Pickles that hold by value what is of the program itself: those of cloudpickle, but for four things.
 
 A function's globals are on a rank as `mpims.executor.initialized` says, and a class's attributes wherever
 it comes as `mpims.executor.classes` says. A function with a cache (`functools.lru_cache`) goes without what
-is in that.
+is in that, and one that looks at the type of its argument (`functools.singledispatch`) with its table.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from enum import Enum
-from functools import cache, cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial, singledispatch
 from types import FunctionType
 from typing import Any
 
@@ -32,6 +32,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """How a value is pickled."""
         if type(value) is Cached and not is_importable(value):
             return _cached, (value.__wrapped__, value.cache_parameters())
+        if type(value) is FunctionType and value.__code__ is _DISPATCHES and not is_importable(value):
+            return _dispatching, (value.__name__,), _dispatching_state(value), None, None, _set_dispatching
         if type(value) is cached_property:
             return _cached_property, (value.func, value.attrname)
         reduced = super().reducer_override(value)
@@ -51,6 +53,32 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
     return lru_cache(**parameters)(function)
+
+
+def _dispatching(name: str) -> Any:
+    def none(it: object) -> None: ...
+
+    none.__name__ = name
+    return singledispatch(none)
+
+
+_DISPATCHES = _dispatching("none").__code__
+"""Of whatever `functools.singledispatch` makes: it has a table of weak references, which cannot travel."""
+_NAMES = ("__module__", "__name__", "__qualname__", "__doc__")
+
+
+def _dispatching_state(value: Any) -> tuple[dict[type, Any], dict[str, Any]]:
+    own = vars(_dispatching("none"))
+    others = {name: it for name, it in vars(value).items() if name not in own or name == "__wrapped__"}
+    return dict(value.registry), {name: getattr(value, name) for name in _NAMES} | others
+
+
+def _set_dispatching(value: Any, state: tuple[dict[type, Any], dict[str, Any]]) -> None:
+    functions, attributes = state
+    for kind, function in functions.items():
+        value.register(kind, function)
+    for name, it in attributes.items():
+        setattr(value, name, it)
 
 
 def _cached_property(function: Callable[..., Any], name: str | None) -> Any:

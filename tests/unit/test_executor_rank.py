@@ -193,6 +193,52 @@ def test_a_function_of_the_program_with_a_cache_travels_and_keeps_it_there():
     assert unpack(*packer.pack(program["cube"]))(2) == 8
 
 
+DISPATCHING = """
+from functools import singledispatch, singledispatchmethod
+
+class Shape: pass
+class Square(Shape): pass
+
+@singledispatch
+def name(it):
+    "The name."
+    return "other"
+
+@name.register
+def _(it: list): return [name(part) for part in it]
+
+@name.register(Shape)
+def _(it): return "shape"
+
+name.note = 5
+
+class Namer:
+    @singledispatchmethod
+    def name(self, it): return "other"
+    @name.register(Shape)
+    def _(self, it): return "shape"
+
+def both(it): return name(it), Namer().name(it)
+"""
+
+
+def test_a_function_of_the_program_that_looks_at_the_type_travels():
+    program = {"__name__": "__main__"}
+    exec(DISPATCHING, program)
+    name, both, square, namer = unpack(
+        *Packer().pack([program["name"], program["both"], program["Square"](), program["Namer"]().name])
+    )
+    assert name([[square], 1]) == [["shape"], "other"]
+    assert (name.__name__, name.__doc__, name.note) == ("name", "The name.", 5)
+    assert both(square) == ("shape", "shape")
+    assert both("") == ("other", "other")
+    assert namer(square) == "shape"
+    name.register(int, lambda it: "integer")
+    assert (name(1), program["name"](1)) == ("integer", "other")
+    with pytest.raises(TypeError, match="name requires at least"):
+        name()
+
+
 def array_of(n_bytes):
     return np.zeros(n_bytes, np.uint8)
 
