@@ -16,7 +16,7 @@ from typing import Any
 
 import cloudpickle
 
-from mpims.executor.classes import make_class, note_at_home, set_class_state
+from mpims.executor.classes import make_class, note_at_home, set_class_state, set_unknown_state
 from mpims.executor.initialized import set_state
 from mpims.executor.sameness import Cached, is_importable
 
@@ -43,11 +43,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return (*reduced[:-1], _by_ours(set_state, reduced[-1]))
         if isinstance(value, type):
             make, arguments, *state, setter = reduced
-            note_at_home(value, arguments)
+            set_it = set_class_state if note_at_home(value, arguments) else set_unknown_state
             slots = value.__dict__.get("__slots__")
             if slots and not issubclass(value, Enum):  # cloudpickle counts on them, and leaves them out
                 arguments[_NAMESPACE]["__slots__"] = slots
-            return _by_ours(make_class, make), arguments, *state, _by_ours(set_class_state, setter)
+            return _by_ours(make_class, make), arguments, *state, _by_ours(set_it, setter)
         return reduced
 
 

@@ -29,11 +29,13 @@ def make_class(make: Callable[..., type], *arguments: Any) -> type:
     return found
 
 
-def note_at_home(value: type, arguments: tuple[Any, ...]) -> None:
+def note_at_home(value: type, arguments: tuple[Any, ...]) -> bool:
     """A class leaves this process, to be made of these: unless it was brought, it is at home here."""
     _by_number[arguments[_NUMBER]] = value
-    if value not in _brought:
+    is_brought = value in _brought
+    if not is_brought:
         _at_home.add(value)
+    return not is_brought
 
 
 def forget_set() -> None:
@@ -56,6 +58,14 @@ def set_class_state(setter: Callable[[type, Any], type], value: type, state: Any
         if now.get(name) is None or now[name] != before.get(name)
     }
     return setter(value, (changed, slots))
+
+
+def set_unknown_state(setter: Callable[[type, Any], type], value: type, state: Any) -> type:
+    """The same, of a class from where it is not at home: who has it already has no use for it.
+
+    So it is with what a rank unpickles to see whether it can be.
+    """
+    return value if value in _brought else set_class_state(setter, value, state)
 
 
 def _is_data(value: Any) -> bool:

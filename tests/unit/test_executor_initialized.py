@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 
+from mpims.executor import classes
 from mpims.executor.cargo import Packer, unpack
 from mpims.executor.initialized import call_initializer, forget_initialized
 
@@ -57,3 +58,15 @@ def test_the_next_executor_knows_nothing_of_it(program):
     forget_initialized()
     with pytest.raises(NameError, match="made"):
         on_a_rank(program["read"])
+
+
+def test_what_a_task_has_set_in_a_class_outlives_that_the_rank_looks_whether_it_travels():
+    names = {"__name__": "__main__"}
+    exec("class Failed(Exception): count = 0", names)
+    failed, packer = names["Failed"], Packer()
+    of_the_program = packer.pack(failed)
+    classes._at_home.discard(failed)  # as on a rank
+    assert unpack(*of_the_program) is failed
+    failed.count += 1
+    assert unpack(*packer.pack(failed)) is failed
+    assert unpack(*of_the_program).count == 1
