@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 _at_home: WeakSet[type] = WeakSet()
 _brought: WeakKeyDictionary[type, dict[str, bytes | None]] = WeakKeyDictionary()
-"""What came with each class from elsewhere, pickled, by the names of its attributes."""
+"""What came with each class from elsewhere, by the names of its attributes: data pickled, else None."""
 _by_number: WeakValueDictionary[str, type] = WeakValueDictionary()
 _NUMBER = -2  # of the arguments that make a class: its number, the same in every process
 _REGISTRY = "_abc_impl"
@@ -40,8 +40,8 @@ def note_at_home(value: type, arguments: tuple[Any, ...]) -> bool:
 
 def forget_set() -> None:
     """The executor has ended: all comes anew."""
-    for value in list(_brought):
-        _brought[value] = {}
+    for value, names in list(_brought.items()):
+        _brought[value] = dict.fromkeys(names)
 
 
 def set_class_state(setter: Callable[[type, Any], type], value: type, state: Any) -> type:
@@ -50,8 +50,13 @@ def set_class_state(setter: Callable[[type, Any], type], value: type, state: Any
         return value
     attributes, slots = state
     before = _brought.get(value, {})
-    now = {name: _pickle(it) for name, it in attributes.items() if name != _REGISTRY and _is_data(it)}
+    now = {
+        name: _pickle(it) if _is_data(it) else None for name, it in attributes.items() if name != _REGISTRY
+    }
     _brought[value] = now
+    for name in before.keys() - now.keys():  # the program has deleted it
+        if name in vars(value):
+            delattr(value, name)
     changed = {
         name: it
         for name, it in attributes.items()

@@ -70,3 +70,21 @@ def test_what_a_task_has_set_in_a_class_outlives_that_the_rank_looks_whether_it_
     failed.count += 1
     assert unpack(*packer.pack(failed)) is failed
     assert unpack(*of_the_program).count == 1
+
+
+@pytest.mark.parametrize("between", [lambda: None, classes.forget_set])
+def test_what_the_program_has_deleted_in_a_class_is_gone_on_ranks(between):
+    names = {"__name__": "__main__"}
+    exec("class Kind:\n    table = 1\n    def method(self): pass", names)
+    kind, packer = names["Kind"], Packer()
+    before = packer.pack(kind)
+    table, method = kind.table, kind.method
+    del kind.table, kind.method
+    after = packer.pack(kind)
+    classes._at_home.discard(kind)  # as on a rank
+    kind.table, kind.method = table, method
+    assert unpack(*before).table == 1
+    kind.of_a_task = 2
+    between()
+    assert not {"table", "method"} & vars(unpack(*after)).keys()
+    assert kind.of_a_task == 2
