@@ -35,6 +35,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _IMPATIENT_S = 1.0  # one Ctrl-C or `timeout` can send two signals at once: that is not a second request
 _POLL_S = 0.2
 _ALONE_S = 5.0  # so long after the end of their program the ranks should have ended
+_LEFT_S = 0.3  # ranks have mostly left by then, and nothing of theirs need be looked for
 _LACKING_S = 1.0  # ranks that are begun appear one after another within this time
 _AT_ONCE_S = 3.0  # within which a run ends that is to stop at once
 _MOST_STARTS = 3
@@ -174,7 +175,7 @@ def _wait(
             return
         if told_at is None and os.path.exists(status_file):
             told_at = time.monotonic()
-        if told_at is not None:
+        if told_at is not None and time.monotonic() - told_at > _LEFT_S:
             kill_left(launcher.pid, f"{STATUS_FILE}={status_file}".encode())
         if told_at is not None and time.monotonic() - told_at > grace_s:
             say(f"some rank did not end within {grace_s:g} s after the run; all are ended")
@@ -246,21 +247,24 @@ def _kill_marked(mark: bytes) -> None:
 def kill_left(launcher: int, mark: bytes) -> None:
     """Kill the marked processes that ranks have left running, and whose rank has ended.
 
-    They hold its streams, of which the launcher waits for the end.
+    They hold its streams, of which the launcher waits for the end. Their parent is init now, or who takes
+    such processes in above the launcher; that of a rank may be anybody else, where it was not the launcher
+    that started it but a daemon of SLURM's.
     """
-    for process in find_marked(mark):
-        with suppress(OSError):
-            if launcher not in _line(process):
-                os.kill(process, signal.SIGKILL)
+    with suppress(OSError):
+        takers = _ancestors(launcher)
+        for process in find_marked(mark):
+            with suppress(OSError):
+                if process != launcher and _parent(str(process)) in takers:
+                    os.kill(process, signal.SIGKILL)
 
 
-def _line(process: int) -> list[int]:
-    """A process, its parent, and so on."""
-    line = []
-    while process > 0:
-        line.append(process)
+def _ancestors(process: int) -> set[int]:
+    ancestors = {1}
+    while process > 1:
         process = _parent(str(process))
-    return line
+        ancestors.add(process)
+    return ancestors
 
 
 def find_marked(mark: bytes) -> list[int]:
