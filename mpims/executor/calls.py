@@ -31,6 +31,7 @@ from mpims.executor.spread import keep_spread
 from mpims.executor.supplies import NO_FUNCTION, Piece
 from mpims.job import Job
 from mpims.outputs import Gather
+from mpims.processes import forks
 from mpims.runtime.computing import ALONE
 from mpims.runtime.parts import Part
 from mpims.streams import complain, flush_output
@@ -129,7 +130,7 @@ class Calls(Job):
         outcomes = empty_batch()
         values, flags, n_bytes = outcomes.values, outcomes.flags, 0
         call = _CALLS[piece.mode]
-        clock, small, process_now, rank = time.perf_counter, _SMALL, os.getpid, os.getpid()
+        clock, small, n_forks = time.perf_counter, _SMALL, forks[0]
         began = clock()
         until = began + (0.0 if piece.is_single else limit_s)
         for flag, value in zip(part.flags, part.values, strict=True):
@@ -141,7 +142,7 @@ class Calls(Job):
                     flag, value = pack_error(error, self._where)
             elif flag != NOTHING:
                 flag, value = self._call(call, function, flag, value)
-            if process_now() != rank:
+            if forks[0] != n_forks:
                 _leave(flag, value)
             if flag == PLAIN and type(value) not in small:
                 is_ours = getrefcount(value) == ALONE

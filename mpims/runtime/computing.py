@@ -18,6 +18,7 @@ from mpims.errors import ExitStatus, describe, user_traceback
 from mpims.job import Job
 from mpims.options import RunOptions
 from mpims.outputs import Gather, ResultError, kept
+from mpims.processes import forks
 from mpims.runtime.holding import Attempt, Holding, Send
 from mpims.runtime.items import take_items
 from mpims.runtime.itemwise import ItemwiseBlock
@@ -27,6 +28,7 @@ from mpims.runtime.wire import (
     encode_object,
     pack_result,
 )
+from mpims.streams import flush_output
 
 PART_BYTES = 4 << 20
 """Results are sent when they have grown to this, so that a chunk of any size fits into memory."""
@@ -103,7 +105,7 @@ class Computing(Holding):
         self._counts = isinstance(items, range) and items == range(len(items))
         self._child: IsolatedBlocks | None = None
         self._child_since = 0.0
-        self._pid = os.getpid()
+        self._n_forks = forks[0]
         timeout_s = options.timeout_s or LONGEST_REPORT_INTERVAL_S * REPORTS_PER_TIMEOUT
         self.report_interval_s = min(LONGEST_REPORT_INTERVAL_S, timeout_s / REPORTS_PER_TIMEOUT)
         self.burst_s, self.hold_back_s = BURST_S, HOLD_BACK_S
@@ -154,7 +156,7 @@ class Computing(Holding):
         All in one function, for where items take no time this is what they cost.
         """
         job, items, block, clock = self._job, self._items, self._block, time.perf_counter
-        kernel, counts = job.kernel, self._counts
+        kernel, counts, n_forks = job.kernel, self._counts, self._n_forks
         queue, heads, last_sent = self._queue, self._heads, self._last_sent
         now = clock()
         until, hold_until = now + self.burst_s, last_sent + self.hold_back_s
@@ -175,6 +177,8 @@ class Computing(Holding):
                 self._kernel_raised(attempt, (start, stop), error)
                 return
             self._now = now = clock()
+            if forks[0] != n_forks:
+                self._leave_child(ExitStatus.DONE)
             busy_s = now - began
             if self._attempt_ended is not None:
                 self._overhead_s = began - self._attempt_ended
@@ -218,12 +222,18 @@ class Computing(Holding):
             self._kernel_raised(attempt, (start, stop), error)
             return
         self._now = now = time.perf_counter()
+        self._leave_child(ExitStatus.DONE)
         self._block_done(attempt, start, stop, results, now - began)
 
     def _kernel_raised(self, attempt: Attempt, computed: Range, error: BaseException) -> None:
-        if os.getpid() != self._pid:
-            os._exit(ExitStatus.FAILED)  # a child that the user's code forked: not for it to reply
+        self._leave_child(ExitStatus.FAILED)
         self._block_failed(attempt, computed, describe(error), user_traceback(error))
+
+    def _leave_child(self, status: ExitStatus) -> None:
+        """End this process if it is a child that the user's code forked: not for it to reply."""
+        if forks[0] != self._n_forks:
+            flush_output()
+            os._exit(status)
 
     def _kernel(self, start: int, stop: int) -> Any:
         job = self._job

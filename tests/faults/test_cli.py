@@ -434,16 +434,19 @@ def children_of_children(parent: int) -> list[int]:
     return sorted(pid for pid, of in parents.items() if of in launchers)
 
 
-def test_a_child_that_the_kernel_forks_is_no_worker(mpims_cli, write_job):
+@pytest.mark.parametrize("leaves", ["sys.exit(0)", "return -1"])
+def test_a_child_that_the_kernel_forks_is_no_worker(mpims_cli, write_job, tmp_path, leaves):
     write_job(
         "def task(self, item):\n"
+        "    if hasattr(self, 'is_child'):\n        open('went on', 'w').close()\n"
         "    pid = os.fork()\n"
-        "    if pid == 0:\n        sys.exit(0)\n"
-        "    os.waitpid(pid, 0)\n    return item",
+        f"    if pid == 0:\n        self.is_child = True\n        {leaves}\n"
+        "    assert os.waitpid(pid, 0)[1] in (0, 1 << 8)\n    return item",
         items="5",
     )
     for ranks in RANKS:
         assert mpims_cli("run", "x.py", *ranks).returncode == 0
+    assert not (tmp_path / "went on").exists()
 
 
 def test_a_killed_worker_does_not_end_the_run(write_job, tmp_path):
