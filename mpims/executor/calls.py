@@ -143,7 +143,7 @@ class Calls(Job):
             elif flag != NOTHING:
                 flag, value = self._call(call, function, flag, value)
             if forks[0] != n_forks:
-                _leave(flag, value)
+                leave_child(*((unpack(flag, value), value[1]) if flag == ERROR else (None, "")))
             if flag == PLAIN and type(value) not in small:
                 is_ours = getrefcount(value) == ALONE
                 flag, value = self._pack(value, is_ours, clock() - began)
@@ -173,16 +173,14 @@ class Calls(Job):
             return pack_error(error, self._where)
 
 
-def _leave(flag: int, value: Any) -> NoReturn:
+def leave_child(error: BaseException | None, trace: str) -> NoReturn:
     """End a child that the user's code forked, and that came back from its call: not for it to answer."""
     status: int = ExitStatus.DONE
-    if flag == ERROR:
-        error = unpack(flag, value)
-        if isinstance(error, SystemExit):
-            status = error.code if isinstance(error.code, int) else bool(error.code)
-        else:
-            status = ExitStatus.FAILED
-            complain(value[1])
+    if isinstance(error, SystemExit):
+        status = error.code if isinstance(error.code, int) else bool(error.code)
+    elif error is not None:
+        status = ExitStatus.FAILED
+        complain(trace)
     flush_output()
     os._exit(status)
 

@@ -13,7 +13,7 @@ from math import inf
 from typing import Any
 
 from mpims.errors import ExitStatus, MpimsError, describe, user_traceback
-from mpims.executor.calls import Calls, CallsPart
+from mpims.executor.calls import Calls, CallsPart, leave_child
 from mpims.executor.cargo import LENT_BYTES, Batch, decode, empty_batch, encode
 from mpims.executor.classes import forget_set
 from mpims.executor.initialized import call_initializer, forget_initialized
@@ -21,6 +21,7 @@ from mpims.executor.spread import forget_spread
 from mpims.processes import (
     Process,
     die_where_the_users_code_exits,
+    forks,
     is_alive,
     send_signal,
     this_process,
@@ -300,11 +301,16 @@ class TaskWorker:
         for folder in settings.get("path", ()):
             if folder not in sys.path:
                 sys.path.append(folder)
+        failure, n_forks = None, forks[0]
         try:
             if settings.get("initializer") is not None:
                 call_initializer(settings["initializer"])
         except BaseException as error:  # whatever the user's initializer raises
-            self._refuse(f"the initializer raised {describe(error)}", user_traceback(error))
+            failure = error
+        if forks[0] != n_forks:
+            leave_child(failure, user_traceback(failure) if failure is not None else "")
+        if failure is not None:
+            self._refuse(f"the initializer raised {describe(failure)}", user_traceback(failure))
             return
         self._calls = Calls(self._transport.where(self._transport.rank))
         self._computing = TaskComputing(
