@@ -153,8 +153,8 @@ class Dispatch:
             length = length if has_time else 0
         ledger, pending, suits = self._ledger, self._ledger.pending, self._blame.suits
         # With an end of the time each chunk is weighed; those held back take `LEAD_S` all together.
-        is_bulk = walltime is None or worker.holds_back
-        while is_bulk and len(queue) + QUEUE_LENGTH < length and pending.size and not ledger.troubles:
+        in_bulk = length if walltime is None or worker.holds_back else 0
+        while len(queue) + QUEUE_LENGTH < in_bulk and pending.size and not ledger.troubles:
             size, n_most = self._sizer.constant, length - len(queue)
             if size is None:
                 attempts = ledger.assign_many(rank, n_most, self._sizer.next_size)
