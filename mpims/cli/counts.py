@@ -35,21 +35,16 @@ def parse_items(text: str) -> int:
     UsageError
         It is no whole number.
     """
-    try:
-        return parse_count(text)
-    except ValueError:
-        raise UsageError(f"--items wants a whole number, as 10000 or 1e6, found {text!r}") from None
+    return _parse(text, "--items", "10000 or 1e6")
 
 
 def parse_workers(text: str) -> int:
-    """The number of ``--workers P``.
+    """The number of ``--workers P``; raises as `parse_items`."""
+    return _parse(text, "--workers", "8 or 1e3")
 
-    Raises
-    ------
-    UsageError
-        It is no whole number.
-    """
+
+def _parse(text: str, option: str, examples: str) -> int:
     try:
         return parse_count(text)
     except ValueError:
-        raise UsageError(f"--workers wants a whole number, as 8 or 1e3, found {text!r}") from None
+        raise UsageError(f"{option} wants a whole number, as {examples}, found {text!r}") from None
