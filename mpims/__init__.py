@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mpims.outcome import Outcome
     from mpims.outputs import Gather, Reduce
     from mpims.session import run
+    from mpims.world import local_rank
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ __all__ = [
     "RunFailed",
     "UsageError",
     "WorkerLost",
+    "local_rank",
     "run",
 ]
 
@@ -45,6 +47,7 @@ _HOME = {
     "RunFailed": "mpims.errors",
     "UsageError": "mpims.errors",
     "WorkerLost": "mpims.executor.errors",
+    "local_rank": "mpims.world",
     "run": "mpims.session",
 }
 

@@ -57,6 +57,33 @@ def find_world(environ: Mapping[str, str]) -> World | None:
     return None
 
 
+_LOCAL_RANK_VARIABLES = (
+    "OMPI_COMM_WORLD_LOCAL_RANK",  # Open MPI
+    "MPI_LOCALRANKID",  # MPICH, Intel MPI
+    "MV2_COMM_WORLD_LOCAL_RANK",  # MVAPICH2
+    "SLURM_LOCALID",  # srun; last, for the ranks of a launcher in a batch script inherit the script's, 0
+)
+
+
+def local_rank(environ: Mapping[str, str] = os.environ) -> int:
+    """Give this rank's number among the ranks of its host, from 0 on; 0 if no launcher says one.
+
+    It is for what each rank of a host needs for itself, such as a GPU, and to be asked in `Job.setup` or in
+    an executor's initializer; results must not depend on it.
+
+    Examples
+    --------
+    >>> local_rank({"OMPI_COMM_WORLD_LOCAL_RANK": "2", "SLURM_LOCALID": "0"})
+    2
+    >>> local_rank({})
+    0
+    """
+    for name in _LOCAL_RANK_VARIABLES:
+        if environ.get(name, "").isdecimal():
+            return int(environ[name])
+    return 0
+
+
 def check_launcher(library: str, environ: Mapping[str, str]) -> None:
     """Refuse a launcher whose PMI is known to make the MPI library end this process when it is initialised.
 

@@ -159,3 +159,11 @@ def test_a_run_directory_of_one_node_is_told_of(is_long, monkeypatch, capfd):
             if transport.rank == 0:
                 said = capfd.readouterr().err
                 assert re.search("mpims: done without a rank that could not begin: .*" + told, said)
+
+
+def test_each_rank_of_a_host_has_a_number_of_its_own():
+    world = mpi4py.MPI.COMM_WORLD
+    found = world.allgather((mpi4py.MPI.Get_processor_name(), mpims.local_rank()))
+    for host in {host for host, _ in found}:
+        numbers = sorted(number for name, number in found if name == host)
+        assert numbers == list(range(len(numbers)))

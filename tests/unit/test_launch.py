@@ -24,6 +24,7 @@ from mpims.world import (
     alone_error,
     check_launcher,
     find_world,
+    local_rank,
     report_resume,
     report_status,
 )
@@ -70,6 +71,24 @@ INTEL_MPI = "Intel(R) MPI Library 2021.9 for Linux* OS"
 )
 def test_the_world_is_what_the_launcher_says(environ, world):
     assert find_world(environ) == world
+
+
+@pytest.mark.parametrize(
+    ("environ", "rank"),
+    [
+        ({}, 0),
+        ({"OMPI_COMM_WORLD_LOCAL_RANK": "3"}, 3),
+        ({"MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}, 1),
+        ({"MV2_COMM_WORLD_LOCAL_RANK": "2"}, 2),
+        ({"SLURM_PROCID": "5", "SLURM_LOCALID": "1"}, 1),
+        # mpirun and mpiexec in a batch script, whose own number all ranks inherit
+        ({"SLURM_LOCALID": "0", "OMPI_COMM_WORLD_LOCAL_RANK": "2"}, 2),
+        ({"SLURM_LOCALID": "0", "MPI_LOCALRANKID": "2"}, 2),
+        ({"OMPI_COMM_WORLD_LOCAL_RANK": "", "SLURM_LOCALID": "4"}, 4),
+    ],
+)
+def test_the_number_on_the_host_is_the_launchers(environ, rank):
+    assert local_rank(environ) == rank
 
 
 # ------------------------------------------------------------------ launch_command
