@@ -25,6 +25,8 @@ else:
 MAX_BLOCKS = 65536
 """A job that sets no block gets the smallest one that makes no more blocks than this."""
 
+START_METHODS = ("fork", "spawn")
+
 
 @dataclass_transform(kw_only_default=True)
 class Job:
@@ -45,6 +47,11 @@ class Job:
         Items of one kernel call; block k is items ``[k * block, (k + 1) * block)``. It belongs to
         the job and not to the machine, because the last bits of a result may depend on the shape of
         a call. None stands for ``ceil(n_items / 65536)``.
+    start_method : str
+        How a child process begins in which a block is tried that may have killed or hung a rank: as a copy
+        of the rank ("fork"), or as a new Python, which loads the job and calls `setup` ("spawn"). The
+        second is for what does not survive a fork, such as CUDA and pools of threads. With "fork" it is
+        tried, too, where a block has raised in a copy; what hangs there is not.
     indices : range
         In `kernel` and `task`: the indexes of the items at hand.
     run_dir : Path or None
@@ -70,9 +77,11 @@ class Job:
 
     output: ClassVar[Output] = Gather()
     block: ClassVar[int | None] = None
+    start_method: ClassVar[str] = "fork"
     _parameters: ClassVar[dict[str, Parameter]] = {}
     _seed: int = 0
     _set_up_for: str = ""
+    _setup_s: float = 0.0
     _began_with: dict[str, Any] | None = None
     indices: range = range(0)
     run_dir: Path | None = None

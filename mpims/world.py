@@ -84,6 +84,21 @@ def local_rank(environ: Mapping[str, str] = os.environ) -> int:
     return 0
 
 
+_RANK_PREFIXES = ("OMPI_COMM_WORLD_", "MV2_COMM_WORLD_", "PMIX_", "PMI_")
+
+
+def without_world(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that a rank starts and that is no rank: MPI is alone in it.
+
+    Its `local_rank` is that of the rank.
+    """
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _LOCAL_RANK_VARIABLES or not name.startswith(_RANK_PREFIXES)
+    }
+
+
 def check_launcher(library: str, environ: Mapping[str, str]) -> None:
     """Refuse a launcher whose PMI is known to make the MPI library end this process when it is initialised.
 

@@ -20,7 +20,7 @@ from mpims.options import RunOptions
 from mpims.outputs import Gather, ResultError, kept
 from mpims.processes import forks
 from mpims.runtime.holding import Attempt, Holding, Send
-from mpims.runtime.items import take_items
+from mpims.runtime.items import call_kernel, take_items
 from mpims.runtime.itemwise import ItemwiseBlock
 from mpims.runtime.parts import check_results
 from mpims.runtime.wire import (
@@ -40,6 +40,10 @@ HOLD_BACK_S = 0.5e-3
 """Results wait for those of the next chunks no longer than this ..."""
 HELD_BACK = 48
 """... and so many do not wait."""
+LEAST_START_S = 60.0
+"""A new Python in which a block is to be computed is given at least so long to begin, ..."""
+START_FACTOR = 10.0
+"""... or so many times what `setup` took on the rank."""
 ISOLATED_WAIT_S = 5e-3
 """While a child computes, messages are looked for this often."""
 LONGEST_REPORT_INTERVAL_S = 1.0
@@ -48,7 +52,8 @@ REPORTS_PER_TIMEOUT = 4
 """... and this often within the user's timeout."""
 
 if TYPE_CHECKING:
-    from mpims.runtime.isolation import IsolatedBlocks
+    from mpims.runtime.isolation import BlockOutcome, IsolatedBlocks
+    from mpims.runtime.spawnedchild import Order
 
 
 def _references() -> int:
@@ -77,6 +82,8 @@ class Computing(Holding):
         How long a child may be silent.
     isolated
         Compute everything in child processes: this rank is needed alive.
+    order
+        Gives what a child needs that is a new Python; None if there can be none.
 
     Attributes
     ----------
@@ -95,6 +102,7 @@ class Computing(Holding):
         ping: Callable[[], None],
         patience_s: Callable[[], float],
         isolated: bool = False,
+        order: Callable[[], Order] | None = None,
     ) -> None:
         super().__init__(job, block, len(items), send)
         self._items = items
@@ -102,6 +110,9 @@ class Computing(Holding):
         self._ping = ping
         self._patience_s = patience_s
         self._isolated = isolated
+        self._order = order
+        # Whether children have to be new Pythons; None: that is found out when something raises in a fork.
+        self._spawns = job.start_method == "spawn" or (None if order is not None else False)
         self._counts = isinstance(items, range) and items == range(len(items))
         self._child: IsolatedBlocks | None = None
         self._child_since = 0.0
@@ -236,9 +247,7 @@ class Computing(Holding):
             os._exit(status)
 
     def _kernel(self, start: int, stop: int) -> Any:
-        job = self._job
-        job.indices = range(start, stop)
-        return job.kernel(take_items(self._items, start, stop))
+        return call_kernel(self._job, self._items, start, stop)
 
     def _upcoming(self, attempt: Attempt) -> list[Range]:
         """The kernel calls that a careful attempt is to make, as far as is known."""
@@ -248,31 +257,55 @@ class Computing(Holding):
         return [(start, min(start + block, stop)) for start in range(attempt.at, stop, block)]
 
     def _compute_isolated(self, attempt: Attempt) -> None:
-        from mpims.runtime.isolation import BlockDone, IsolatedBlocks  # rarely needed
+        from mpims.runtime.isolation import BlockDied  # rarely needed
 
         now = time.perf_counter()
         if self._child is None:
-            self._child = IsolatedBlocks(self._kernel, self._upcoming(attempt))
-            self._child_since = now
-        child, current = self._child, self._child.current
+            self._child, self._child_since = self._new_child(attempt), now
+        child, current, was_ready = self._child, self._child.current, self._child.is_ready
+        limit_s = self._patience_s()
+        if not was_ready:
+            limit_s = max(limit_s, LEAST_START_S, START_FACTOR * self._job._setup_s)
         outcome = child.poll(ISOLATED_WAIT_S)
         self._now = time.perf_counter()
-        if outcome is not None:
+        if outcome is not None or child.is_ready != was_ready:
             self._child_since = self._now
-            if child.over:
-                self._end_child()
-            if isinstance(outcome, BlockDone):
-                self._block_done(attempt, outcome.start, outcome.stop, outcome.results, outcome.busy_s)
-            else:
-                self._end_child()
-                computed, detail = (outcome.start, outcome.stop), getattr(outcome, "detail", "")
-                self._block_failed(attempt, computed, outcome.reason, detail)
-        elif now - self._child_since > self._patience_s() and current is not None:
-            self._end_child()
-            self._block_failed(attempt, current, f"no answer for {self._patience_s():g} s: killed", "")
+        if outcome is None and now - self._child_since > limit_s and current is not None:
+            outcome = BlockDied(*current, f"no answer for {limit_s:g} s: killed")
+        if outcome is not None:
+            self._child_ended_block(attempt, child, outcome)
         elif now - self._last_report >= self.report_interval_s:
             self._last_report = now
             self._ping()  # the child may be long silent: the rank is not
+
+    def _new_child(self, attempt: Attempt) -> IsolatedBlocks:
+        from mpims.runtime.isolation import IsolatedBlocks
+
+        if self._order is not None and (self._spawns or attempt.raised is not None):
+            return IsolatedBlocks(self._order(), self._upcoming(attempt))
+        return IsolatedBlocks(self._kernel, self._upcoming(attempt))
+
+    def _child_ended_block(self, attempt: Attempt, child: IsolatedBlocks, outcome: BlockOutcome) -> None:
+        from mpims.runtime.isolation import BlockDone, BlockRaised
+
+        raised, attempt.raised = attempt.raised, None
+        if child.over:
+            self._end_child()
+        if isinstance(outcome, BlockDone):
+            self._spawns = self._spawns or raised is not None
+            self._block_done(attempt, outcome.start, outcome.stop, outcome.results, outcome.busy_s)
+            return
+        self._end_child()
+        if isinstance(outcome, BlockRaised) and child.is_forked and self._spawns is None:
+            attempt.raised = outcome  # perhaps only because what it uses does not survive a fork
+            return
+        if raised is not None:
+            if not child.is_ready:
+                outcome = raised  # the new Python could not even begin
+            if outcome.reason == raised.reason:
+                self._spawns = False
+        computed, detail = (outcome.start, outcome.stop), getattr(outcome, "detail", "")
+        self._block_failed(attempt, computed, outcome.reason, detail)
 
     def _end_child(self) -> None:
         if self._child is not None:

@@ -1,4 +1,4 @@
-"""What a forked child does: it computes blocks, sends each as it is done, and leaves.
+"""What a child of a rank does: it computes blocks, sends each as it is done, and leaves.
 
 MPI is not touched in it, and it leaves by `os._exit`, so that nothing of MPI is finalized twice.
 """
@@ -14,7 +14,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from io import FileIO
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
@@ -33,34 +32,42 @@ Compute: TypeAlias = Callable[[int, int], Any]
 
 
 def run_child(
-    compute: Compute,
+    prepare: Callable[[], Compute],
     blocks: Sequence[tuple[int, int]],
-    read_end: FileIO,
     write_end: int,
     rank: int,
     end_with_rank: Callable[[], object],
+    *,
+    is_new: bool = False,
 ) -> NoReturn:
     """All that the child does; it never gets into the rank's code, nor into its exit handlers.
 
     Parameters
     ----------
-    compute, blocks
-        As for `mpims.runtime.isolation.IsolatedBlocks`.
-    read_end, write_end
+    prepare
+        Gives what is called with start and stop of each block; what it raises is the first block's fault.
+    blocks
+        Start and stop of each.
+    write_end
         Of the pipe to the rank.
     rank
         The rank's process.
     end_with_rank
         Has the child end when the rank does.
+    is_new
+        Say when all is prepared.
     """
     status = ExitStatus.INTERNAL
     try:
         end_with_rank()
         if os.getppid() == rank:  # or the rank was gone before it could be asked to take the child along
-            read_end.close()
             gc.freeze()  # what the rank left as garbage, perhaps of MPI, is not to be finalized here
             _leave_signals_to_rank(write_end)
-            _send_blocks(compute, blocks, write_end)
+            compute = _prepared(prepare, write_end)
+            if compute is not None:
+                if is_new:
+                    write_frame(write_end, Frame(True, 0.0, []))
+                _send_blocks(compute, blocks, write_end)
         status = ExitStatus.DONE
     except BrokenPipeError:  # nobody wants the rest
         status = ExitStatus.DONE
@@ -97,6 +104,16 @@ def _leave_signals_to_rank(write_end: int) -> None:
 
     os.register_at_fork(before=hold, after_in_parent=release, after_in_child=undo)
     release()
+
+
+def _prepared(prepare: Callable[[], Compute], write_end: int) -> Compute | None:
+    """What `prepare` gives; None, and the rank is told, if it raises."""
+    try:
+        return prepare()
+    except BaseException as error:  # whatever the user's module, or its setup, raises
+        reason = f"setup() in a new process raised {describe(error)}"
+        write_frame(write_end, Frame(False, 0.0, encode_object((reason, user_traceback(error)))))
+        return None
 
 
 def _send_blocks(compute: Compute, blocks: Sequence[tuple[int, int]], write_end: int) -> None:

@@ -1,4 +1,4 @@
-"""What a forked child says of a block, as a frame: a head, the sizes of its buffers, and the buffers."""
+"""What a child says of a block, as a frame: a head, the sizes of its buffers, and the buffers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _SIZE = struct.Struct("<Q")
 
 
 class Frame(NamedTuple):
-    """What the child says of one block: its results, or reason and detail if its code raised."""
+    """What the child says of one block: its results, or reason and detail if its code raised.
+
+    Without buffers it says of no block, but that a new Python is ready to compute.
+    """
 
     is_done: bool
     busy_s: float

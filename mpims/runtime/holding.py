@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpims.core.chunks import Care, Held
 from mpims.errors import describe
@@ -23,13 +23,22 @@ from mpims.runtime.wire import (
     unpack_result,
 )
 
+if TYPE_CHECKING:
+    from mpims.runtime.isolation import BlockRaised
+
 Send = Callable[[Kind, bytes, Sequence[Buffer]], None]
 
 
 class Attempt:
-    """An assigned chunk; the items before `at` have been computed."""
+    """An assigned chunk; the items before `at` have been computed.
 
-    __slots__ = ("at", "care", "itemwise", "number", "stop")
+    Attributes
+    ----------
+    raised
+        What its next block raised in a forked child; a new Python is to try it.
+    """
+
+    __slots__ = ("at", "care", "itemwise", "number", "raised", "stop")
 
     def __init__(self, number: int, start: int, stop: int, care: Care) -> None:
         self.number = number
@@ -37,6 +46,7 @@ class Attempt:
         self.stop = stop
         self.care = care
         self.itemwise: ItemwiseBlock | None = None
+        self.raised: BlockRaised | None = None
 
 
 class Holding:

@@ -1,4 +1,4 @@
-"""Blocks computed in a forked child: one at fault kills or hangs the child, and not the rank.
+"""Blocks computed in a child process: one at fault kills or hangs the child, and not the rank.
 
     rank                                                  child
 
@@ -9,12 +9,12 @@
            BlockDied(8, 12) ◀───── exit status ────────── compute(8, 12) kills the child
     kill() ─────────────────────── SIGKILL ─────────────▶ compute(8, 12) does not return
 
-The child has all that the rank has at the fork, so nothing is pickled to get in; what it changes
+A forked child has all that the rank has at the fork, so nothing is pickled to get in; what it changes
 stays in it. It announces nothing: blocks are computed in order, and the one under way is the first
 that is not answered.
 
-The child has the forking thread only. A library whose own threads have run in the rank may hang in
-it, as a GPU's may fail: that looks like a block at fault.
+It has the forking thread only. A library whose own threads have run in the rank may hang in
+it, as a GPU's may fail: that looks like a block at fault. For these the child can be a new Python.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from mpims.errors import describe, user_traceback
 from mpims.processes import ending_with_parent
 from mpims.runtime.forkedchild import HEARD_BY_ALL, Compute, run_child
 from mpims.runtime.frames import Frame, FrameReader
+from mpims.runtime.spawnedchild import Order, spawn
 from mpims.runtime.wire import decode_object
 from mpims.streams import flush_output
 
@@ -77,17 +78,24 @@ BlockOutcome: TypeAlias = BlockDone | BlockRaised | BlockDied
 
 
 class IsolatedBlocks:
-    """A forked child that computes blocks one after another and sends back each as it is done.
+    """A child that computes blocks one after another and sends back each as it is done.
 
-    Fork in a thread that lives as long as the rank: on Linux the child ends with that thread.
+    Make it in a thread that lives as long as the rank: on Linux the child ends with that thread.
 
     Parameters
     ----------
     compute
-        Called in the child with start and stop; gives the results of a block, an array or anything
-        that can be pickled.
+        Called in a forked child with start and stop; gives the results of a block, an array or anything
+        that can be pickled. Or an order, of which a new Python makes this.
     blocks
         Start and stop of each.
+
+    Attributes
+    ----------
+    is_forked
+        Whether it is no new Python.
+    is_ready
+        Whether the child has begun with the first block, as far as `poll` has seen.
 
     Raises
     ------
@@ -95,9 +103,10 @@ class IsolatedBlocks:
         There is no room for another process.
     """
 
-    def __init__(self, compute: Compute, blocks: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, compute: Compute | Order, blocks: Sequence[tuple[int, int]]) -> None:
         self._blocks = tuple(blocks)
         self._n_answered = 0
+        self.is_forked = self.is_ready = not isinstance(compute, Order)
         self._is_over = False
         self._pid: int | None = None
         self._end: str | None = None
@@ -110,23 +119,30 @@ class IsolatedBlocks:
         self._poller.register(read_end, select.POLLIN)
         with ExitStack() as undone:
             undone.callback(self.kill)
-            self._fork(compute, write_end)
+            try:
+                if isinstance(compute, Order):
+                    self._pid = spawn(compute, self._blocks, write_end)
+                else:
+                    self._fork(compute, write_end)
+            finally:
+                os.close(write_end)
             undone.pop_all()
         if not self._blocks:
             self.kill()
 
     def _fork(self, compute: Compute, write_end: int) -> None:
-        try:
-            rank, end_with_rank = os.getpid(), ending_with_parent(signal.SIGKILL)
-            flush_output()  # or the child would print it again
-            # A signal between the fork and the child's own handlers would raise in the rank's code.
-            with _held_signals():
-                with _held_handlers():
-                    self._pid = _fork_quietly() or None
-                if self._pid is None:
-                    run_child(compute, self._blocks, self._pipe, write_end, rank, end_with_rank)
-        finally:
-            os.close(write_end)
+        def prepare() -> Compute:
+            self._pipe.close()  # the rank's end
+            return compute
+
+        rank, end_with_rank = os.getpid(), ending_with_parent(signal.SIGKILL)
+        flush_output()  # or the child would print it again
+        # A signal between the fork and the child's own handlers would raise in the rank's code.
+        with _held_signals():
+            with _held_handlers():
+                self._pid = _fork_quietly() or None
+            if self._pid is None:
+                run_child(prepare, self._blocks, write_end, rank, end_with_rank)
 
     def __enter__(self) -> IsolatedBlocks:
         return self
@@ -192,7 +208,10 @@ class IsolatedBlocks:
             return BlockDied(start, stop, self._end)
         return None
 
-    def _answered(self, frame: Frame) -> BlockOutcome:
+    def _answered(self, frame: Frame) -> BlockOutcome | None:
+        if not frame.buffers:
+            self.is_ready = True
+            return None
         start, stop = self._blocks[self._n_answered]
         try:
             value = decode_object(frame.buffers)

@@ -9,7 +9,7 @@ from typing import Any
 
 from mpims.digest import digest_items, told
 from mpims.errors import UsageError, brief, describe
-from mpims.job import Job
+from mpims.job import START_METHODS, Job
 from mpims.outputs import Gather, Reduce
 
 
@@ -69,14 +69,25 @@ def take_items(items: Sequence[Any], start: int, stop: int) -> Sequence[Any]:
     return taken
 
 
+def call_kernel(job: Job, items: Sequence[Any], start: int, stop: int) -> Any:
+    """Compute the items from `start` to `stop`, exclusive; `items` are all."""
+    job.indices = range(start, stop)
+    return job.kernel(take_items(items, start, stop))
+
+
 def check_kernel(job: Job) -> None:
     """Refuse a job that says nothing of how an item is computed, or of what becomes of the results.
 
     Raises
     ------
     UsageError
-        It overrides neither `kernel` nor `task`, or its output is none.
+        It overrides neither `kernel` nor `task`, or its output or its start method is none.
     """
+    if job.start_method not in START_METHODS:
+        raise UsageError(
+            f"job {type(job).__name__}: start_method must be 'fork' or 'spawn', "
+            f"found {brief(job.start_method, 60)}"
+        )
     output: Any = job.output
     if not isinstance(output, (Gather, Reduce)):
         raise UsageError(

@@ -7,10 +7,11 @@ hold, and when its START comes they join it, with that and with what they sent l
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpims.core.chunks import Held
 from mpims.core.deadlines import FACTOR, FLOOR_S
@@ -39,6 +40,9 @@ from mpims.runtime.wire import (
     decode_trim,
     encode_object,
 )
+
+if TYPE_CHECKING:
+    from mpims.runtime.spawnedchild import Order
 
 CLOGGED_WAIT_S = 1e-3
 """Then it looks this often whether enough has left."""
@@ -277,10 +281,13 @@ class Worker:
                 self.items = resolve_items(job)
                 self._identity = items_identity(self.items)
                 self.job, self._job_identity = job, job_identity(job)
+                if job.start_method == "spawn":
+                    self._order()  # that it cannot be made is to be known now
                 block = block_of(job, self._identity[0])
                 if job._set_up_for != start.run_id:  # a worker that became the master may compute again
+                    began = time.monotonic()
                     job.setup()
-                    job._set_up_for = start.run_id
+                    job._setup_s, job._set_up_for = time.monotonic() - began, start.run_id
             self._computing = Computing(
                 job,
                 self.items,
@@ -290,6 +297,7 @@ class Worker:
                 ping=lambda: self._send(Kind.PING),
                 patience_s=self._patience_s,
                 isolated=self._isolated,
+                order=self._order if start.source is not None or job.start_method == "spawn" else None,
             )
         except UsageError as error:
             self._refuse(error.message, error.detail, is_usage=True)
@@ -303,10 +311,25 @@ class Worker:
     def _keep_prints(self, start: Start) -> None:
         """Send what the job prints from now on where the user wants it."""
         self._printed, self._keeping_prints = None, nullcontext()
-        if start.options.prints == "file":
-            rank, host = self._known_as, self._transport.host
-            path = Path(start.run_dir) / OUTPUT / f"rank-{rank}.txt"
-            self._printed = self._keeping_prints = Printed(path, name_rank(rank, host), self._at_hand)
+        prints = self._prints(start)
+        if prints is not None:
+            self._printed = self._keeping_prints = Printed(*prints, self._at_hand)
+
+    def _prints(self, start: Start) -> tuple[Path, str] | None:
+        """The file for what is printed here, and who is to stand there; None for the terminal."""
+        if start.options.prints != "file":
+            return None
+        rank, host = self._known_as, self._transport.host
+        return Path(start.run_dir) / OUTPUT / f"rank-{rank}.txt", name_rank(rank, host)
+
+    def _order(self) -> Order:
+        """What a new Python needs to compute in place of this rank."""
+        from mpims.runtime.spawnedchild import make_order  # rarely needed
+
+        start, job = self.start, self.job
+        assert start is not None
+        assert job is not None
+        return make_order(job, start.source, start.parameters, self._prints(start))
 
     def _at_hand(self) -> str:
         """What is computed at the moment."""

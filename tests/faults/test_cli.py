@@ -467,3 +467,34 @@ def test_a_killed_worker_does_not_end_the_run(write_job, tmp_path):
     assert process.returncode == 0, stderr
     assert np.array_equal(np.load(tmp_path / "r" / "result.npy"), np.arange(100))
     assert json.loads((tmp_path / "r" / "summary.json").read_text())["n_lost"] == 1
+
+
+NOT_AFTER_A_FORK = (
+    "def setup(self):\n"
+    "    self.owner = os.getpid()\n"
+    "def kernel(self, items):\n"
+    "    if os.getpid() != self.owner:\n"
+    "        raise RuntimeError('no device in a forked process')\n"
+    "    if {fatal}:\n"
+    "        os.kill(os.getpid(), 9)\n"
+    "    time.sleep(0.01)\n"
+    "    return np.array(items)"
+)
+"""As with CUDA: what is computed again after the death of its rank is so in a child of another."""
+
+
+ONCE = "50 in items and not os.path.exists('once') and not os.mkdir('once')"
+EACH_RANK = "'OMPI_COMM_WORLD_RANK' in os.environ"
+
+
+@pytest.mark.parametrize(("method", "fatal"), [("fork", ONCE), ("spawn", ONCE), ("fork", EACH_RANK)])
+def test_what_does_not_survive_a_fork_is_computed_in_a_new_python(write_job, tmp_path, method, fatal):
+    from mpims.launch import find_launcher
+
+    if not find_launcher().ulfm:
+        pytest.skip("this MPI ends the job when a rank dies")
+    write_job(f"start_method = '{method}'\nblock = 10\n{NOT_AFTER_A_FORK.format(fatal=fatal)}")
+    process = start(tmp_path, "x.py", "--run-dir", "r", "-n", "3")
+    _, stderr = process.communicate(timeout=40)
+    assert process.returncode == 0, stderr
+    assert np.array_equal(np.load(tmp_path / "r" / "result.npy"), np.arange(100))

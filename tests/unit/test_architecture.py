@@ -21,7 +21,7 @@ NAMES = [str(path.relative_to(PACKAGE.parent)) for path in FILES]
 
 LAYERS = [
     ["core", "errors", "streams"],
-    ["job", "outputs", "options", "parameters", "loading", "digest", "processes"],
+    ["job", "outputs", "options", "parameters", "loading", "digest", "processes", "world"],
     ["runtime", "storage", "report"],
     [
         "session",
@@ -36,7 +36,6 @@ LAYERS = [
         "drill",
         "pages",
         "record",
-        "world",
         "slurm",
         "timelimit",
     ],
@@ -78,7 +77,9 @@ CATCH_ALL = {
     ("mpims/runtime/items.py", "items_identity"): "the user's items are taken apart by their own methods",
     ("mpims/runtime/isolation.py", "IsolatedBlocks._answered"): "the user's objects are unpickled",
     ("mpims/runtime/forkedchild.py", "run_child"): "the top of a forked child",
+    ("mpims/runtime/forkedchild.py", "_prepared"): "the user's setup() is called",
     ("mpims/runtime/forkedchild.py", "_compute_block"): "the user's kernel is called, its results pickled",
+    ("mpims/runtime/spawnedchild.py", "make_order"): "the user's class is pickled",
     ("mpims/runtime/worker.py", "Worker._begin"): "the user's setup() is called",
     ("mpims/runtime/computing.py", "Computing._compute_plain"): "the user's kernel is called",
     ("mpims/runtime/computing.py", "Computing._compute_block"): "the user's kernel is called",
