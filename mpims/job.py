@@ -51,7 +51,7 @@ class Job:
         How a child process begins in which a block is tried that may have killed or hung a rank: as a copy
         of the rank ("fork"), or as a new Python, which loads the job and calls `setup` ("spawn"). The
         second is for what does not survive a fork, such as CUDA and pools of threads. With "fork" it is
-        tried, too, where a block has raised in a copy; what hangs there is not.
+        tried, too, where a block raises or hangs in a copy.
     indices : range
         In `kernel` and `task`: the indexes of the items at hand.
     run_dir : Path or None

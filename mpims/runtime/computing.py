@@ -111,7 +111,7 @@ class Computing(Holding):
         self._patience_s = patience_s
         self._isolated = isolated
         self._order = order
-        # Whether children have to be new Pythons; None: that is found out when something raises in a fork.
+        # Whether children have to be new Pythons; None: that is found out when a block fails in a fork.
         self._spawns = job.start_method == "spawn" or (None if order is not None else False)
         self._counts = isinstance(items, range) and items == range(len(items))
         self._child: IsolatedBlocks | None = None
@@ -257,7 +257,7 @@ class Computing(Holding):
         return [(start, min(start + block, stop)) for start in range(attempt.at, stop, block)]
 
     def _compute_isolated(self, attempt: Attempt) -> None:
-        from mpims.runtime.isolation import BlockDied  # rarely needed
+        from mpims.runtime.isolation import BlockHung  # rarely needed
 
         now = time.perf_counter()
         if self._child is None:
@@ -271,7 +271,7 @@ class Computing(Holding):
         if outcome is not None or child.is_ready != was_ready:
             self._child_since = self._now
         if outcome is None and now - self._child_since > limit_s and current is not None:
-            outcome = BlockDied(*current, f"no answer for {limit_s:g} s: killed")
+            outcome = BlockHung(*current, f"no answer for {limit_s:g} s: killed")
         if outcome is not None:
             self._child_ended_block(attempt, child, outcome)
         elif now - self._last_report >= self.report_interval_s:
@@ -281,28 +281,28 @@ class Computing(Holding):
     def _new_child(self, attempt: Attempt) -> IsolatedBlocks:
         from mpims.runtime.isolation import IsolatedBlocks
 
-        if self._order is not None and (self._spawns or attempt.raised is not None):
+        if self._order is not None and (self._spawns or attempt.failed_in_fork is not None):
             return IsolatedBlocks(self._order(), self._upcoming(attempt))
         return IsolatedBlocks(self._kernel, self._upcoming(attempt))
 
     def _child_ended_block(self, attempt: Attempt, child: IsolatedBlocks, outcome: BlockOutcome) -> None:
-        from mpims.runtime.isolation import BlockDone, BlockRaised
+        from mpims.runtime.isolation import BlockDied, BlockDone
 
-        raised, attempt.raised = attempt.raised, None
+        before, attempt.failed_in_fork = attempt.failed_in_fork, None
         if child.over:
             self._end_child()
         if isinstance(outcome, BlockDone):
-            self._spawns = self._spawns or raised is not None
+            self._spawns = self._spawns or before is not None
             self._block_done(attempt, outcome.start, outcome.stop, outcome.results, outcome.busy_s)
             return
         self._end_child()
-        if isinstance(outcome, BlockRaised) and child.is_forked and self._spawns is None:
-            attempt.raised = outcome  # perhaps only because what it uses does not survive a fork
+        if child.is_forked and self._spawns is None and not isinstance(outcome, BlockDied):
+            attempt.failed_in_fork = outcome  # perhaps only because what it uses does not survive a fork
             return
-        if raised is not None:
+        if before is not None:
             if not child.is_ready:
-                outcome = raised  # the new Python could not even begin
-            if outcome.reason == raised.reason:
+                outcome = before  # the new Python could not even begin
+            if outcome.reason == before.reason:
                 self._spawns = False
         computed, detail = (outcome.start, outcome.stop), getattr(outcome, "detail", "")
         self._block_failed(attempt, computed, outcome.reason, detail)

@@ -24,7 +24,7 @@ from mpims.runtime.wire import (
 )
 
 if TYPE_CHECKING:
-    from mpims.runtime.isolation import BlockRaised
+    from mpims.runtime.isolation import BlockHung, BlockRaised
 
 Send = Callable[[Kind, bytes, Sequence[Buffer]], None]
 
@@ -34,11 +34,11 @@ class Attempt:
 
     Attributes
     ----------
-    raised
-        What its next block raised in a forked child; a new Python is to try it.
+    failed_in_fork
+        How its next block failed in a forked child; a new Python is to try it.
     """
 
-    __slots__ = ("at", "care", "itemwise", "number", "raised", "stop")
+    __slots__ = ("at", "care", "failed_in_fork", "itemwise", "number", "stop")
 
     def __init__(self, number: int, start: int, stop: int, care: Care) -> None:
         self.number = number
@@ -46,7 +46,7 @@ class Attempt:
         self.stop = stop
         self.care = care
         self.itemwise: ItemwiseBlock | None = None
-        self.raised: BlockRaised | None = None
+        self.failed_in_fork: BlockRaised | BlockHung | None = None
 
 
 class Holding:

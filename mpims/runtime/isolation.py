@@ -74,7 +74,15 @@ class BlockDied(NamedTuple):
     reason: str
 
 
-BlockOutcome: TypeAlias = BlockDone | BlockRaised | BlockDied
+class BlockHung(NamedTuple):
+    """Items ``[start, stop)`` did not come in time: for whoever polls to say."""
+
+    start: int
+    stop: int
+    reason: str
+
+
+BlockOutcome: TypeAlias = BlockDone | BlockRaised | BlockDied | BlockHung
 
 
 class IsolatedBlocks:

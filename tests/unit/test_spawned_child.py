@@ -203,7 +203,7 @@ def test_a_start_method_that_is_none_is_refused():
 FORKED = "os.getpid() != self.owner"
 
 
-def computed_in_isolation(order, n=4, new=None):
+def computed_in_isolation(order, n=4, new=None, patience_s=LIMIT_S):
     """What a rank says of `n` blocks that are to be computed in isolation, in two attempts, and how."""
     job = make_job(order.source, order.parameters)
     job.setup()
@@ -230,7 +230,7 @@ def computed_in_isolation(order, n=4, new=None):
         RunOptions(),
         send=lambda kind, head, buffers: None,
         ping=lambda: None,
-        patience_s=lambda: LIMIT_S,
+        patience_s=lambda: patience_s,
         order=lambda: new or order,
     )
     computing.add([(1, 0, n // 2, Care.ISOLATED), (2, n // 2, n, Care.ISOLATED)])
@@ -268,6 +268,19 @@ def computed_in_isolation(order, n=4, new=None):
 def test_what_raises_in_a_fork_is_tried_in_a_new_python(order_for, body, said, ways):
     order = order_for("    def kernel(self, items):\n        " + body + "\n", n=4)
     assert computed_in_isolation(order) == (said, ways)
+
+
+@pytest.mark.parametrize(
+    ("hangs", "said", "ways"),
+    [
+        (FORKED, [(0, [0]), (1, [10])], ["fork", "spawn", "spawn"]),
+        ("items[0] == 0", [(0, "no answer for 0.6 s: killed"), (1, [10])], ["fork", "spawn", "fork"]),
+    ],
+)
+def test_so_is_what_hangs_in_a_fork(order_for, hangs, said, ways):
+    body = f"import time\n        while {hangs}:\n            time.sleep(1)\n        return items"
+    order = order_for("    def kernel(self, items):\n        " + body + "\n", n=2)
+    assert computed_in_isolation(order, n=2, patience_s=0.6) == (said, ways)
 
 
 def test_what_raised_is_told_where_the_new_python_cannot_begin(order_for):
