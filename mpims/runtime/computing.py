@@ -115,7 +115,7 @@ class Computing(Holding):
         self._spawns = job.start_method == "spawn" or (None if order is not None else False)
         self._counts = isinstance(items, range) and items == range(len(items))
         self._child: IsolatedBlocks | None = None
-        self._child_since = 0.0
+        self._child_silent_s = self._child_looked = 0.0
         self._n_forks = forks[0]
         timeout_s = options.timeout_s or LONGEST_REPORT_INTERVAL_S * REPORTS_PER_TIMEOUT
         self.report_interval_s = min(LONGEST_REPORT_INTERVAL_S, timeout_s / REPORTS_PER_TIMEOUT)
@@ -261,16 +261,20 @@ class Computing(Holding):
 
         now = time.perf_counter()
         if self._child is None:
-            self._child, self._child_since = self._new_child(attempt), now
+            self._child = self._new_child(attempt)
+            self._child_silent_s, self._child_looked = 0.0, now
         child, current, was_ready = self._child, self._child.current, self._child.is_ready
         limit_s = self._patience_s()
         if not was_ready:
             limit_s = max(limit_s, LEAST_START_S, START_FACTOR * self._job._setup_s)
         outcome = child.poll(ISOLATED_WAIT_S)
         self._now = time.perf_counter()
+        # Longer between two looks: this rank was suspended, and its child, too.
+        self._child_silent_s += min(self._now - self._child_looked, self.report_interval_s)
+        self._child_looked = self._now
         if outcome is not None or child.is_ready != was_ready:
-            self._child_since = self._now
-        if outcome is None and now - self._child_since > limit_s and current is not None:
+            self._child_silent_s = 0.0
+        if outcome is None and self._child_silent_s > limit_s and current is not None:
             outcome = BlockHung(*current, f"no answer for {limit_s:g} s: killed")
         if outcome is not None:
             self._child_ended_block(attempt, child, outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 
 import numpy as np
@@ -13,6 +14,7 @@ from mpims.core.chunks import PLAIN, Assign, AssignAlike, Care, Held
 from mpims.errors import Stopped
 from mpims.options import RunOptions
 from mpims.processes import this_process
+from mpims.runtime.computing import REPORTS_PER_TIMEOUT
 from mpims.runtime.transport.local import LocalTransport, local_transports
 from mpims.runtime.wire import (
     MOST_RESULTS,
@@ -239,6 +241,32 @@ def test_an_array_in_fortran_order_arrives_as_it_is():
         sent_of(lambda items: np.asfortranarray(np.arange(6.0).reshape(1, 2, 3)))
         == [np.arange(6.0).reshape(2, 3).tolist()] * 6
     )
+
+
+# ------------------------------------------------------------------ blocks in a child
+
+
+class Endless(Doubles):
+    """A job whose blocks do not end."""
+
+    def kernel(self, items):
+        threading.Event().wait()
+
+
+def test_the_time_in_which_a_rank_was_suspended_is_no_silence_of_its_child():
+    timeout_s = 0.2
+    worker, (master, _) = begin(Endless(), timeout_s=timeout_s)
+    worker._computing.report_interval_s = timeout_s / REPORTS_PER_TIMEOUT
+    assign(master, 1, 0, 10, Care.ISOLATED)
+    look(worker)
+    time.sleep(2 * timeout_s)  # a batch system suspends all processes of the job
+    look(worker)
+    assert Kind.FAILED not in [message.kind for message in messages(master)]
+    until = time.monotonic() + 20
+    while not (failed := [m for m in messages(master) if m.kind is Kind.FAILED]):
+        assert time.monotonic() < until
+        look(worker)
+    assert "no answer for 0.2 s: killed" in decode_object(failed[0].buffers).reason
 
 
 # ------------------------------------------------------------------ chunks in batches
