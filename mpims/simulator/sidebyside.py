@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -56,15 +57,26 @@ def compute_all(function: Callable[..., T], cases: Iterable[tuple[Any, ...]], n_
                     future.result()  # or its error, at once
         return [future.result() for future in futures]
     except BrokenProcessPool:
+        _stop_feeding(pool)
         raise RunFailed(
             "a process that simulates was killed, perhaps for want of memory: try --processes 1"
         ) from None
     except BaseException:
         for process in active_children():  # a run may last for minutes
             process.terminate()
+        _stop_feeding(pool)
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _stop_feeding(pool: ProcessPoolExecutor) -> None:
+    """End the thread that writes cases into a pipe, which nobody reads any more: the pool waits for it.
+
+    Later versions of Python do so themselves (issue 94777).
+    """
+    if sys.version_info < (3, 11, 5):
+        vars(pool)["_call_queue"]._reader.close()
 
 
 def _begin() -> None:

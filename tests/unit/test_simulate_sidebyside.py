@@ -35,7 +35,7 @@ def fail_at_two(number: int) -> int:
     return number
 
 
-def die(number: int) -> None:
+def die(number: int, large: bytes = b"") -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -95,6 +95,13 @@ def test_an_error_of_the_cases_comes_through():
 def test_a_killed_process_is_told_in_one_line():
     with pytest.raises(RunFailed, match="killed, perhaps for want of memory: try --processes 1"):
         compute_all(die, [(0,), (1,)], 2)
+    assert not active_children()
+
+
+def test_a_killed_process_is_told_whatever_waits_to_be_read_by_it():
+    large = bytes(1 << 20)  # more than a pipe holds
+    with pytest.raises(RunFailed, match="killed"):
+        compute_all(die, [(number, large) for number in range(4)], 2)
     assert not active_children()
 
 
