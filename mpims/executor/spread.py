@@ -10,6 +10,7 @@ memory, as the ranks do, until the executor has ended: a handle may be dropped a
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import time
@@ -161,7 +162,9 @@ def keep_spread(number: int, value: Any) -> None:
         elif isinstance(value, Named):
             value = _Made(_find(value))
     except OSError as error:
-        value = MpimsError(f"a shared array cannot be had on this rank: {error}")
+        value = MpimsError(
+            f"a shared array cannot be had on this rank: {error}; with bcast each has a copy of its own"
+        )
     _kept[number] = value
 
 
@@ -208,22 +211,33 @@ def open_mapped(mapped: Mapped) -> NDArray[Any]:
 
 
 def _hold(held: Held) -> NDArray[Any]:
-    """Put an array into this host's shared memory, and map it."""
+    """Put an array into this host's shared memory, and map it; an empty file says that there is no room."""
     part = os.path.join(_FOLDER, f"mpims-{os.getpid()}.part")
     descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.ftruncate(descriptor, max(1, held.array.nbytes))
-        form = Form(held.array.dtype, held.array.shape)
-        with mmap.mmap(descriptor, max(1, held.array.nbytes)) as memory:
-            view = np.ndarray(form.shape, form.dtype, memory)
-            view[...] = held.array
-            del view
-        for name in held.names:
-            os.link(part, os.path.join(_FOLDER, name))
-        return _map(descriptor, form)
+        try:
+            _fill(descriptor, held.array)
+        finally:
+            for name in held.names:
+                os.link(part, os.path.join(_FOLDER, name))
+        return _map(descriptor, Form(held.array.dtype, held.array.shape))
     finally:
         os.unlink(part)
         os.close(descriptor)
+
+
+def _fill(descriptor: int, array: NDArray[Any]) -> None:
+    """Write an array into an empty file of memory, which stays empty if there is no room."""
+    n_bytes = max(1, array.nbytes)
+    try:
+        os.posix_fallocate(descriptor, 0, n_bytes)  # to write where there is no room would end this process
+    except OSError as error:
+        os.ftruncate(descriptor, 0)
+        raise OSError(error.errno, f"{n_bytes:,} bytes: {error.strerror}", _FOLDER) from None
+    with mmap.mmap(descriptor, n_bytes) as memory:
+        view = np.ndarray(array.shape, array.dtype, memory)
+        view[...] = array
+        del view
 
 
 def _find(named: Named) -> NDArray[Any]:
@@ -240,6 +254,8 @@ def _find(named: Named) -> NDArray[Any]:
             time.sleep(_POLL_S)
     os.unlink(path)
     try:
+        if not os.fstat(descriptor).st_size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), _FOLDER)
         return _map(descriptor, named.form)
     finally:
         os.close(descriptor)

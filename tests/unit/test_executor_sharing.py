@@ -8,11 +8,20 @@ import time
 import numpy as np
 import pytest
 
+from mpims.errors import MpimsError
 from mpims.executor import taskmaster
 from mpims.executor.cargo import Batch, decode
 from mpims.executor.functions import ITEM, Function
 from mpims.executor.orders import Abort, Spread, Tasks
-from mpims.executor.spread import Held, Named, share_here
+from mpims.executor.spread import (
+    Form,
+    Held,
+    Named,
+    forget_spread,
+    keep_spread,
+    share_here,
+    spread_value,
+)
 from mpims.executor.taskmaster import TASKS, TaskMaster
 from mpims.options import RunOptions
 from mpims.processes import this_process
@@ -130,3 +139,40 @@ def test_a_value_waits_for_nobody(program):
     program.join(1)
     program.give(Spread(3, (0, "value")))
     assert program.sent(1) == [(0, "value")]
+
+
+# ------------------------------------------------------------------ the ranks of another host
+
+FOLDER = "/dev/shm"
+
+
+def test_an_array_lies_once_on_the_host_and_leaves_no_name():
+    array = np.arange(1000.0)
+    name = f"mpims-test-{os.getpid()}"
+    try:
+        keep_spread(1, Held(array, (name,)))
+        keep_spread(2, Named(name, Form(array.dtype, array.shape)))
+        np.testing.assert_array_equal(spread_value(1), array)
+        np.testing.assert_array_equal(spread_value(2), array)
+        assert not spread_value(2).flags.writeable
+    finally:
+        forget_spread()
+    assert not [left for left in os.listdir(FOLDER) if str(os.getpid()) in left]
+
+
+def test_where_memory_has_no_room_all_ranks_of_the_host_say_so_at_once():
+    room = os.statvfs(FOLDER)
+    n = 1 + room.f_blocks * room.f_frsize // 8
+    if n == 1:
+        pytest.skip(f"{FOLDER} has room for anything")
+    array = np.broadcast_to(np.float64(1.0), (n,))
+    name = f"mpims-test-{os.getpid()}"
+    try:
+        keep_spread(1, Held(array, (name,)))
+        keep_spread(2, Named(name, Form(array.dtype, array.shape)))
+        for number in (1, 2):
+            with pytest.raises(MpimsError, match=f"No space left.*{FOLDER}.*bcast"):
+                spread_value(number)
+    finally:
+        forget_spread()
+    assert not [left for left in os.listdir(FOLDER) if str(os.getpid()) in left]
