@@ -70,11 +70,13 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 
     Raises
     ------
     UsageError
-        The launcher cannot be started.
+        The launcher cannot be started, or there is no place for temporary files.
     RunFailed
         What the master wants to be printed (`report_output`) cannot be written.
     """
-    with TemporaryDirectory(prefix="mpims-") as folder, _arrivals() as arrivals:
+    with temporary_files():
+        scratch = TemporaryDirectory(prefix="mpims-")
+    with scratch as folder, _arrivals() as arrivals:
         status_file = os.path.join(folder, "status")
         for n_left in reversed(range(_MOST_STARTS)):
             launcher = start_launcher(command, {STATUS_FILE: status_file})
@@ -111,6 +113,24 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 
         return ExitStatus.INTERRUPTED
     say(f"the launcher ended with status {status} before the run began")
     return status or ExitStatus.FAILED
+
+
+@contextmanager
+def temporary_files() -> Iterator[None]:
+    """Within this, temporary files and folders are made.
+
+    Raises
+    ------
+    UsageError
+        There is no place for them.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"cannot make temporary files: {error.strerror}; "
+            "make room there, or set TMPDIR to a folder that has some"
+        ) from None
 
 
 @contextmanager

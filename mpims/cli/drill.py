@@ -17,6 +17,7 @@ from mpims.drill.report import Ending, Outcome, outcome_dict, outcome_lines
 from mpims.errors import ExitStatus, RunFailed, UsageError
 from mpims.launch import find_launcher
 from mpims.streams import show
+from mpims.supervise import temporary_files
 from mpims.world import find_world
 
 DESCRIPTION = """\
@@ -87,7 +88,8 @@ def drill_command(arguments: argparse.Namespace) -> int:
         if not (arguments.json or arguments.quiet):
             show(line)
 
-    folder = Path(tempfile.mkdtemp(prefix="mpims-drill-"))
+    with temporary_files():
+        folder = Path(tempfile.mkdtemp(prefix="mpims-drill-"))
     outcome: Outcome | None = None
     try:
         drill = Drill(_passed_on(arguments), arguments.n_ranks, folder)

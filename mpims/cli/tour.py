@@ -20,6 +20,7 @@ from mpims.options import RunOptions
 from mpims.report.wording import duration
 from mpims.session import connect
 from mpims.streams import show
+from mpims.supervise import temporary_files
 
 
 class Julia(mpims.Job):
@@ -69,7 +70,9 @@ def tour_command(arguments: argparse.Namespace) -> int:
     job = Julia()
     # Other nodes share this folder rather than /tmp.
     parent = os.getcwd() if n_ranks > 1 and os.access(".", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="mpims-tour-", dir=parent) as folder:
+    with temporary_files():
+        scratch = tempfile.TemporaryDirectory(prefix="mpims-tour-", dir=parent)
+    with scratch as folder:
         options = RunOptions(run_dir=Path(folder) / "run", quiet=True)
         outcome = run_master(job, options, transport, JobSource(__name__, Julia.__name__, None))
         summary = outcome.summary

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -18,7 +18,7 @@ from mpims.doctor.finding import Finding, Verdict
 from mpims.doctor.units import time_text
 from mpims.errors import UsageError
 from mpims.processes import ending_with_parent
-from mpims.supervise import find_marked
+from mpims.supervise import find_marked, temporary_files
 
 MARK = "MPIMS_DOCTOR"
 """Environment variable by which all processes of a measurement are known."""
@@ -42,12 +42,14 @@ def run_bounded(command: Sequence[str], limit_s: float) -> Ended:
     Raises
     ------
     UsageError
-        It cannot be started.
+        It cannot be started, or there is no place for what it prints.
     """
     mark = f"{MARK}={uuid4().hex}"
     name, _, value = mark.partition("=")
     began = time.monotonic()
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+    with ExitStack() as files:
+        with temporary_files():
+            output, errors = (files.enter_context(tempfile.TemporaryFile()) for _ in range(2))
         try:
             launcher = subprocess.Popen(
                 command,

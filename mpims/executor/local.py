@@ -29,7 +29,7 @@ from mpims.executor.errors import ExecutorBroken
 from mpims.executor.orders import Customer, Order
 from mpims.launch import command_here, ranks_to_start
 from mpims.slurm.allocation import find_allocation
-from mpims.supervise import find_marked, kill_left, start_launcher
+from mpims.supervise import find_marked, kill_left, start_launcher, temporary_files
 
 SOCKET = "MPIMS_EXECUTOR"
 """The environment variable by which rank 0 finds the program, and the program all that it has started."""
@@ -52,7 +52,7 @@ class LocalLink:
     Raises
     ------
     UsageError
-        There is no MPI, or the ranks do not start.
+        There is no MPI, no place for temporary files, or the ranks do not start.
     """
 
     def __init__(
@@ -66,7 +66,8 @@ class LocalLink:
     ) -> None:
         self.n_workers, n_ranks = how_many(n)
         self._customer = customer
-        self._folder = TemporaryDirectory(prefix="mpims-")
+        with temporary_files():
+            self._folder = TemporaryDirectory(prefix="mpims-")
         path = os.path.join(self._folder.name, "socket")
         self._mark = f"{SOCKET}={path}".encode()
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:

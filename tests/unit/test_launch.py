@@ -8,13 +8,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
 
 import pytest
 
+from mpims.cli.main import main_command
+from mpims.doctor.started import started_findings
 from mpims.errors import ExitStatus, UsageError
+from mpims.executor.local import LocalLink
 from mpims.launch import Flavour, Launcher, command_here, find_launcher, launch_command, ranks_to_start
 from mpims.slurm.allocation import Allocation
 from mpims.supervise import run_ranks
@@ -387,6 +391,20 @@ def test_a_launcher_that_is_missing_cannot_be_started(tmp_path):
     missing = str(tmp_path / "mpirun")
     with pytest.raises(UsageError, match=r"cannot start the launcher .*mpirun: No such file"):
         run_ranks([missing, "-n", "2"])
+
+
+def test_no_place_for_temporary_files_is_told_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    told = "cannot make temporary files: No such file or directory; make room there, or set TMPDIR"
+    with pytest.raises(UsageError, match=told):
+        run_ranks([sys.executable, "-c", ""])
+    with pytest.raises(UsageError, match=told):
+        LocalLink(None, 1, timeout_s=None, n_retries=0, settings={})
+    for command in (["tour"], ["drill", "job.py", "-n", "2", "--kill", "1@50%"]):
+        assert main_command(command) == ExitStatus.USAGE
+        assert told in capsys.readouterr().err
+    (finding,) = started_findings([sys.executable, "-c", ""], 3, 30.0)
+    assert told in finding.value
 
 
 @pytest.mark.timeout(20)
