@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from enum import Enum
-from functools import cache, cached_property, lru_cache, partial, singledispatch
+from functools import cache, cached_property, lru_cache, partial, singledispatch, singledispatchmethod
 from types import FunctionType
 from typing import Any
 
@@ -34,6 +34,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _cached, (value.__wrapped__, value.cache_parameters())
         if type(value) is FunctionType and value.__code__ is _DISPATCHES and not is_importable(value):
             return _dispatching, (value.__name__,), _dispatching_state(value), None, None, _set_dispatching
+        if type(value) is FunctionType and value.__code__ is _LOOKS_UP and not is_importable(value):
+            return _looking_up, (), dict(_table_of(value)), None, None, _set_table
+        if type(value) is singledispatchmethod:
+            return _dispatching_method, (value.func, value.dispatcher)
         if type(value) is cached_property:
             return _cached_property, (value.func, value.attrname)
         reduced = super().reducer_override(value)
@@ -64,6 +68,8 @@ def _dispatching(name: str) -> Any:
 
 _DISPATCHES = _dispatching("none").__code__
 """Of whatever `functools.singledispatch` makes: it has a table of weak references, which cannot travel."""
+_LOOKS_UP = vars(_dispatching("none"))["dispatch"].__code__
+"""Of what finds a function in that table; from Python 3.13 on a bound `singledispatchmethod` holds one."""
 _NAMES = ("__module__", "__name__", "__qualname__", "__doc__")
 
 
@@ -79,6 +85,27 @@ def _set_dispatching(value: Any, state: tuple[dict[type, Any], dict[str, Any]]) 
         value.register(kind, function)
     for name, it in attributes.items():
         setattr(value, name, it)
+
+
+def _looking_up() -> Any:
+    return _dispatching("none").dispatch
+
+
+def _table_of(looking_up: Any) -> dict[type, Any]:
+    place = looking_up.__code__.co_freevars.index("registry")
+    table: dict[type, Any] = looking_up.__closure__[place].cell_contents
+    return table
+
+
+def _set_table(value: Any, functions: dict[type, Any]) -> None:
+    _table_of(value).update(functions)
+
+
+def _dispatching_method(function: Callable[..., Any], dispatcher: Any) -> Any:
+    """Without what it keeps of its objects from Python 3.13 on, weak references that cannot travel."""
+    made = singledispatchmethod(function)
+    made.dispatcher = dispatcher
+    return made
 
 
 def _cached_property(function: Callable[..., Any], name: str | None) -> Any:

@@ -233,6 +233,8 @@ def test_a_function_of_the_program_that_looks_at_the_type_travels():
     assert both(square) == ("shape", "shape")
     assert both("") == ("other", "other")
     assert namer(square) == "shape"
+    dispatch = unpack(*Packer().pack(program["name"].dispatch))
+    assert dispatch(type(square))(square) == "shape"
     name.register(int, lambda it: "integer")
     assert (name(1), program["name"](1)) == ("integer", "other")
     with pytest.raises(TypeError, match="name requires at least"):
