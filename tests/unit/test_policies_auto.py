@@ -153,6 +153,14 @@ def test_it_tells_of_the_master_where_that_counts():
     assert policy.explain() == "1 µs a hand-out, 120 µs of the master's time, block times spread 0"
 
 
+@pytest.mark.parametrize("block_s", [0.1, 0.3, 1e-5, 0.7, 1.1])
+@pytest.mark.parametrize("n_blocks", [3, 7, 100])
+def test_blocks_that_take_the_same_time_do_not_spread(block_s, n_blocks):
+    policy = auto()
+    learn(policy, [block_s] * n_blocks, n_times=2)
+    assert policy.explain() == "0 µs a hand-out, block times spread 0"
+
+
 def test_it_explains_itself():
     policy = auto()
     assert policy.explain() == ""

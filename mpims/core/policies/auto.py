@@ -128,7 +128,7 @@ class Auto(Policy):
         said = [f"{_seconds(self.overhead_s or 0.0)} a hand-out"]
         if self._least_s == self._turn_s > 0:
             said.append(f"{_seconds(self._service_s or 0.0)} of the master's time")
-        said.append(f"block times spread {sqrt(self._spread2):.2g}")
+        said.append(f"block times spread {round(sqrt(self._spread2), 6):.2g}")  # less is of the reckoning
         weights = sorted((self._weight(rank, seen), rank) for rank, seen in self._ranks.items())
         slow = [(weight, rank) for weight, rank in weights if weight < _SLOW]
         said += [f"rank {rank} at {weight:.2g} of the mean speed" for weight, rank in slow[:_MOST_NAMED]]
