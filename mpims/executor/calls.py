@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from sys import getrefcount
 from types import BuiltinFunctionType, FunctionType, ModuleType, NoneType
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -21,13 +21,14 @@ from mpims.executor.cargo import (
     Batch,
     Packed,
     Packer,
+    bare,
     empty_batch,
     pack_error,
     packed_bytes,
     unpack,
 )
 from mpims.executor.sameness import Cached
-from mpims.executor.spread import keep_spread
+from mpims.executor.spread import keep_spread, spread_anew
 from mpims.executor.supplies import NO_FUNCTION, Piece
 from mpims.job import Job
 from mpims.outputs import Gather
@@ -35,6 +36,9 @@ from mpims.processes import forks
 from mpims.runtime.computing import ALONE
 from mpims.runtime.parts import Part
 from mpims.streams import complain, flush_output
+
+if TYPE_CHECKING:
+    from mpims.runtime.spawnedchild import Order
 
 MOST_ANEW_BYTES = 1 << 16
 """What has a larger pickle, its large arrays aside, is unpickled once."""
@@ -63,11 +67,14 @@ class Calls(Job):
 
     output = Gather(dtype=object)
     block = 1
+    start_method = "spawn"
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, initializer: Packed | None = None) -> None:
         super().__init__()
         self._where = where
+        self._initializer = initializer
         self.packer = Packer(in_pieces=True)
+        self._packed: dict[int, Packed] = {}
         self._functions: dict[int, Any] = {NO_FUNCTION: None}
         self._pieces: list[tuple[Piece, Any]] = []
 
@@ -76,7 +83,9 @@ class Calls(Job):
         forget, functions, pieces, *spread = supply
         for number in forget:
             self._functions.pop(number, None)
+            self._packed.pop(number, None)
         self._functions.update(functions)
+        self._packed.update(functions)
         for number, value in spread[0].items() if spread else ():
             keep_spread(number, value)
         if len(self._pieces) > 8:
@@ -85,6 +94,18 @@ class Calls(Job):
         for first, function, mode, is_single, values, flags in pieces:
             piece = Piece(first, function, mode, is_single, Batch(values, flags))
             self._pieces.append((piece, self._function(function)))
+
+    def order(self, start: int, stop: int) -> Order:
+        """What a new Python needs to compute the tasks from `start` to `stop`."""
+        from mpims.executor.spawned import TaskBlocks  # rarely needed
+        from mpims.runtime.spawnedchild import Order
+
+        pieces = [piece for piece, _ in self._pieces if _is_needed(piece, [(start, stop)])]
+        functions = {n: bare(self._packed[n]) for n in {piece.function for piece in pieces} - {NO_FUNCTION}}
+        fields = [(*piece[:-1], *piece.batch.bare()) for piece in pieces]
+        initializer = bare(self._initializer) if self._initializer is not None else None
+        supply = ((), functions, fields, spread_anew())
+        return Order(TaskBlocks, (self._where, initializer, supply))
 
     def forget(self) -> None:
         """Nothing more is to be computed: arguments need not be kept."""

@@ -98,6 +98,12 @@ class Batch:
         self.flags += other.flags
 
 
+def bare(packed: Packed) -> Packed:
+    """A packed value for `encode`, or for pickle."""
+    flag, value = packed
+    return flag, Batch([value], bytearray((flag,))).bare()[0][0]
+
+
 def empty_batch() -> Batch:
     """A batch to be filled."""
     return Batch([], bytearray())

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpims.errors import MpimsError, UsageError
-from mpims.executor.cargo import Packed, unpack
+from mpims.executor.cargo import Packed, Packer, bare, unpack
+from mpims.executor.errors import CannotTravel
 from mpims.processes import Process, this_process
 
 _FOLDER = "/dev/shm"
@@ -156,11 +157,10 @@ def keep_spread(number: int, value: Any) -> None:
     """Keep what the master has sent under this number; what is wrong with it is told to who uses it."""
     try:
         if isinstance(value, Mapped):
-            value = _Made(open_mapped(value))
-        elif isinstance(value, Held):
-            value = _Made(_hold(value))
-        elif isinstance(value, Named):
-            value = _Made(_find(value))
+            value = _Made(open_mapped(value), value)
+        elif isinstance(value, (Held, Named)):
+            array = _hold(value) if isinstance(value, Held) else _find(value)
+            value = _Made(array, Held(array, ()))
     except OSError as error:
         value = MpimsError(
             f"a shared array cannot be had on this rank: {error}; with bcast each has a copy of its own"
@@ -192,13 +192,30 @@ def spread_value(number: int) -> Any:
     return value.value
 
 
+def spread_anew() -> dict[int, Any]:
+    """All that is kept here, for `keep_spread` in a process that this rank starts."""
+    return {number: _anew(value) for number, value in _kept.items()}
+
+
+def _anew(value: Any) -> Any:
+    if isinstance(value, MpimsError):
+        return value
+    if not isinstance(value, _Made):
+        return bare(value)
+    try:
+        return value.sent or bare(Packer().pack(value.value, "the value"))
+    except CannotTravel as error:  # a task has changed it
+        return MpimsError(error.message, error.detail)
+
+
 class _Made:
-    """What was sent as the value that it is."""
+    """What was sent as the value that it is; and how it is to be sent on, if it is a shared array."""
 
-    __slots__ = ("value",)
+    __slots__ = ("sent", "value")
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, sent: Mapped | Held | None = None) -> None:
         self.value = value
+        self.sent = sent
 
 
 def open_mapped(mapped: Mapped) -> NDArray[Any]:

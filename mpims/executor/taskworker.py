@@ -80,6 +80,7 @@ class TaskComputing(Computing):
             send=send,
             ping=ping,
             patience_s=lambda: options.timeout_s or inf,
+            order=calls.order,
         )
         self._calls = calls
         self._part: CallsPart = CallsPart()
@@ -312,7 +313,8 @@ class TaskWorker:
         if failure is not None:
             self._refuse(f"the initializer raised {describe(failure)}", user_traceback(failure))
             return
-        self._calls = Calls(self._transport.where(self._transport.rank))
+        where = self._transport.where(self._transport.rank)
+        self._calls = Calls(where, settings.get("initializer"))
         self._computing = TaskComputing(
             self._calls, start.options, self._send, lambda: self._send(Kind.PING)
         )

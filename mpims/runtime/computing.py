@@ -83,7 +83,7 @@ class Computing(Holding):
     isolated
         Compute everything in child processes: this rank is needed alive.
     order
-        Gives what a child needs that is a new Python; None if there can be none.
+        Gives what a child needs that is a new Python, for items from start to stop; None if that cannot be.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Computing(Holding):
         ping: Callable[[], None],
         patience_s: Callable[[], float],
         isolated: bool = False,
-        order: Callable[[], Order] | None = None,
+        order: Callable[[int, int], Order] | None = None,
     ) -> None:
         super().__init__(job, block, len(items), send)
         self._items = items
@@ -286,7 +286,7 @@ class Computing(Holding):
         from mpims.runtime.isolation import IsolatedBlocks
 
         if self._order is not None and (self._spawns or attempt.failed_in_fork is not None):
-            return IsolatedBlocks(self._order(), self._upcoming(attempt))
+            return IsolatedBlocks(self._order(attempt.at, attempt.stop), self._upcoming(attempt))
         return IsolatedBlocks(self._kernel, self._upcoming(attempt))
 
     def _child_ended_block(self, attempt: Attempt, child: IsolatedBlocks, outcome: BlockOutcome) -> None:

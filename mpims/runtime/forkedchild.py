@@ -111,7 +111,7 @@ def _prepared(prepare: Callable[[], Compute], write_end: int) -> Compute | None:
     try:
         return prepare()
     except BaseException as error:  # whatever the user's module, or its setup, raises
-        reason = f"setup() in a new process raised {describe(error)}"
+        reason = f"a new process for it could not begin: {describe(error)}"
         write_frame(write_end, Frame(False, 0.0, encode_object((reason, user_traceback(error)))))
         return None
 

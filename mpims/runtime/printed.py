@@ -19,8 +19,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeAlias
 
+Prints: TypeAlias = tuple[Path, str]
+"""Where a rank prints: the file, and who is to stand there."""
 MOST_BYTES = 16 << 20
 """A rank's file is no larger than this, so that a print in a kernel cannot fill the disk."""
 

@@ -1,10 +1,11 @@
 """A child that begins as a new Python, for kernels whose libraries do not survive a fork.
 
-It loads the job and calls `setup` as a rank does; then it computes and sends blocks as a forked child.
+It makes itself ready as a rank does: of a job it loads the file and calls `setup`. Then it computes and
+sends blocks as a forked child.
 
     rank                                                  child
 
-    spawn() ────────────────── posix_spawn ─────────────▶ main() loads the job, setup()
+    spawn() ────────────────── posix_spawn ─────────────▶ main(): JobBlocks, setup()
     the child is ready ◀────── frame without buffers ──── run_child(): compute, compute, ...
 """
 
@@ -15,7 +16,7 @@ import pickle
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -26,9 +27,9 @@ import cloudpickle
 from mpims.errors import UsageError, describe
 from mpims.loading import construct, make_job
 from mpims.processes import ending_with_parent
-from mpims.runtime.forkedchild import HEARD_BY_ALL, run_child
+from mpims.runtime.forkedchild import HEARD_BY_ALL, Compute, run_child
 from mpims.runtime.items import call_kernel, resolve_items
-from mpims.runtime.printed import Printed
+from mpims.runtime.printed import Printed, Prints
 from mpims.runtime.threads import one_thread
 from mpims.world import without_world
 
@@ -44,29 +45,29 @@ _BEGIN = (
 
 
 class Order(NamedTuple):
-    """What a new Python needs to compute blocks of a job.
+    """What a new Python needs to compute blocks: a function that makes it ready, and for what.
 
     Attributes
     ----------
-    source, parameters
-        As in a START. Where ranks have the job already the source is None, and the parameters are its class
-        and its parameters, packed.
-    seed
-        That of the run.
-    prints
-        The file for what it prints, and who is to stand there; None if that goes to the terminal.
+    prepare
+        Called there; gives what computes a block from its start and stop.
+    arguments
+        Its arguments, which are pickled.
     """
 
-    source: JobSource | None
-    parameters: Any
-    seed: int
-    prints: tuple[Path, str] | None
+    prepare: Callable[..., Compute]
+    arguments: tuple[Any, ...]
 
 
-def make_order(
-    job: Job, source: JobSource | None, parameters: Any, prints: tuple[Path, str] | None
-) -> Order:
-    """The order for a job that this process has.
+def order_of_job(job: Job, source: JobSource | None, parameters: Any, prints: Prints | None) -> Order:
+    """The order to compute blocks of a job that this process has.
+
+    Parameters
+    ----------
+    source, parameters
+        As in a START.
+    prints
+        Where to print; None for the terminal.
 
     Raises
     ------
@@ -81,7 +82,40 @@ def make_order(
                 f"job {type(job).__name__}: start_method is 'spawn', but it cannot be pickled for a new "
                 f"process: {describe(error)}; define it in a file of its own for `mpims run`"
             ) from None
-    return Order(source, parameters, job._seed, prints)
+    return Order(JobBlocks, (source, parameters, job._seed, prints))
+
+
+class JobBlocks:
+    """In a new Python: a job, set up. As `mpims.runtime.forkedchild.Compute`.
+
+    Parameters
+    ----------
+    source, parameters, seed, prints
+        As for `order_of_job`. Without a source the parameters are the job's class and its own, pickled.
+    """
+
+    def __init__(self, source: JobSource | None, parameters: Any, seed: int, prints: Prints | None) -> None:
+        self._entered = ExitStack()  # until this process ends
+        self._entered.enter_context(one_thread())
+        self._job: Job | None = None
+        if prints is not None:
+            self._entered.enter_context(Printed(*prints, self._at_hand))
+        job = make_job(source, parameters) if source is not None else construct(*pickle.loads(parameters))
+        job._seed = seed
+        job._begin_run()
+        self._items = resolve_items(job)
+        job.setup()
+        self._job = job
+
+    def __call__(self, start: int, stop: int) -> Any:
+        assert self._job is not None
+        return call_kernel(self._job, self._items, start, stop)
+
+    def _at_hand(self) -> str:
+        """What is computed at the moment."""
+        if self._job is None:
+            return "setup"
+        return f"items [{self._job.indices.start}, {self._job.indices.stop})"
 
 
 def spawn(order: Order, blocks: Sequence[tuple[int, int]], write_end: int) -> int:
@@ -123,35 +157,9 @@ def main() -> NoReturn:
     sys.path[:] = path
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), _ORDER)  # what the user's code would read there
-    run_child(partial(_Spawned, order), blocks, _FRAMES, rank, end_with_rank, is_new=True)
+    run_child(partial(_prepare, order), blocks, _FRAMES, rank, end_with_rank, is_new=True)
 
 
-class _Spawned:
-    """The job of an order, set up; called as `mpims.runtime.forkedchild.Compute`."""
-
-    def __init__(self, packed: bytes) -> None:
-        order: Order = pickle.loads(packed)
-        self._entered = ExitStack()  # until this process ends
-        self._entered.enter_context(one_thread())
-        self._job: Job | None = None
-        if order.prints is not None:
-            self._entered.enter_context(Printed(*order.prints, self._at_hand))
-        if order.source is None:
-            job = construct(*pickle.loads(order.parameters))
-        else:
-            job = make_job(order.source, order.parameters)
-        job._seed = order.seed
-        job._begin_run()
-        self._items = resolve_items(job)
-        job.setup()
-        self._job = job
-
-    def __call__(self, start: int, stop: int) -> Any:
-        assert self._job is not None
-        return call_kernel(self._job, self._items, start, stop)
-
-    def _at_hand(self) -> str:
-        """What is computed at the moment."""
-        if self._job is None:
-            return "setup"
-        return f"items [{self._job.indices.start}, {self._job.indices.stop})"
+def _prepare(packed: bytes) -> Compute:
+    order: Order = pickle.loads(packed)
+    return order.prepare(*order.arguments)

@@ -23,7 +23,7 @@ from mpims.runtime.computing import MAX_UNSENT_BYTES, Computing
 from mpims.runtime.items import check_kernel, items_identity, job_identity, resolve_items
 from mpims.runtime.kept import KeptMessages
 from mpims.runtime.masterwatch import MasterWatch
-from mpims.runtime.printed import Printed
+from mpims.runtime.printed import Printed, Prints
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import (
     Buffer,
@@ -315,21 +315,21 @@ class Worker:
         if prints is not None:
             self._printed = self._keeping_prints = Printed(*prints, self._at_hand)
 
-    def _prints(self, start: Start) -> tuple[Path, str] | None:
-        """The file for what is printed here, and who is to stand there; None for the terminal."""
+    def _prints(self, start: Start) -> Prints | None:
+        """Where to print; None for the terminal."""
         if start.options.prints != "file":
             return None
         rank, host = self._known_as, self._transport.host
         return Path(start.run_dir) / OUTPUT / f"rank-{rank}.txt", name_rank(rank, host)
 
-    def _order(self) -> Order:
-        """What a new Python needs to compute in place of this rank."""
-        from mpims.runtime.spawnedchild import make_order  # rarely needed
+    def _order(self, start_item: int = 0, stop_item: int = 0) -> Order:
+        """What a new Python needs to compute in place of this rank: the same for all items."""
+        from mpims.runtime.spawnedchild import order_of_job  # rarely needed
 
         start, job = self.start, self.job
         assert start is not None
         assert job is not None
-        return make_order(job, start.source, start.parameters, self._prints(start))
+        return order_of_job(job, start.source, start.parameters, self._prints(start))
 
     def _at_hand(self) -> str:
         """What is computed at the moment."""

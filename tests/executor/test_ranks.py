@@ -265,6 +265,38 @@ with POOL as pool:
     )
 
 
+def test_a_task_under_way_on_a_rank_that_died_is_computed_in_a_new_python(tmp_path):
+    """What it uses may not survive a fork; and it has all that its rank had from the program."""
+    run(
+        tmp_path,
+        """
+from functools import partial
+
+owner = None
+
+def begin(offset):
+    global owner, base
+    owner, base = os.getpid(), offset
+
+def on_device(i, shared, text):
+    assert os.getpid() == owner, "no device in a forked process"
+    if i == 5 and not os.path.exists("once"):
+        open("once", "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return base + shared[i] + factor * len(text)
+
+factor = 1000
+with mpims.Executor(n=3, initializer=begin, initargs=(100,)) as pool:
+    shared, text = pool.share(np.arange(50)), pool.bcast("abc")
+    futures = [pool.submit(on_device, i, shared, text) for i in range(50)]
+    assert [future.result(20) for future in futures] == [3100 + i for i in range(50)]
+    os.remove("once")
+    results = pool.map(partial(on_device, shared=shared, text=text), range(50))
+    assert list(results) == [3100 + i for i in range(50)]
+""",
+    )
+
+
 def test_a_task_that_hangs_is_given_up_where_there_is_a_limit(tmp_path):
     run(
         tmp_path,

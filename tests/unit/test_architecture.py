@@ -79,7 +79,7 @@ CATCH_ALL = {
     ("mpims/runtime/forkedchild.py", "run_child"): "the top of a forked child",
     ("mpims/runtime/forkedchild.py", "_prepared"): "the user's setup() is called",
     ("mpims/runtime/forkedchild.py", "_compute_block"): "the user's kernel is called, its results pickled",
-    ("mpims/runtime/spawnedchild.py", "make_order"): "the user's class is pickled",
+    ("mpims/runtime/spawnedchild.py", "order_of_job"): "the user's class is pickled",
     ("mpims/runtime/worker.py", "Worker._begin"): "the user's setup() is called",
     ("mpims/runtime/computing.py", "Computing._compute_plain"): "the user's kernel is called",
     ("mpims/runtime/computing.py", "Computing._compute_block"): "the user's kernel is called",

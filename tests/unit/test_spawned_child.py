@@ -14,7 +14,7 @@ from mpims.loading import make_job, pack_parameters, read_source
 from mpims.options import RunOptions
 from mpims.runtime.computing import Computing
 from mpims.runtime.isolation import BlockDied, BlockDone, BlockRaised, IsolatedBlocks
-from mpims.runtime.spawnedchild import Order, make_order
+from mpims.runtime.spawnedchild import Order, order_of_job
 from mpims.world import without_world
 
 LIMIT_S = 30
@@ -61,7 +61,7 @@ def order_for(tmp_path):
         source = read_source(str(path))
         job = make_job(source, parameters)
         job._seed = 7
-        return make_order(job, source, pack_parameters(job), prints)
+        return order_of_job(job, source, pack_parameters(job), prints)
 
     return make
 
@@ -79,7 +79,7 @@ def test_it_computes_what_the_rank_would_in_a_process_that_set_up_the_job_itself
         (BlockDone, 3, 4),
         (BlockDone, 7, 8),
     ]
-    job = make_job(order.source, order.parameters)
+    job = make_job(*order.arguments[:2])
     job._seed = 7
     expected = [10 * i + job.rng(i).integers(9) for i in (0, 1, 2, 3, 7)]
     assert np.concatenate([o.results for o in found]).tolist() == expected
@@ -103,12 +103,12 @@ def test_a_job_of_a_program_travels_with_its_parameters():
         def kernel(self, items):
             return -super().kernel(items)
 
-    (outcome,) = outcomes(make_order(Here(factor=3.0), None, None, None), [(1, 3)])
+    (outcome,) = outcomes(order_of_job(Here(factor=3.0), None, None, None), [(1, 3)])
     assert outcome.results.tolist() == [-3.0, -6.0]
 
 
 IN_SETUP, IN_KERNEL = "        {}\n", "    def kernel(self, items):\n        {}\n"
-SETUP_RAISED = "setup() in a new process raised"
+NOT_BEGUN = "a new process for it could not begin:"
 LEFT = "left with exit status 4 (os._exit, exit() in C, STOP in Fortran)"
 
 
@@ -118,9 +118,9 @@ LEFT = "left with exit status 4 (os._exit, exit() in C, STOP in Fortran)"
         (
             IN_SETUP.format("raise ValueError('no card')"),
             BlockRaised,
-            f"{SETUP_RAISED} ValueError: no card",
+            f"{NOT_BEGUN} ValueError: no card",
         ),
-        (IN_SETUP.format("sys.exit(3)"), BlockRaised, f"{SETUP_RAISED} SystemExit: 3"),
+        (IN_SETUP.format("sys.exit(3)"), BlockRaised, f"{NOT_BEGUN} SystemExit: 3"),
         (IN_SETUP.format("os._exit(4)"), BlockDied, LEFT),
         (IN_SETUP.format("os.kill(os.getpid(), 9)"), BlockDied, "killed by signal 9 (SIGKILL)"),
         (IN_KERNEL.format("raise KeyError(items[0])"), BlockRaised, "KeyError: 20"),
@@ -205,7 +205,7 @@ FORKED = "os.getpid() != self.owner"
 
 def computed_in_isolation(order, n=4, new=None, patience_s=LIMIT_S):
     """What a rank says of `n` blocks that are to be computed in isolation, in two attempts, and how."""
-    job = make_job(order.source, order.parameters)
+    job = make_job(*order.arguments[:2])
     job.setup()
     ways, said = [], []
 
@@ -231,7 +231,7 @@ def computed_in_isolation(order, n=4, new=None, patience_s=LIMIT_S):
         send=lambda kind, head, buffers: None,
         ping=lambda: None,
         patience_s=lambda: patience_s,
-        order=lambda: new or order,
+        order=lambda start, stop: new or order,
     )
     computing.add([(1, 0, n // 2, Care.ISOLATED), (2, n // 2, n, Care.ISOLATED)])
     until = time.monotonic() + LIMIT_S
@@ -286,7 +286,8 @@ def test_so_is_what_hangs_in_a_fork(order_for, hangs, said, ways):
 def test_what_raised_is_told_where_the_new_python_cannot_begin(order_for):
     body = "    def kernel(self, items):\n        raise OSError('bad item')\n"
     order = order_for(body, n=2)
-    broken = order._replace(source=order.source._replace(text="raise SystemError('not twice')\n"))
+    source = order.arguments[0]._replace(text="raise SystemError('not twice')\n")
+    broken = order._replace(arguments=(source, *order.arguments[1:]))
     said, ways = computed_in_isolation(order, new=broken, n=2)
     assert said == [(0, "OSError: bad item"), (1, "OSError: bad item")]
     assert ways == ["fork", "spawn", "fork"]
