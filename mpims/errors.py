@@ -147,6 +147,23 @@ def brief(value: Any, width: int) -> str:
     return text
 
 
+def lacking(error: BaseException) -> str:
+    """What the machine had none of when this was raised; nothing if it was for another reason."""
+    if isinstance(error, MemoryError):
+        return f"out of memory ({describe(error)})"
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        return "the system gave no other thread, see ulimit -u and ulimit -v"
+    return ""
+
+
+def unforeseen(error: BaseException, detail: str) -> MpimsError:
+    """What the user is told of an exception that nobody has foreseen."""
+    lack = lacking(error)
+    if lack:
+        return RunFailed(lack)
+    return InternalError(f"this is a defect of mpims, please report it: {describe(error)}", detail)
+
+
 def user_traceback(error: BaseException) -> str:
     """The traceback of an exception that the user's code raised, without the frames of mpims."""
     import traceback  # for these lines alone

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mpims.errors import MpimsError, RunFailed, Stopped, describe, user_traceback
+from mpims.errors import MpimsError, RunFailed, Stopped, describe, lacking, user_traceback
 from mpims.job import Job, block_of
 from mpims.loading import JobSource, pack_parameters
 from mpims.options import RunOptions
@@ -29,6 +29,7 @@ from mpims.report.announcement import (
     takeover_line,
 )
 from mpims.report.progress import make_progress
+from mpims.report.wording import name_rank
 from mpims.runtime.busysign import BusySign
 from mpims.runtime.items import check_kernel, items_identity, job_identity, resolve_items
 from mpims.runtime.lead import Lead
@@ -385,6 +386,12 @@ class Farm:
         """What ended the run, with the way to go on where it was only stopped."""
         if isinstance(error, KeyboardInterrupt):
             error = Stopped("stopped at once", at_once=True)
+        if lack := lacking(error):
+            where, n_done = name_rank(self._transport.rank, self._transport.host), self._checkpoint.n_done
+            return RunFailed(
+                f"{where}, the master: {lack}; {n_done:,} of {self._n_items:,} items are done; "
+                f"give it more, and resume with: {self._resume_command}"
+            )
         if not isinstance(error, Stopped):
             return error
         with suppress(MpimsError):

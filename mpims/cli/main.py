@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from mpims import __version__
-from mpims.errors import ExitStatus, InternalError, Interrupted, MpimsError, UsageError
+from mpims.errors import ExitStatus, Interrupted, MpimsError, UsageError, unforeseen
 from mpims.runtime.lead import Lead
 from mpims.session import connect, dismiss_workers
 from mpims.streams import complain, say, settle, show, take_any_text
@@ -140,8 +140,7 @@ def _run(arguments: Sequence[str], lead: Lead | None) -> int:
     except Exception as error:  # the top of the command line
         import traceback  # for these lines alone
 
-        reason = f"this is a defect of mpims, please report it: {type(error).__name__}: {error}"
-        return _tell(InternalError(reason, traceback.format_exc()))
+        return _tell(unforeseen(error, traceback.format_exc()))
 
 
 def _settled(status: int, arguments: Sequence[str]) -> int:

@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from threading import Event, Thread, current_thread
 from typing import Any
 
-from mpims.errors import InternalError, UsageError, describe, user_traceback
+from mpims.errors import UsageError, unforeseen, user_traceback
 from mpims.executor.channel import Channel
 from mpims.executor.errors import ExecutorBroken
 from mpims.executor.orders import Customer, Order
@@ -131,8 +131,7 @@ class LocalLink:
                 self._launcher.wait(_POLL_S)
             error = ExecutorBroken(f"its ranks have ended (launcher: {self._launcher.poll()})")
         except BaseException as failure:  # the top of a thread: whoever waits must not do so for ever
-            reason = f"this is a defect of mpims, please report it: {describe(failure)}"
-            error = InternalError(reason, user_traceback(failure))
+            error = unforeseen(failure, user_traceback(failure))
             self._channel.close()
         try:
             self._customer.ended(error)

@@ -21,7 +21,7 @@ from mpims.core.ledger import Attempt, Ledger
 from mpims.core.measures import QUEUE_LENGTH
 from mpims.core.policies import Sizer
 from mpims.core.scheduler import Scheduler
-from mpims.errors import InternalError, MpimsError, Stopped, describe, user_traceback
+from mpims.errors import MpimsError, Stopped, unforeseen, user_traceback
 from mpims.executor.book import Book, TaskSizes, learn, learn_bytes
 from mpims.executor.cargo import Batch, empty_batch, encode, packed_exception
 from mpims.executor.errors import ExecutorBroken, WorkerLost
@@ -312,9 +312,7 @@ class TaskThread:
             master.run()
             error = master.error
         except Exception as failure:  # the top of a thread: whoever waits for it must not do so for ever
-            error = InternalError(
-                f"this is a defect of mpims, please report it: {describe(failure)}", user_traceback(failure)
-            )
+            error = unforeseen(failure, user_traceback(failure))
         finally:
             try:
                 self._customer.ended(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping, Set
+from contextlib import suppress
 from functools import partial
 
 from mpims.errors import ExitStatus, MpimsError, Stopped
@@ -59,10 +60,11 @@ def end_workers(
     at_once = isinstance(error, Stopped) and error.at_once
     wait_s = AT_ONCE_WAIT_S if at_once else GOODBYE_WAIT_S
     take_goodbyes = partial(_take_goodbyes, transport, waiting, said_goodbye, refused)
-    take_goodbyes(wait_s, patient_with=waiting - suspects)
-    if waiting and transport.survives_deaths:
-        _fence(transport, waiting, said_goodbye, processes or {})
-        take_goodbyes(FENCE_WAIT_S, patient_with=waiting)
+    with suppress(MemoryError):  # for what is under way: then nobody can be heard
+        take_goodbyes(wait_s, patient_with=waiting - suspects)
+        if waiting and transport.survives_deaths:
+            _fence(transport, waiting, said_goodbye, processes or {})
+            take_goodbyes(FENCE_WAIT_S, patient_with=waiting)
     return sorted(waiting)
 
 

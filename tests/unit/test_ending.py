@@ -103,6 +103,17 @@ def test_a_rank_that_does_not_answer_is_given(monkeypatch):
     assert end_workers(master, None) == [2, 3]
 
 
+def test_where_there_is_no_memory_for_what_is_under_way_nobody_is_heard(monkeypatch):
+    master, one, _ = local_transports(3)
+
+    def receive(*_):
+        raise MemoryError("Unable to allocate 19.1 MiB")
+
+    monkeypatch.setattr(master, "receive", receive)
+    assert end_workers(master, RunFailed("out of memory")) == [1, 2]
+    assert kinds(one) == [Kind.END]
+
+
 def test_a_suspect_is_not_waited_for():
     master, one, _ = local_transports(3)
     one.send(0, Kind.GOODBYE)

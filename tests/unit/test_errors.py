@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpims.errors import brief
+from mpims.errors import InternalError, RunFailed, brief, unforeseen
 
 Point = namedtuple("Point", "x y")
 
@@ -98,3 +98,22 @@ def test_a_list_that_contains_itself():
     assert brief(value, 20) == "[1, [1, [1, [1, [..."
     value[:] = [value, value]
     assert brief(value, 20) == "[" * 17 + "..."
+
+
+def test_what_the_machine_lacks_is_no_defect_of_ours():
+    for error, told in (
+        (
+            MemoryError("Unable to allocate 19.1 MiB"),
+            "out of memory (MemoryError: Unable to allocate 19.1 MiB)",
+        ),
+        (
+            RuntimeError("can't start new thread"),
+            "the system gave no other thread, see ulimit -u and ulimit -v",
+        ),
+    ):
+        found = unforeseen(error, "its traceback")
+        assert (type(found), found.message, found.detail) == (RunFailed, told, "")
+    defect = unforeseen(RuntimeError("a wrong turn"), "its traceback")
+    assert isinstance(defect, InternalError)
+    assert defect.message == "this is a defect of mpims, please report it: RuntimeError: a wrong turn"
+    assert defect.detail == "its traceback"

@@ -645,3 +645,24 @@ def test_the_summary_looks_at_no_more_of_a_result_than_it_shows(tmp_path, capsys
     shown = "(cannot be shown: RuntimeError: shy), " if is_shy else "told, told, "
     assert f"mpims: result [{shown}" in capsys.readouterr().err
     assert Told.n_shown < 100
+
+
+def test_a_master_without_memory_says_so_and_is_resumed(tmp_path, monkeypatch):
+    run, limit = Master.run, MemoryError("Unable to allocate 19.1 MiB")
+
+    def end_early(master):
+        while master._checkpoint.n_done < 1000:
+            master._own.step(0.0)
+            master.step(0.0)
+        raise limit
+
+    monkeypatch.setattr(Master, "run", end_early)
+    told = (
+        r"rank 0 .*, the master: out of memory .*19.1 MiB\); [1-4],\d+ of 5,000 items are done; .* resume"
+    )
+    with pytest.raises(RunFailed, match=told):
+        mpims.run(Sum32(), run_dir=tmp_path / "run", quiet=True)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "failed"
+    monkeypatch.setattr(Master, "run", run)
+    outcome = mpims.run(Sum32(), run_dir=tmp_path / "run", resume=True, quiet=True)
+    assert outcome.value == mpims.run(Sum32(), run_dir=tmp_path / "other", quiet=True).value

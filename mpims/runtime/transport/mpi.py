@@ -75,6 +75,7 @@ class MpiTransport(Transport):
         self._waiting = Waiting()
         self._status = MPI.Status()
         self._probed = 0.0
+        self._lacking: MemoryError | None = None
         self._frame = bytearray(_MAX_FRAME_BYTES)
         self._sending: deque[tuple[list[MPI.Request], Any, int]] = deque()
         self._unsent_bytes = 0
@@ -186,6 +187,8 @@ class MpiTransport(Transport):
             return self._ready.popleft() if self._ready else None
 
     def _take_frame(self) -> Message | None:
+        if self._lacking is not None:  # or the bytes that are left there would be taken for a frame
+            raise self._lacking
         source, tag = self._status.source, self._status.tag
         n_bytes = self._status.Get_count(MPI.BYTE)
         frame = self._frame
@@ -206,7 +209,11 @@ class MpiTransport(Transport):
                 stop += size
             message = make(Message, (kind, source, head, buffers))
             return message if not self._arriving else self._in_order(message, [])
-        memory = self._memory(sizes)
+        try:
+            memory = self._memory(sizes)
+        except MemoryError as error:
+            self._lacking = error
+            raise
         requests = []
         for target in memory:
             requests += [self._comm.Irecv((s, MPI.BYTE), source, _BODY_TAG) for s in _slices(target)]
