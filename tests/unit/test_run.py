@@ -24,6 +24,7 @@ from mpims.leading import run_master
 from mpims.options import RunOptions
 from mpims.outcome import Outcome
 from mpims.record import RunRecord
+from mpims.report.summary import summary_lines
 from mpims.runtime.desk import Desk
 from mpims.runtime.master import LONGEST_NAP_S, Master
 from mpims.runtime.transport.local import LocalTransport, local_transports
@@ -666,3 +667,11 @@ def test_a_master_without_memory_says_so_and_is_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(Master, "run", run)
     outcome = mpims.run(Sum32(), run_dir=tmp_path / "run", resume=True, quiet=True)
     assert outcome.value == mpims.run(Sum32(), run_dir=tmp_path / "other", quiet=True).value
+
+
+def test_one_worker_is_told_of_as_one(tmp_path):
+    outcome = mpims.run(Sum32(n=50), run_dir=tmp_path / "run", quiet=True)
+    told, *_ = summary_lines({**outcome.summary, "n_ranks": 2}, outcome.value)
+    assert " on 2 ranks (1 worker); " in told
+    told, *_ = summary_lines({**outcome.summary, "n_ranks": 3, "n_workers": 2}, outcome.value)
+    assert " on 3 ranks (2 workers); " in told
