@@ -12,6 +12,7 @@ import time
 from math import inf
 from typing import Any
 
+from mpims.core.chunks import Range
 from mpims.errors import ExitStatus, MpimsError, describe, user_traceback
 from mpims.executor.calls import Calls, CallsPart, leave_child
 from mpims.executor.cargo import LENT_BYTES, Batch, decode, empty_batch, encode
@@ -101,6 +102,10 @@ class TaskComputing(Computing):
         elif attempt.at >= attempt.stop:
             self._queue.remove(attempt)
         return attempt.stop
+
+    def _no_child(self, attempt: Attempt, computed: Range, reason: str) -> None:
+        """The task has failed here: it is tried elsewhere, and others are not to end with it."""
+        self._block_failed(attempt, computed, reason, "")
 
     def compute(self) -> None:
         """Compute tasks for a moment, or look how far the child is."""

@@ -261,7 +261,14 @@ class Computing(Holding):
 
         now = time.perf_counter()
         if self._child is None:
-            self._child = self._new_child(attempt)
+            try:
+                self._child = self._new_child(attempt)
+            except OSError as error:
+                reason = (
+                    f"no child process to compute it in, see ulimit -u and the memory: {error.strerror}"
+                )
+                self._no_child(attempt, self._upcoming(attempt)[0], reason)
+                return
             self._child_silent_s, self._child_looked = 0.0, now
         child, current, was_ready = self._child, self._child.current, self._child.is_ready
         limit_s = self._patience_s()
@@ -310,6 +317,12 @@ class Computing(Holding):
                 self._spawns = False
         computed, detail = (outcome.start, outcome.stop), getattr(outcome, "detail", "")
         self._block_failed(attempt, computed, outcome.reason, detail)
+
+    def _no_child(self, attempt: Attempt, computed: Range, reason: str) -> None:
+        """End the run: a block that may kill this rank cannot be computed, and is not at fault."""
+        self.report()
+        self._fail(attempt.number, *computed, reason, "", is_final=True)
+        self._queue.remove(attempt)
 
     def _end_child(self) -> None:
         if self._child is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import sys
@@ -13,7 +14,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from mpims.core.chunks import Assign
+from mpims.core.chunks import Assign, Care
 from mpims.executor import taskworker
 from mpims.executor.book import Book
 from mpims.executor.calls import MOST_ANEW_BYTES, Calls
@@ -31,9 +32,10 @@ from mpims.executor.errors import TaskFailed
 from mpims.executor.functions import ITEM, Function
 from mpims.executor.orders import Tasks
 from mpims.executor.supplies import Supplies
-from mpims.executor.taskworker import LOOKS_PER_SLEEP, TaskWorker
+from mpims.executor.taskworker import LOOKS_PER_SLEEP, TaskComputing, TaskWorker
+from mpims.options import RunOptions
 from mpims.runtime.computing import MAX_UNSENT_BYTES
-from mpims.runtime.wire import Kind, Message
+from mpims.runtime.wire import Kind, Message, decode_object
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -366,3 +368,17 @@ def test_a_message_that_comes_meanwhile_lets_nothing_be_computed():
     messages = [None]
     rank.step()
     assert computing.compute.called
+
+
+def test_a_task_for_which_there_is_no_child_fails_and_no_other(monkeypatch):
+    monkeypatch.setattr(os, "fork", Mock(side_effect=BlockingIOError(errno.EAGAIN, "Try again")))
+    sent = []
+    computing = TaskComputing(Calls("here"), RunOptions(), lambda *message: sent.append(message), Mock())
+    computing.add([(7, 3, 4, Care.ISOLATED)])
+    computing.compute()
+    ((kind, _, buffers),) = sent
+    failed = decode_object(buffers)
+    assert (kind, failed.attempt, failed.start, failed.stop) == (Kind.FAILED, 7, 3, 4)
+    assert "no child process to compute it in" in failed.reason
+    assert not failed.is_final
+    assert not computing.has_work

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 import time
 
@@ -267,6 +269,22 @@ def test_the_time_in_which_a_rank_was_suspended_is_no_silence_of_its_child():
         assert time.monotonic() < until
         look(worker)
     assert "no answer for 0.2 s: killed" in decode_object(failed[0].buffers).reason
+
+
+def test_a_rank_that_cannot_have_a_child_ends_the_run_and_not_itself(started, monkeypatch):
+    def fork():
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", fork)
+    worker, job, master = started
+    assign(master, 1, 0, 20, Care.ISOLATED)
+    drive(worker)
+    (message,) = messages(master)
+    failed = decode_object(message.buffers)
+    assert (failed.attempt, failed.start, failed.stop, failed.is_final) == (1, 0, 10, True)
+    assert "no child process to compute it in, see ulimit -u and the memory: Resource" in failed.reason
+    assert not job.computed
+    assert not worker.has_work
 
 
 # ------------------------------------------------------------------ chunks in batches
