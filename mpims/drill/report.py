@@ -9,7 +9,7 @@ from typing import Any
 
 from mpims.drill.plan import Fault, What
 from mpims.report.summary import Summary
-from mpims.report.wording import duration, name_rank
+from mpims.report.wording import counted, duration, name_rank
 
 _DID = {What.KILL: "killed", What.HANG: "stopped", What.SLOW: "slowed down", What.CRASH: "all ranks killed"}
 
@@ -96,7 +96,7 @@ def outcome_lines(outcome: Outcome) -> list[str]:
     """What a person is told, in lines of at most some 60 characters."""
     before, after = outcome.undisturbed, outcome.disturbed
     lost_s = after.wall_s - before.wall_s
-    counts = after.summary
+    counts: dict[str, Any] = dict(after.summary)
     twice, dead, masters, resumed = (
         counts.get(name, 0) for name in ("n_duplicates", "n_lost", "n_masters", "n_resumed")
     )
@@ -109,7 +109,8 @@ def outcome_lines(outcome: Outcome) -> list[str]:
         *map(injection_line, sorted(outcome.injections, key=lambda i: i.at_s or math.inf)),
         f"disturbed    {duration(after.wall_s)}: {duration(max(0.0, lost_s))} lost",
         f"items        {n_items - outcome.n_missing:,} of {n_items:,}, {twice:,} computed twice",
-        f"lost         {dead} workers, {masters} masters; resumed {resumed} times",
+        f"lost         {counted(dead, 'worker')}, {counted(masters, 'master')}; "
+        f"resumed {counted(resumed, 'time')}",
         f"bits         {bits}",
     ]
     return [*lines, f"NOT survived: {outcome.trouble}" if outcome.trouble else "survived"]

@@ -134,7 +134,7 @@ def test_a_survived_drill():
         "  1.50 s       42% done  rank 3 (n2) killed",
         "disturbed    5.2 s: 1.2 s lost",
         "items        1,000 of 1,000, 12 computed twice",
-        "lost         1 workers, 1 masters; resumed 0 times",
+        "lost         1 worker, 1 master; resumed 0 times",
         "bits         the same",
         "survived",
     ]
