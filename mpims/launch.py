@@ -85,10 +85,12 @@ def launcher_at(path: str) -> Launcher | None:
     return Launcher(path, flavour, _version(text), flavour is Flavour.OPEN_MPI and _has_ulfm(path))
 
 
+# What the library itself prints, as UCX does, goes elsewhere.
 _ASK_LIBRARY = """\
-import sys; sys.path.pop(0)
+import os, sys; sys.path.pop(0)
+output = os.dup(1); os.dup2(2, 1)
 import mpi4py; mpi4py.rc.initialize = False
-from mpi4py import MPI; print(MPI.Get_library_version().strip("\\0"))"""
+from mpi4py import MPI; os.write(output, MPI.Get_library_version().strip("\\0").encode())"""
 
 
 def _has_ulfm(mpirun: str) -> bool:

@@ -18,8 +18,10 @@ THEME = "MPI"
 _ANSWER_S = 60.0  # for a Python that loads the MPI library, from a slow file system
 
 # A process of its own: a library that does not fit may end it, or hang.
+# What the library itself prints, as UCX does, is not its answer.
 _ASK = """\
-import json, sys; sys.path.pop(0)
+import json, os, sys; sys.path.pop(0)
+output = os.dup(1); os.dup2(2, 1)
 import mpi4py; mpi4py.rc.initialize = False
 from mpi4py import MPI
 try:
@@ -28,7 +30,7 @@ except OSError:
     maps = []
 paths = [line.split(None, 5)[5] for line in maps if "/libmpi" in line.rpartition(" ")[2]]
 told = {"mpi4py": mpi4py.__version__, "folder": mpi4py.__path__[0], "path": paths[0] if paths else ""}
-print(json.dumps({**told, "library": MPI.Get_library_version().strip("\\0")}))"""
+os.write(output, json.dumps({**told, "library": MPI.Get_library_version().strip("\\0")}).encode())"""
 
 
 @dataclass(frozen=True, slots=True)

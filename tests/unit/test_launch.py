@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from mpims.cli.main import main_command
+from mpims.doctor.library import ask_library
 from mpims.doctor.started import started_findings
 from mpims.errors import ExitStatus, UsageError
 from mpims.executor.local import LocalLink
@@ -391,6 +392,22 @@ def test_a_launcher_that_is_missing_cannot_be_started(tmp_path):
     missing = str(tmp_path / "mpirun")
     with pytest.raises(UsageError, match=r"cannot start the launcher .*mpirun: No such file"):
         run_ranks([missing, "-n", "2"])
+
+
+def test_what_a_library_prints_is_not_what_it_calls_itself(tmp_path, monkeypatch):
+    (tmp_path / "mpi4py").mkdir()
+    (tmp_path / "mpi4py" / "__init__.py").write_text("__version__ = '9'\nclass rc: pass\n")
+    (tmp_path / "mpi4py" / "MPI.py").write_text(
+        "import os\nos.write(1, b'UCX DEBUG loaded\\n')\n"
+        "def Get_library_version(): return 'Open MPI v9.1, of somebody\\n\\0'"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "mpirun").write_text("#!/bin/sh\necho Intel")
+    (tmp_path / "mpirun").chmod(0o755)
+    with pytest.raises(UsageError, match=rf"^mpi4py loads Open MPI v9.1, of somebody; .*{tmp_path}/mpirun"):
+        find_launcher([str(tmp_path)])
+    library = ask_library()
+    assert (library.name, library.mpi4py) == ("Open MPI v9.1", "9")
 
 
 def test_no_place_for_temporary_files_is_told_in_one_line(tmp_path, monkeypatch, capsys):
