@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from ctypes import CDLL
 from functools import cache
 from pathlib import Path
@@ -172,17 +173,39 @@ def _count_fork() -> None:
 os.register_at_fork(after_in_child=_count_fork)
 
 
-def die_where_the_users_code_exits() -> None:
-    """Make ``os._exit`` a death like others: launchers end all ranks if one just leaves."""
+def die_where_the_users_code_exits(last_words: Callable[[int], None] = lambda status: None) -> None:
+    """Make ``os._exit`` a death like others: launchers end all ranks if one just leaves.
+
+    Parameters
+    ----------
+    last_words
+        Called before, with the status that it was to leave with.
+    """
     leave, rank = os._exit, os.getpid()
 
     def die_or_leave(status: int) -> NoReturn:
         if os.getpid() == rank:  # and no child of the user's code
+            last_words(status)
             os.kill(rank, signal.SIGKILL)
         leave(status)
 
+    _put_in_place_of_exit(die_or_leave)
+
+
+@contextmanager
+def dying_where_the_users_code_exits(last_words: Callable[[int], None]) -> Iterator[None]:
+    """The same for as long as a run goes on: after it a process may leave as it likes."""
+    before = os._exit
+    die_where_the_users_code_exits(last_words)
+    try:
+        yield
+    finally:
+        _put_in_place_of_exit(before)
+
+
+def _put_in_place_of_exit(leave: Callable[[int], NoReturn]) -> None:
     for module in (os, sys.modules[os.name]):  # what it is pickled as is in the second
-        vars(module)["_exit"] = die_or_leave
+        vars(module)["_exit"] = leave
 
 
 def _open_handle(pid: int) -> int | None:

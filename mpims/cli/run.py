@@ -23,8 +23,10 @@ from mpims.loading import JobSource, construct, load_job_class, read_source
 from mpims.options import DEFAULT_POLICY, RunOptions
 from mpims.outcome import Outcome
 from mpims.parameters import parse_settings
+from mpims.processes import dying_where_the_users_code_exits
 from mpims.report.progress import TERMINAL, name_terminal
 from mpims.runtime.lead import Lead
+from mpims.runtime.transport.base import Transport
 from mpims.session import connect
 from mpims.slurm.allocation import find_allocation
 from mpims.streams import say, settle, show
@@ -184,6 +186,20 @@ def compute(
 ) -> int:
     """Run what `prepare` gives as the master; give the exit status."""
     transport = connect(share=False)
+    with dying_where_the_users_code_exits(_last_words):
+        return _compute(arguments, prepare, transport)
+
+
+def _last_words(status: int) -> None:
+    sys.stderr = sys.__stderr__  # not the file of what the kernel prints
+    say(f"the job called os._exit({status}) amid the run, which is no end of it: this process is killed")
+
+
+def _compute(
+    arguments: argparse.Namespace,
+    prepare: Callable[[Lead | None], tuple[Job, RunOptions, JobSource | None]],
+    transport: Transport | None,
+) -> int:
     lead: Lead | None = arguments.lead
     with telling_workers(transport):
         n_ranks = transport.size if transport else 1

@@ -449,6 +449,14 @@ def test_a_child_that_the_kernel_forks_is_no_worker(mpims_cli, write_job, tmp_pa
     assert not (tmp_path / "went on").exists()
 
 
+def test_a_job_that_leaves_the_only_process_has_not_ended_well(mpims_cli, write_job, tmp_path):
+    write_job("def task(self, item):\n    os._exit(0)", items="5")
+    done = mpims_cli("run", "x.py", "--run-dir", "r")
+    assert done.returncode == -signal.SIGKILL
+    assert "os._exit(0)" in one_line(done)
+    assert not (tmp_path / "r" / "summary.json").exists()
+
+
 def test_a_killed_worker_does_not_end_the_run(write_job, tmp_path):
     """With an MPI that survives it; its items are computed by the others."""
     from mpims.launch import find_launcher
