@@ -168,7 +168,10 @@ def read_history(folder: Path) -> History:
     check_traced(manifest, folder)
     trace = read_trace(folder)
     if not any(len(section.parts) for section in trace.sections):
-        raise UsageError(f"the trace in {folder} is empty: nothing had been delivered when it ended")
+        raise UsageError(
+            f"the trace in {folder} is empty: nothing had been delivered when it was last written, "
+            "which is done every second"
+        )
     for section in trace.sections:
         for records in (section.parts, section.sent):
             check_records(records, manifest["n_items"], manifest["block"])

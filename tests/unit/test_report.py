@@ -197,7 +197,9 @@ def test_a_run_that_is_killed_anywhere_has_a_report(tmp_path, monkeypatch):
     for n_bytes in range(12, len(content), 331):
         (folder / TRACE).write_bytes(content[:n_bytes])
         if n_bytes < first:
-            with pytest.raises(UsageError, match="is empty: nothing had been delivered"):
+            with pytest.raises(
+                UsageError, match="is empty: nothing had been delivered when it was last written"
+            ):
                 find(folder)
         else:
             lines = " ".join(" ".join(report_lines(find(folder))).split())
