@@ -104,6 +104,8 @@ def look_from_outside(folder: Path) -> Outside:
     except Damaged as error:
         damage = error.message
     silence_s = _silence_s(folder)
+    if is_locked and _locked_state(owner, silence_s) is State.DEAD and _is_whole(folder, summary):
+        is_locked = False  # its owner came to the end, but not to giving it back
     status = read_status(folder / STATUS) if is_locked or summary is None else None
     state = _locked_state(owner, silence_s) if is_locked else _ended_state(summary)
     if manifest.get("simulated"):
@@ -120,6 +122,13 @@ def look_from_outside(folder: Path) -> Outside:
         manifest=manifest,
         damage="" if is_locked else damage,
     )
+
+
+def _is_whole(folder: Path, summary: dict[str, Any] | None) -> bool:
+    """Whether a run is done, and its result is there: one that is lost is made anew on resuming."""
+    if summary is None or summary["status"] != "done":
+        return False
+    return (folder / Path(summary["result_file"]).name).exists()
 
 
 def _ended_state(summary: dict[str, Any] | None) -> State:

@@ -206,6 +206,20 @@ def test_a_run_that_is_gone_on_with_is_not_what_its_last_summary_says(living):
     assert (outside.state, outside.summary) == (State.RUNNING, None)
 
 
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_master_that_was_killed_when_all_was_written_has_done_it(folder, is_whole):
+    write_status(folder / "status.json", STATUS)
+    hold(folder, {**this_process().as_dict(), "started": 1})
+    summarise(folder, "done", n_done=1000, result_file="/where/it/was/result.npy", result_digest="abc")
+    if is_whole:
+        (folder / "result.npy").touch()  # else it was lost, and was being made anew
+    outside = look_from_outside(folder)
+    assert outside.state is (State.DONE if is_whole else State.DEAD)
+    assert (
+        outside_lines(outside)[-1] == f"next     {'nothing is left to do' if is_whole else outside.resume}"
+    )
+
+
 def test_a_run_that_died_before_anything(folder):
     assert look_from_outside(folder).state is State.DEAD
 
