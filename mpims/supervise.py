@@ -21,10 +21,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from subprocess import Popen, TimeoutExpired
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from mpims.errors import ExitStatus, UsageError
 from mpims.processes import Process, ending_with_parent, is_alive
@@ -42,7 +43,13 @@ _MOST_STARTS = 3
 _KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # the launcher, by us; or a rank, as the launcher tells
 
 
-def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 20.0) -> int:
+def run_ranks(
+    command: Sequence[str],
+    *,
+    grace_s: float = 10.0,
+    stop_s: float = 20.0,
+    tell_done: Callable[[str, dict[str, Any]], None] = lambda run_dir, summary: None,
+) -> int:
     """Start a launcher, wait until it has ended, and give the exit status of the run.
 
     The first SIGINT, SIGTERM, SIGHUP or SIGUSR1 asks the run to stop (see `STOP_SIGNAL`); a second one, a
@@ -59,6 +66,8 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 
         and again after it has been told to end, before it is killed.
     stop_s
         So many seconds a run may take to stop.
+    tell_done
+        Called with the directory and the summary of a run that is done and of which no rank could tell.
 
     Returns
     -------
@@ -104,8 +113,11 @@ def run_ranks(command: Sequence[str], *, grace_s: float = 10.0, stop_s: float = 
         return ExitStatus.INTERRUPTED if arrivals else status or ExitStatus.FAILED
     if resume:
         resume, run_dir = resume.split("\n", 1)
-        if (ended := _ended_elsewhere(run_dir)) is not None:
-            return ended
+        summary = _summary_of_done(run_dir)
+        if summary is not None:
+            if not output:
+                tell_done(run_dir, summary)
+            return ExitStatus.SKIPPED if summary.get("n_skipped") else ExitStatus.DONE
         say(f"all ranks have ended (launcher: status {status}); resume with: {resume}")
         return ExitStatus.STOPPED
     if arrivals:
@@ -306,15 +318,18 @@ def _told(status_file: str) -> int | None:
         return None
 
 
-def _ended_elsewhere(run_dir: str) -> int | None:
-    """The status of a run that is done though nobody told us: its last master was on another host."""
+def _summary_of_done(run_dir: str) -> dict[str, Any] | None:
+    """That of a run that is done though nobody told us: its last master died just then, or on another host.
+
+    If the result is not there it was lost since, and was being made anew.
+    """
     try:
         summary = json.loads(_read(os.path.join(run_dir, "summary.json")))
-    except ValueError:
+        is_done = summary["status"] == "done"
+        path = os.path.join(run_dir, os.path.basename(summary["result_file"])) if is_done else ""
+    except (ValueError, KeyError, TypeError):
         return None
-    if not isinstance(summary, dict) or summary.get("status") != "done":
-        return None
-    return ExitStatus.SKIPPED if summary.get("n_skipped") else ExitStatus.DONE
+    return summary if os.path.exists(path) else None
 
 
 def _read(path: str) -> str:

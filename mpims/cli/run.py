@@ -24,11 +24,13 @@ from mpims.options import DEFAULT_POLICY, RunOptions
 from mpims.outcome import Outcome
 from mpims.parameters import parse_settings
 from mpims.processes import dying_where_the_users_code_exits
+from mpims.report.announcement import short_path
 from mpims.report.progress import TERMINAL, name_terminal
 from mpims.runtime.lead import Lead
 from mpims.runtime.transport.base import Transport
 from mpims.session import connect
 from mpims.slurm.allocation import find_allocation
+from mpims.storage.rundir import SUMMARY
 from mpims.streams import say, settle, show
 from mpims.timelimit import RESERVE_S
 from mpims.world import find_world, report_output
@@ -296,7 +298,15 @@ def launch(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         say(shlex.join(command))
     grace_s = RunOptions().grace_s if arguments.grace_s is None else arguments.grace_s
-    return run_ranks(command, stop_s=grace_s + _STOP_S)
+
+    def tell_done(run_dir: str, summary: dict[str, Any]) -> None:
+        if not arguments.quiet:
+            path = short_path(Path(run_dir, SUMMARY))
+            say(f"done, as {path} says: the rank that was to tell it has died")
+        if arguments.json:
+            show(json.dumps(summary, indent=2))
+
+    return run_ranks(command, stop_s=grace_s + _STOP_S, tell_done=tell_done)
 
 
 def _without_n(arguments: list[str]) -> list[str]:

@@ -371,7 +371,7 @@ def test_a_message_that_comes_meanwhile_lets_nothing_be_computed():
 
 
 def test_a_task_for_which_there_is_no_child_fails_and_no_other(monkeypatch):
-    monkeypatch.setattr(os, "fork", Mock(side_effect=BlockingIOError(errno.EAGAIN, "Try again")))
+    monkeypatch.setattr(os, "posix_spawn", Mock(side_effect=BlockingIOError(errno.EAGAIN, "Try again")))
     sent = []
     computing = TaskComputing(Calls("here"), RunOptions(), lambda *message: sent.append(message), Mock())
     computing.add([(7, 3, 4, Care.ISOLATED)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from mpims.cli.main import main_command
+from mpims.cli.main import main_command, make_parser
+from mpims.cli.run import launch
 from mpims.doctor.library import ask_library
 from mpims.doctor.started import started_findings
 from mpims.errors import ExitStatus, UsageError
@@ -345,16 +347,45 @@ def test_a_run_whose_ranks_have_all_died_can_be_resumed(capfd, shell, found):
 @pytest.mark.parametrize(
     ("summary", "status"),
     [
-        ('{"status": "done", "n_skipped": 0}', ExitStatus.DONE),
-        ('{"status": "done", "n_skipped": 2}', ExitStatus.SKIPPED),
+        ('{"status": "done", "result_file": "/x/result.npy", "n_skipped": 0}', ExitStatus.DONE),
+        ('{"status": "done", "result_file": "/x/result.npy", "n_skipped": 2}', ExitStatus.SKIPPED),
+        ('{"status": "done", "result_file": "/x/result.pkl", "n_skipped": 0}', ExitStatus.STOPPED),  # lost
         ('{"status": "stopped"}', ExitStatus.STOPPED),
         ("[", ExitStatus.STOPPED),
     ],
 )
-def test_a_run_may_be_done_by_a_master_on_another_host(capfd, tmp_path, summary, status):
+def test_a_run_may_be_done_though_nobody_could_tell(capfd, tmp_path, summary, status):
+    """Its last master was killed just then, or is on another host."""
     (tmp_path / "summary.json").write_text(summary)
+    (tmp_path / "result.npy").touch()
     begin = BEGIN.replace("'x', os", f"'{tmp_path}', os")
-    assert run(["sh", "-c", f'{sys.executable} -c "{begin}"; exit 1'], capfd)[0] == status
+    told = []
+    command = ["sh", "-c", f'{sys.executable} -c "{begin}"; exit 1']
+    found, said = run(command, capfd, tell_done=lambda *about: told.append(about))
+    assert found == status
+    assert told == ([] if status == ExitStatus.STOPPED else [(str(tmp_path), json.loads(summary))])
+    assert ("resume with" in said) == (status == ExitStatus.STOPPED)
+
+
+def test_what_such_a_run_was_to_print_is_printed(monkeypatch, capsys):
+    """Where ranks are started for ``mpims run``, in place of its master."""
+
+    def nobody_tells(command, *, tell_done, **options):
+        tell_done("r", {"status": "done", "n_done": 5})
+        return 0
+
+    monkeypatch.setattr("mpims.supervise.run_ranks", nobody_tells)
+    monkeypatch.setattr("mpims.cli.run.command_here", lambda *arguments, **options: ["mpirun"])
+    monkeypatch.setattr("sys.argv", ["mpims", "run", "x.py"])
+    for options in ([], ["--quiet", "--json"]):
+        assert launch(make_parser().parse_args(["run", "x.py", "-n", "3", *options])) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"status": "done", "n_done": 5}
+    assert printed.err.split("\n") == [
+        "mpims: mpirun",
+        "mpims: done, as r/summary.json says: the rank that was to tell it has died",
+        "",
+    ]
 
 
 @pytest.mark.timeout(20)
