@@ -68,8 +68,8 @@ class Checkpoint:
     ) -> Checkpoint:
         """Begin the journal of a new run."""
         path = folder / JOURNAL
-        path.unlink(missing_ok=True)  # of a run that died before it began
         try:
+            path.unlink(missing_ok=True)  # of a run that died before it began
             journal = Journal.create(path, run_id, durability_s=durability_s, sync_results=results.sync)
         except OSError as error:
             raise disk_error(error, path) from None

@@ -10,6 +10,7 @@ import errno
 import os
 import pickle
 from collections.abc import Sequence
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any, Protocol
@@ -397,7 +398,7 @@ def write_array(path: Path, array: npt.NDArray[Any]) -> None:
             np.save(file, array, allow_pickle=False)
         part.rename(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        remove(part)
         raise disk_error(error, path, array.nbytes) from None
 
 
@@ -410,12 +411,18 @@ def write_object(folder: Path, value: Any) -> Path:
             pickle.dump(value, file, protocol=5)
         part.rename(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        remove(part)
         raise disk_error(error, path) from None
     except Exception as error:  # whatever an object of the user's raises when it is pickled
-        part.unlink(missing_ok=True)
+        remove(part)
         raise RunFailed(f"the result cannot be pickled: {describe(error)}") from None
     return path
+
+
+def remove(part: Path) -> None:
+    """Remove what could not be written, as far as that can be done."""
+    with suppress(OSError):  # it is not there, or a folder
+        part.unlink()
 
 
 class NotWritten(Stopped):
@@ -435,6 +442,8 @@ class NotWritten(Stopped):
 def disk_error(error: OSError, path: Path, n_bytes: int = 0) -> NotWritten:
     """What a failed write means, with the space that was wanted and the space there is."""
     cure = _CURES.get(error.errno or 0)
+    if isinstance(error, IsADirectoryError):  # what was opened, or what a file was to be named
+        path = Path(error.filename2 or error.filename or path)
     if cure is not None:
         return NotWritten(f"cannot write {path}: {error.strerror}", cure)
     wanted = f" of {n_bytes / 1e6:.1f} MB" if n_bytes else ""
@@ -452,5 +461,6 @@ _CURES = {
     errno.EACCES: "see that you may write there",
     errno.EPERM: "see that you may write there",
     errno.EROFS: "see that it can be written to",
+    errno.EISDIR: "remove that folder",
 }
 """Where more space is none."""

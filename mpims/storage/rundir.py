@@ -14,7 +14,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin
 
 from mpims.errors import UsageError, brief, describe
-from mpims.storage.results import disk_error
+from mpims.storage.results import disk_error, remove
 
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
@@ -250,5 +250,5 @@ def _write_whole(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         part.rename(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        remove(part)
         raise disk_error(error, path) from None

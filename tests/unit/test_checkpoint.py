@@ -504,6 +504,12 @@ def test_a_disk_that_takes_nothing_stops_the_run(tmp_path):
         play.deliver(0, 8)
 
 
+def test_a_folder_in_the_way_of_the_journal_is_named(tmp_path):
+    (tmp_path / "run" / "journal").mkdir(parents=True)
+    with pytest.raises(Stopped, match=r"cannot write .*/journal: Is a directory; remove that folder and"):
+        Play(tmp_path / "run", "list").create()
+
+
 # ---------------------------------------------------------------- what kills all ranks
 
 

@@ -203,6 +203,15 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["x.npy.part", "result.pkl.part"])
+def test_a_folder_in_the_way_of_a_result_is_named(name, tmp_path):
+    (tmp_path / name).mkdir()
+    with pytest.raises(
+        Stopped, match=rf"cannot write .*/{name}: Is a directory; remove that folder and resume"
+    ):
+        write_object(tmp_path, []) if "pkl" in name else write_array(tmp_path / "x.npy", np.zeros(3))
+
+
 @pytest.mark.parametrize(
     ("number", "said"),
     [

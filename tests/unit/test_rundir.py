@@ -25,6 +25,14 @@ def test_json_comes_back(tmp_path):
     assert os.listdir(tmp_path) == ["x.json"]
 
 
+def test_a_folder_in_the_way_of_a_file_is_named(tmp_path):
+    (tmp_path / "x.json.part").mkdir()
+    with pytest.raises(
+        Stopped, match=r"cannot write .*x\.json\.part: Is a directory; remove that folder and resume"
+    ):
+        write_json(tmp_path / "x.json", {})
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -74,7 +82,7 @@ def test_what_cannot_be_written_leaves_nothing_behind(tmp_path):
     path = tmp_path / "x.json"
     path.mkdir()  # a file cannot take its name
     with pytest.raises(
-        Stopped, match=r"cannot write .*x\.json: Is a directory.*free some space and resume"
+        Stopped, match=r"cannot write .*x\.json: Is a directory; remove that folder and resume"
     ):
         write_json(path, {})
     with pytest.raises(Stopped, match=r"cannot write .*job\.pkl: No such file or directory"):
