@@ -561,7 +561,7 @@ def test_options_of_run():
 
 
 def test_ranks_compute_before_it_is_written_down_who_they_are(tmp_path, monkeypatch):
-    computing, seen = threading.Event(), []
+    computing, all_joined, seen = threading.Event(), threading.Event(), []
 
     class Tells(mpims.Job):
         def items(self):
@@ -569,6 +569,7 @@ def test_ranks_compute_before_it_is_written_down_who_they_are(tmp_path, monkeypa
 
         def kernel(self, items):
             computing.set()
+            all_joined.wait(10)  # or the first to join may compute all before the other has
             return np.zeros(len(items))
 
     write_ranks = RunRecord.write_ranks
@@ -576,6 +577,8 @@ def test_ranks_compute_before_it_is_written_down_who_they_are(tmp_path, monkeypa
     def look(self, record):
         seen.append(computing.wait(5))
         write_ranks(self, record)
+        if len(record.workers) == 2:
+            all_joined.set()
 
     monkeypatch.setattr(RunRecord, "write_ranks", look)
     on_threads(Tells, 3, tmp_path / "run")
