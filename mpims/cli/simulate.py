@@ -294,7 +294,10 @@ def _study(arguments: argparse.Namespace, work: _Work) -> Study:
     slowness = {fault.rank: fault.factor for fault in arguments.slow}
     if len(slowness) < len(arguments.slow):
         raise UsageError("--slow is given twice for a rank: give one factor for each")
-    for option, ranks in (("--fail", [rank for rank, _ in arguments.deaths]), ("--slow", slowness)):
+    deaths = dict(arguments.deaths)
+    if len(deaths) < len(arguments.deaths):
+        raise UsageError("--fail is given twice for a rank: it dies only once")
+    for option, ranks in (("--fail", deaths), ("--slow", slowness)):
         for rank in ranks:
             if not 1 <= rank <= min(n_workers):
                 raise UsageError(f"{option} {rank}: the ranks that compute are 1 to {min(n_workers)}")

@@ -238,6 +238,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         ("--fail 3@140%", "at most 100%"),
         ("--fail 0@40%", "rank 0 hands out here"),
         ("--fail 9@40%", "--fail 9: the ranks that compute are 1 to 8"),
+        ("--fail 2@40% --fail 1@50% --fail 2@90s", "--fail is given twice for a rank"),
         ("--slow 9:3x", "--slow 9: the ranks that compute are 1 to 8"),
         ("--slow 2:3x --slow 1:2x --slow 2:4x", "--slow is given twice for a rank"),
         ("--slow 2:0.5x", "a factor of at least 1"),
