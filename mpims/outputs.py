@@ -38,8 +38,9 @@ class Gather:
     Parameters
     ----------
     dtype
-        Make an array of this dtype, whatever the kernel gives; with ``object``, a list. None takes
-        dtype and shape from the results; they must then be the same in all of them.
+        Make an array of this dtype, whatever the kernel gives; with ``object``, a list. Floats may be
+        rounded to it; whole numbers and texts that it cannot hold are an error. None takes dtype and shape
+        from the results; they must then be the same in all of them.
 
     Raises
     ------
@@ -64,14 +65,16 @@ class Gather:
         Raises
         ------
         ResultError
-            One is a masked array, and `dtype` leaves no place for its mask.
+            One is a masked array, and `dtype` leaves no place for its mask; or one does not fit `dtype`.
         """
         if self.dtype is not None and self.dtype.hasobject:
             return _as_list(results)
         if self.dtype is not None:
             if isinstance(results, (list, tuple)) and any(map(is_masked, _one_of_each_type(results))):
                 raise ResultError(MASKED)
-            return np.ascontiguousarray(results, dtype=self.dtype)
+            array = np.ascontiguousarray(results, dtype=self.dtype)
+            _check_fits(array, results)
+            return array
         if isinstance(results, np.ndarray):
             return _as_list(results) if results.dtype.hasobject else np.ascontiguousarray(results)
         if results and all(_is_plain(r) for r in results):
@@ -83,6 +86,31 @@ class Gather:
                     rows[i, ...] = result
                 return rows
         return _as_list(results)
+
+
+def _check_fits(array: npt.NDArray[Any], results: Any) -> None:
+    """Refuse to keep less than there is, which NumPy does without a word: 300 as 44, 2.7 as 2, abc as ab.
+
+    That floats are rounded to shorter ones is what such a dtype is asked for.
+    """
+    kind = array.dtype.kind
+    if kind not in "iufSU":
+        return
+    given = np.asarray(results)
+    if given.dtype == array.dtype or given.dtype.kind not in ("c" if kind == "f" else "biufcSU"):
+        return
+    if kind in "SU":
+        given = given.astype(kind)  # as long as it takes
+        if given.itemsize <= array.itemsize:
+            return
+    differs = array != given
+    if differs.any():
+        where = tuple(np.argwhere(differs)[0])
+        dtype = array.dtype.str if kind in "SU" else array.dtype.name
+        raise ResultError(
+            f"kernel returned {given[where].item()!r}, which {dtype} cannot hold; "
+            "give Gather another dtype, or return what fits"
+        )
 
 
 def _is_plain(result: Any) -> bool:

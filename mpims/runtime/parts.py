@@ -15,7 +15,10 @@ from mpims.runtime.buffers import Buffers
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-DIFFERENT = "for results that differ in form: output = mpims.Gather(dtype=object), which makes a list"
+DIFFERENT = (
+    "for results that differ in form: output = mpims.Gather(dtype=object), which makes a list; "
+    "for texts a dtype that holds the longest, as mpims.Gather(dtype='U20')"
+)
 """What to do about it."""
 
 

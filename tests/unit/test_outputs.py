@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 import warnings
 
 import numpy as np
@@ -236,6 +237,43 @@ def test_results_that_do_not_fit_the_dtype_are_refused():
         Gather(dtype=float).pack(["no number"])
     with pytest.raises(ValueError, match=r"could not convert|inhomogeneous|sequence"):
         Gather(dtype=float).pack([[1, 2], [3]])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "results", "found"),
+    [
+        ("U2", ["a", "abc"], "'abc', which <U2"),
+        ("S2", np.array([b"a", b"abc"]), "b'abc', which |S2"),
+        ("U2", [1, 234], "'234', which <U2"),
+        (np.uint8, np.array([3, 300]), "300, which uint8"),
+        (np.uint8, np.array([3, -1]), "-1, which uint8"),
+        (np.int64, np.array([2**63 + 1], np.uint64), "9223372036854775809, which int64"),
+        (int, [1.0, 2.7], "2.7, which int64"),
+        (int, np.array([[1.0, np.nan]]), "nan, which int64"),
+        (float, np.array([1.0, 2 + 1e-9j]), "(2+1e-09j), which float64"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:Casting complex")
+def test_what_the_dtype_would_cut_off_is_refused(dtype, results, found):
+    with pytest.raises(ResultError, match=f"kernel returned {re.escape(found)} cannot hold"):
+        Gather(dtype=dtype).pack(results)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "results"),
+    [
+        ("f4", np.array([0.1, 1e300, np.nan])),
+        ("U2", np.array(["abc", "ab"], dtype="U9")[1:]),
+        ("U9", np.array([1.5])),
+        (float, np.array([1 + 0j])),
+        (bool, np.array([0, 2])),
+        ("M8[D]", np.array(["2020-01-01T12"], "M8[h]")),
+        (np.uint64, np.array([2**63], np.uint64)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:Casting complex")
+def test_what_the_dtype_rounds_is_kept(dtype, results):
+    same_array(Gather(dtype=dtype).pack(results), results.astype(dtype))
 
 
 @pytest.mark.parametrize("kind", [list, tuple])
