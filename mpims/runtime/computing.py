@@ -14,7 +14,7 @@ from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 from mpims.core.chunks import Care, Range
-from mpims.errors import ExitStatus, describe, user_traceback
+from mpims.errors import ExitStatus, UsageError, describe, user_traceback
 from mpims.job import Job
 from mpims.options import RunOptions
 from mpims.outputs import Gather, ResultError, kept
@@ -83,7 +83,8 @@ class Computing(Holding):
     isolated
         Compute everything in child processes: this rank is needed alive.
     order
-        Gives what a child needs that is a new Python, for items from start to stop; None if that cannot be.
+        Gives what a child needs that is a new Python, for items from start to stop, or raises UsageError;
+        None if there can be none.
 
     Attributes
     ----------
@@ -293,7 +294,10 @@ class Computing(Holding):
         from mpims.runtime.isolation import IsolatedBlocks
 
         if self._order is not None and (self._spawns or attempt.failed_in_fork is not None):
-            return IsolatedBlocks(self._order(attempt.at, attempt.stop), self._upcoming(attempt))
+            try:
+                return IsolatedBlocks(self._order(attempt.at, attempt.stop), self._upcoming(attempt))
+            except UsageError:  # the job is of a program, and cannot be pickled
+                self._spawns = False
         return IsolatedBlocks(self._kernel, self._upcoming(attempt))
 
     def _child_ended_block(self, attempt: Attempt, child: IsolatedBlocks, outcome: BlockOutcome) -> None:

@@ -297,7 +297,7 @@ class Worker:
                 ping=lambda: self._send(Kind.PING),
                 patience_s=self._patience_s,
                 isolated=self._isolated,
-                order=self._order if start.source is not None or job.start_method == "spawn" else None,
+                order=self._order,
             )
         except UsageError as error:
             self._refuse(error.message, error.detail, is_usage=True)

@@ -10,6 +10,7 @@ import pytest
 
 import mpims
 from mpims.core.chunks import Care
+from mpims.errors import UsageError
 from mpims.loading import make_job, pack_parameters, read_source
 from mpims.options import RunOptions
 from mpims.runtime.computing import Computing
@@ -203,7 +204,7 @@ def test_a_start_method_that_is_none_is_refused():
 FORKED = "os.getpid() != self.owner"
 
 
-def computed_in_isolation(order, n=4, new=None, patience_s=LIMIT_S):
+def computed_in_isolation(order, n=4, how=None, patience_s=LIMIT_S):
     """What a rank says of `n` blocks that are to be computed in isolation, in two attempts, and how."""
     job = make_job(*order.arguments[:2])
     job.setup()
@@ -231,7 +232,7 @@ def computed_in_isolation(order, n=4, new=None, patience_s=LIMIT_S):
         send=lambda kind, head, buffers: None,
         ping=lambda: None,
         patience_s=lambda: patience_s,
-        order=lambda start, stop: new or order,
+        order=how or (lambda start, stop: order),
     )
     computing.add([(1, 0, n // 2, Care.ISOLATED), (2, n // 2, n, Care.ISOLATED)])
     until = time.monotonic() + LIMIT_S
@@ -288,6 +289,16 @@ def test_what_raised_is_told_where_the_new_python_cannot_begin(order_for):
     order = order_for(body, n=2)
     source = order.arguments[0]._replace(text="raise SystemError('not twice')\n")
     broken = order._replace(arguments=(source, *order.arguments[1:]))
-    said, ways = computed_in_isolation(order, new=broken, n=2)
+    said, ways = computed_in_isolation(order, n=2, how=lambda start, stop: broken)
     assert said == [(0, "OSError: bad item"), (1, "OSError: bad item")]
     assert ways == ["fork", "spawn", "fork"]
+
+
+def test_a_job_that_cannot_be_pickled_is_computed_in_forks(order_for):
+    def refuse(start, stop):
+        raise UsageError("it has a lock")
+
+    order = order_for("    def kernel(self, items):\n        raise OSError('bad item')\n", n=2)
+    said, ways = computed_in_isolation(order, n=2, how=refuse)
+    assert said == [(0, "OSError: bad item"), (1, "OSError: bad item")]
+    assert ways == ["fork", "fork", "fork"]
