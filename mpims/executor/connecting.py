@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 from mpims.errors import UsageError
 from mpims.executor import serving
 from mpims.executor.orders import Customer, Link
+from mpims.runtime.stopping import leave_signals_to_master
 from mpims.session import connect, dismiss_workers
 
 _dismissing = False
@@ -49,6 +51,8 @@ def connect_executor(
     if transport.rank != 0:
         from mpims.executor.taskworker import serve_tasks
 
+        if exit_workers and threading.current_thread() is threading.main_thread():
+            leave_signals_to_master()  # a rank that is to go on with the program has the program's
         status = serve_tasks(transport, once=not exit_workers)
         if exit_workers or status:
             raise SystemExit(status)

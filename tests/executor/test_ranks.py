@@ -463,6 +463,25 @@ with POOL as pool:
     )
 
 
+def test_signals_to_a_rank_are_left_to_the_program(tmp_path):
+    """Batch systems send them to every rank: what was under way is delivered, and the program decides."""
+    run(
+        tmp_path,
+        """
+def signal_itself(number):
+    os.kill(os.getpid(), number)
+    return number
+with POOL as pool:
+    for rank in all_pids(pool):
+        os.kill(rank, signal.SIGINT)
+        os.kill(rank, signal.SIGUSR1)
+    assert list(pool.map(signal_itself, [2, 15, 10])) == [2, 15, 10]
+    assert len(all_pids(pool)) == 3
+""",
+        "with",
+    )
+
+
 @pytest.mark.parametrize("when", ["before all ranks are there", "amid an executor"])
 def test_a_program_that_ends_its_process_leaves_no_rank_waiting(mpims_cli, tmp_path, when):
     """MPI says nothing of such an end, and the launcher not always its status."""
