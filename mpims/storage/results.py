@@ -99,6 +99,7 @@ class GatherResults:
     """
 
     def __init__(self, output: Gather, n_items: int, folder: Path) -> None:
+        self._output = output
         self._n_items = n_items
         self._folder = folder
         self._form: tuple[np.dtype[Any], tuple[int, ...]] | None = None  # of an item, in an array
@@ -217,10 +218,14 @@ class GatherResults:
             self._file.sync()
 
     def close(self, skipped: Sequence[int] = ()) -> tuple[Any, Path]:
+        path = self._folder / "result.npy"
         if self._form is None:
+            dtype = self._output.dtype
+            if self._list is None and dtype is not None and not dtype.hasobject:  # all were skipped
+                write_array(path, np.full(self._n_items, fill_value(dtype), dtype))
+                return np.load(path, mmap_mode="r"), path
             values = self._list if self._list is not None else [None] * self._n_items
             return values, write_object(self._folder, values)
-        path = self._folder / "result.npy"
         dtype, shape = self._form
         file = self._file
         if file is None:

@@ -11,6 +11,7 @@ import pytest
 
 import mpims
 from mpims.core.chunks import Result
+from mpims.digest import digest
 from mpims.errors import RunFailed, Stopped
 from mpims.outputs import ResultError
 from mpims.runtime.wire import decode_payload, decode_results, encode_results
@@ -106,6 +107,23 @@ def test_items_that_were_skipped_get_the_fill_value(tmp_path, n):
     results = GatherResults(mpims.Gather(), 4, tmp_path)
     deliver(results, 1, 0, 4, np.ones((4, n)))
     assert np.isnan(results.close([1, 3])[0]).all(axis=1).tolist() == [False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (float, np.full(3, np.nan)),
+        ("M8[s]", np.full(3, "NaT", "M8[s]")),
+        (int, np.zeros(3, int)),
+        (object, [None] * 3),
+        (None, [None] * 3),
+    ],
+    ids=str,
+)
+def test_where_all_were_skipped_the_result_is_what_was_asked_for(dtype, expected, tmp_path):
+    results = GatherResults(mpims.Gather(dtype), 3, tmp_path)
+    value, path = results.close([0, 1, 2])
+    assert digest(value) == digest(read_result(path)) == digest(expected)
 
 
 def test_structured_and_small_dtypes(tmp_path):
