@@ -19,7 +19,7 @@ def resolve_items(job: Job) -> Sequence[Any]:
     Raises
     ------
     UsageError
-        It raises, gives something that is no sequence, or nothing at all.
+        It raises, gives something that is no sequence or takes no slices, or nothing at all.
     """
     name = type(job).__name__
     items: Any
@@ -51,6 +51,15 @@ def resolve_items(job: Job) -> Sequence[Any]:
         )
     if n_items == 0:
         raise UsageError(f"job {name} has no items: items() gave none for {job!r}")
+    try:
+        items[0:0]
+    except TypeError as error:
+        raise UsageError(
+            f"job {name}: items() gave a {type(items).__name__} of which no slice can be taken "
+            f"({describe(error)}): return a list of them"
+        ) from error
+    except Exception:  # an empty slice may be too little for it: no kernel is given one
+        pass
     sequence: Sequence[Any] = items
     return sequence
 

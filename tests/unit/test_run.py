@@ -8,6 +8,7 @@ import resource
 import sys
 import threading
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -419,6 +420,11 @@ def test_the_traceback_is_the_users(tmp_path):
         ({"items": lambda self: np.array(3), "task": int}, UsageError, "gave a ndarray"),
         ({"items": lambda self: sys.exit(3), "task": int}, UsageError, "items() raised SystemExit: 3"),
         ({"items": lambda self: Unsliceable(), "task": int}, RunFailed, "items of a Unsliceable"),
+        (
+            {"items": lambda self: deque(range(3)), "task": int},
+            UsageError,
+            "gave a deque of which no slice can be taken (TypeError: sequence index must be integer, not",
+        ),
         ({"items": lambda self: 1 / 0, "task": int}, UsageError, "items() raised ZeroDivisionError"),
         (
             {"items": lambda self: Closed(), "task": int},
