@@ -55,7 +55,11 @@ def facts(findings: Findings) -> list[tuple[str, str]]:
         ("ranks", f"{ranks}{on}"),
         ("time", f"{time_text(history.wall_s)}{resumed}"),
         ("policy", f"{findings.policy}{': ' if findings.policy_reason else ''}{findings.policy_reason}"),
-        ("efficiency", f"{shares[Use.COMPUTE]:.1%}; the master was busy for {findings.master_load:.1%}"),
+        (
+            "computing",  # the summary's efficiency has in it what was computed twice
+            f"{shares[Use.COMPUTE]:.1%}, for results that count; "
+            f"the master was busy for {findings.master_load:.1%}",
+        ),
     ]
     if history.is_cut:
         told.append(("note", "the trace ends within a record: its master was killed, or writes it now"))

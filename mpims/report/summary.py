@@ -48,7 +48,8 @@ class Summary(TypedDict, total=False):
     master_cpu_s : float
         Processor time of the master's loop (with one rank: of everything).
     efficiency : float
-        Busy time of all workers over ``workers_s``.
+        Busy time of all workers, for what was computed twice, too, over ``workers_s``. (What
+        ``mpims report`` says of computing is without that.)
     imbalance : float
         Busy time of the busiest worker over the mean; 1.0 is even.
     result_file : str

@@ -55,6 +55,17 @@ def test_what_was_skipped_is_told_beside_what_was_delivered():
     assert ("items", "99 of 100 delivered, 1 skipped, in blocks of 50; done") in facts(found)
 
 
+def test_what_was_computed_twice_is_no_computing():
+    """The summary's efficiency has it: it is another figure, and has another name."""
+    parts = [(1, 1, 0, 100, 1.0, 3.0, 3.0), (2, 2, 50, 100, 1.0, 3.0, 3.0)]
+    its = history(section(*joined(1, 2), event(What.ENDED, 3.0, **DONE), parts=parts), block=50)
+    accounts = make_accounts(its)
+    found = SimpleNamespace(history=its, accounts=accounts, policy="SS", policy_reason="", master_load=0.1)
+    told = dict(facts(found))
+    assert "efficiency" not in told
+    assert told["computing"].startswith(f"{1 / accounts.totals.sum():.1%}, for results that count;")
+
+
 def png_size(path) -> tuple[int, int]:
     content = path.read_bytes()
     assert content.startswith(b"\x89PNG")
