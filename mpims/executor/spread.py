@@ -13,8 +13,10 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import resource
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +30,13 @@ from mpims.processes import Process, this_process
 _FOLDER = "/dev/shm"
 _PATIENCE_S = 60.0
 _POLL_S = 2e-3
+_TOO_MANY = (
+    " (each array that is shared takes two): share fewer and larger ones, "
+    "or raise the limit of open files (ulimit -n)"
+)
+"""For ranks that are yet to join, and within the mapping: Python keeps a descriptor of its own there."""
+_SPARE = 32
+"""So many are left to the program: where there is none, not even a module can be imported."""
 
 _kept: dict[int, Any] = {}
 
@@ -96,17 +105,25 @@ def share_here(array: NDArray[Any]) -> tuple[Shared, NDArray[Any]]:
     """
     if array.dtype.hasobject:
         raise UsageError(f"share wants an array of numbers, found dtype {array.dtype}: use bcast")
-    try:
-        descriptor = os.memfd_create("mpims")
-        form = Form(array.dtype, array.shape)
-        os.ftruncate(descriptor, max(1, array.nbytes))
-        with mmap.mmap(descriptor, max(1, array.nbytes)) as memory:
-            view = np.ndarray(form.shape, form.dtype, memory)
-            view[...] = array
-            del view
-        return Shared(this_process(), descriptor, form), _map(descriptor, form)
-    except OSError as error:
-        raise UsageError(f"cannot share an array of {array.nbytes:,} bytes: {error.strerror}") from None
+    with ExitStack() as undo:
+        try:
+            descriptor = os.memfd_create("mpims")
+            undo.callback(os.close, descriptor)
+            if 0 < resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= descriptor + _SPARE:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            form = Form(array.dtype, array.shape)
+            os.ftruncate(descriptor, max(1, array.nbytes))
+            with mmap.mmap(descriptor, max(1, array.nbytes)) as memory:
+                view = np.ndarray(form.shape, form.dtype, memory)
+                view[...] = array
+                del view
+            shared = Shared(this_process(), descriptor, form), _map(descriptor, form)
+        except OSError as error:
+            cure = _TOO_MANY if error.errno == errno.EMFILE else ""
+            what = f"cannot share an array of {array.nbytes:,} bytes: {error.strerror}"
+            raise UsageError(what + cure) from None
+        undo.pop_all()
+        return shared
 
 
 def _map(descriptor: int, form: Form) -> NDArray[Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 
 import numpy as np
 import pytest
 
-from mpims.errors import MpimsError
+from mpims.errors import MpimsError, UsageError
 from mpims.executor import taskmaster
 from mpims.executor.cargo import Batch, decode
 from mpims.executor.functions import ITEM, Function
@@ -27,6 +28,20 @@ from mpims.options import RunOptions
 from mpims.processes import this_process
 from mpims.runtime.transport.local import local_transports
 from mpims.runtime.wire import Joined, Kind, Start, encode_object
+
+
+def test_too_many_shared_arrays_are_told_in_one_line_and_leave_the_program_some_files():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    n_open, spare = len(os.listdir("/proc/self/fd")), os.open(os.devnull, os.O_RDONLY)
+    os.close(spare)
+    for n_left in (0, 1, 30):  # for the memory there is none, or none for the mapping, or few for the rest
+        resource.setrlimit(resource.RLIMIT_NOFILE, (spare + n_left, hard))
+        try:
+            with pytest.raises(UsageError, match=r"5 bytes: Too many open files \(each .*ulimit -n"):
+                share_here(np.zeros(5, np.uint8))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(os.listdir("/proc/self/fd")) == n_open
 
 
 class Anybody:
