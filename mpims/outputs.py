@@ -40,8 +40,8 @@ class Gather:
     dtype
         Make an array of this dtype, whatever the kernel gives; with ``object``, a list. Floats may be
         rounded to it; whole numbers and texts that it cannot hold are an error. None takes dtype and shape
-        from the results; they must then be the same in all of them. Where every item was skipped there is no
-        shape: of a dtype the result is then a vector, else a list of None.
+        from the results; they must then be the same in all of them. Where every item was skipped there is
+        no shape: of a dtype the result is then a vector, else a list of None.
 
     Raises
     ------

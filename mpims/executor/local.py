@@ -67,10 +67,11 @@ class LocalLink:
         self.n_workers, n_ranks = how_many(n)
         self._customer = customer
         with temporary_files():
-            self._folder = TemporaryDirectory(prefix="mpims-")
-        path = os.path.join(self._folder.name, "socket")
-        self._mark = f"{SOCKET}={path}".encode()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+            scratch = TemporaryDirectory(prefix="mpims-")
+        # Once the master is connected nothing is left of it, however the program ends.
+        with scratch as folder, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+            path = os.path.join(folder, "socket")
+            self._mark = f"{SOCKET}={path}".encode()
             door.bind(path)
             door.listen(1)
             self._launcher = _start(n_ranks, path)
@@ -156,7 +157,6 @@ class LocalLink:
         for process in find_marked(self._mark):
             with suppress(OSError):
                 os.kill(process, signal.SIGKILL)
-        self._folder.cleanup()
 
 
 def how_many(n: int | None) -> tuple[int, int]:

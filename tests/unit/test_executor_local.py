@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -44,6 +45,16 @@ def master(monkeypatch, request):
     monkeypatch.setattr(local, "_start", start)
     yield lambda: ends[0]
     ends[0].close()
+
+
+def test_once_the_master_is_connected_no_file_is_left(master, tmp_path, monkeypatch):
+    """The program may leave by os._exit."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    link = LocalLink(Customer(), 1, timeout_s=None, n_retries=0, settings={})
+    assert os.listdir(tmp_path) == []
+    assert master().receive()["n_retries"] == 0
+    master().close()
+    assert link.join(10)
 
 
 def test_whatever_goes_wrong_where_results_are_taken_in_nobody_waits_for_ever(master):
