@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mpims.executor.errors import CannotTravel, ExecutorBroken, WorkerLost
     from mpims.executor.pool import Executor
     from mpims.job import Job
-    from mpims.outcome import Outcome
+    from mpims.outcome import Outcome, load
     from mpims.outputs import Gather, Reduce
     from mpims.session import run
     from mpims.world import local_rank
@@ -30,6 +30,7 @@ __all__ = [
     "RunFailed",
     "UsageError",
     "WorkerLost",
+    "load",
     "local_rank",
     "run",
 ]
@@ -47,6 +48,7 @@ _HOME = {
     "RunFailed": "mpims.errors",
     "UsageError": "mpims.errors",
     "WorkerLost": "mpims.executor.errors",
+    "load": "mpims.outcome",
     "local_rank": "mpims.world",
     "run": "mpims.session",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, TypedDict
 
 from mpims.errors import brief
@@ -140,7 +141,10 @@ def summary_lines(summary: Summary, result: Any) -> list[str]:
     shown = shorten(brief(result, 200) if not hasattr(result, "shape") else array_text(result))
     lines.append(f"result {shown}")
     lines.append(f"sha256 {summary['result_digest']}")
-    lines.append(f"in     {summary['result_file']}")
+    file = Path(summary["result_file"])
+    lines.append(f"in     {file}")
+    if file.suffix == ".pkl":  # pickle alone does not know the classes of a job's file
+        lines.append(f"       to read it in Python: mpims.load({str(file.parent)!r})")
     return lines
 
 

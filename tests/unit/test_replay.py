@@ -9,7 +9,9 @@ import sys
 import numpy as np
 import pytest
 
+import mpims
 from mpims.cli.main import main_command
+from mpims.errors import UsageError
 
 BODY = """
 block = 4
@@ -85,6 +87,43 @@ def test_a_block_is_shown_whole(ran, cli):
         *(f"item {i}: float64: {3.0 * i}" for i in range(8, 12)),
     ]
     assert "items [8, 12)" in err
+
+
+def test_a_result_made_of_the_jobs_own_classes_can_be_loaded(cli, tmp_path):
+    (tmp_path / "found.py").write_text(
+        "import mpims\n"
+        "class Found:\n"
+        "    def __init__(self, item):\n"
+        "        self.item = item\n"
+        "class Search(mpims.Job):\n"
+        "    def items(self):\n"
+        "        return 3\n"
+        "    def task(self, item):\n"
+        "        return Found(item)\n"
+    )
+    status, _, err = cli("run", "found.py", "--run-dir", "run")
+    assert status == 0
+    assert (
+        err.splitlines()[-1] == f"mpims:        to read it in Python: mpims.load({str(tmp_path / 'run')!r})"
+    )
+    for name in list(sys.modules):
+        if name.startswith("_mpims_job_"):  # another program does not know the job's file
+            del sys.modules[name]
+    one, two = mpims.load("run"), mpims.load(tmp_path / "run")
+    assert [found.item for found in one] == [0, 1, 2]
+    assert type(one[0]) is type(two[0])
+
+
+def test_an_array_is_loaded_as_one(ran):
+    assert mpims.load("run")[7] == 21.0
+
+
+def test_what_is_not_done_cannot_be_loaded(ran, tmp_path):
+    (tmp_path / "run" / "summary.json").unlink()
+    with pytest.raises(UsageError, match="run run is not done: python -m mpims status run"):
+        mpims.load("run")
+    with pytest.raises(UsageError, match="no run in nowhere"):
+        mpims.load("nowhere")
 
 
 def test_a_failing_item_shows_the_users_traceback(ran, cli):
