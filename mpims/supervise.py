@@ -37,10 +37,14 @@ _IMPATIENT_S = 1.0  # one Ctrl-C or `timeout` can send two signals at once: that
 _POLL_S = 0.2
 _ALONE_S = 5.0  # so long after the end of their program the ranks should have ended
 _LEFT_S = 0.3  # ranks have mostly left by then, and nothing of theirs need be looked for
-_LACKING_S = 1.0  # ranks that are begun appear one after another within this time
 _AT_ONCE_S = 3.0  # within which a run ends that is to stop at once
-_MOST_STARTS = 3
-_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # the launcher, by us; or a rank, as the launcher tells
+
+LACKING_S = 1.0
+"""Ranks that are begun appear one after another within this time."""
+MOST_STARTS = 3
+"""So often ranks are started of which some are killed before they have begun."""
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""What a launcher ends with: killed by us; or a rank of its was, as it tells."""
 
 
 def run_ranks(
@@ -87,7 +91,7 @@ def run_ranks(
         scratch = TemporaryDirectory(prefix="mpims-")
     with scratch as folder, _arrivals() as arrivals:
         status_file = os.path.join(folder, "status")
-        for n_left in reversed(range(_MOST_STARTS)):
+        for n_left in reversed(range(MOST_STARTS)):
             launcher = start_launcher(command, {STATUS_FILE: status_file})
             try:
                 _wait(launcher, arrivals, status_file, grace_s, stop_s)
@@ -99,7 +103,7 @@ def run_ranks(
                 time.sleep(_POLL_S)
                 _kill_marked(f"{STATUS_FILE}={status_file}".encode())
             resume = _read(f"{status_file}.resume")
-            if _has_begun(status_file) or arrivals or launcher.returncode not in _KILLED or not n_left:
+            if _has_begun(status_file) or arrivals or launcher.returncode not in KILLED or not n_left:
                 break
             say("a rank was killed before the run had begun: all are started again")
         output = _read(f"{status_file}.output")
@@ -189,7 +193,7 @@ def _wait(
     while launcher.poll() is None:
         if _is_whole(launcher.pid, status_file):
             whole_at = time.monotonic()
-        elif time.monotonic() - whole_at > (_ALONE_S if _has_begun(status_file) else _LACKING_S):
+        elif time.monotonic() - whole_at > (_ALONE_S if _has_begun(status_file) else LACKING_S):
             # A death is survived only when all ranks have found each other: the others wait for ever.
             launcher.kill()
         if arrivals and not os.path.exists(f"{status_file}.resume"):
@@ -225,7 +229,7 @@ def _is_whole(launcher: int, status_file: str) -> bool:
         return True
     resume = _read(f"{status_file}.resume")
     if not resume:
-        return not _lacks_ranks(launcher)
+        return not lacks_ranks(launcher)
     if resume.startswith("\n"):
         with suppress(ValueError):  # it is being written
             return is_alive(Process.from_dict(json.loads(resume))) is not False
@@ -237,7 +241,7 @@ def _has_begun(status_file: str) -> bool:
     return os.path.exists(f"{status_file}.resume") or os.path.exists(status_file)
 
 
-def _lacks_ranks(launcher: int) -> bool:
+def lacks_ranks(launcher: int) -> bool:
     """Whether some of the ranks that Open MPI's launcher started on this host are dead, as /proc shows."""
     sizes = []
     with suppress(FileNotFoundError):

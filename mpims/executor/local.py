@@ -29,7 +29,17 @@ from mpims.executor.errors import ExecutorBroken
 from mpims.executor.orders import Customer, Order
 from mpims.launch import command_here, ranks_to_start
 from mpims.slurm.allocation import find_allocation
-from mpims.supervise import find_marked, kill_left, start_launcher, temporary_files
+from mpims.streams import say
+from mpims.supervise import (
+    KILLED,
+    LACKING_S,
+    MOST_STARTS,
+    find_marked,
+    kill_left,
+    lacks_ranks,
+    start_launcher,
+    temporary_files,
+)
 
 SOCKET = "MPIMS_EXECUTOR"
 """The environment variable by which rank 0 finds the program, and the program all that it has started."""
@@ -74,12 +84,19 @@ class LocalLink:
             self._mark = f"{SOCKET}={path}".encode()
             door.bind(path)
             door.listen(1)
-            self._launcher = _start(n_ranks, path)
-            try:
-                self._channel = Channel(self._accept(door))
-            except BaseException:
+            for n_left in reversed(range(MOST_STARTS)):
+                self._launcher = _start(n_ranks, path)
+                try:
+                    end = self._accept(door, may_start_again=n_left > 0)
+                except BaseException:
+                    self._end_ranks(0.0)
+                    raise
+                if end is not None:
+                    break
                 self._end_ranks(0.0)
-                raise
+                say("a rank of the Executor was killed before it had begun: all are started again")
+        assert end is not None
+        self._channel = Channel(end)
         self._channel.send({"timeout_s": timeout_s, "n_retries": n_retries, "settings": dict(settings)})
         self._is_over = Event()  # and not the thread's own `join`, see `TaskThread`
         self._thread = Thread(target=self._listen, name="mpims results", daemon=True)
@@ -100,15 +117,22 @@ class LocalLink:
         """Wait until the master and all ranks have ended; whether they have."""
         return self._is_over.wait(timeout_s)
 
-    def _accept(self, door: socket.socket) -> socket.socket:
-        until = time.monotonic() + _START_S
+    def _accept(self, door: socket.socket, *, may_start_again: bool) -> socket.socket | None:
+        """Wait for rank 0; None if it will not come, for a rank was killed, and is worth another try."""
+        began = whole_at = time.monotonic()
         while not select.select([door], [], [], _POLL_S)[0]:
-            status = self._launcher.poll()
+            now, status = time.monotonic(), self._launcher.poll()
+            if status in KILLED and may_start_again:
+                return None
             if status is not None:
                 raise UsageError(
                     f"the ranks of the Executor did not start: the launcher ended with {status}"
                 )
-            if time.monotonic() > until:
+            if not lacks_ranks(self._launcher.pid):
+                whole_at = now
+            elif now - whole_at > LACKING_S:  # the others wait for it for ever
+                self._launcher.kill()
+            if now - began > _START_S:
                 raise UsageError(f"the ranks of the Executor did not start within {_START_S:g} s")
         return door.accept()[0]
 

@@ -12,9 +12,11 @@ import time
 
 import pytest
 
+from mpims.errors import UsageError
 from mpims.executor import local
 from mpims.executor.channel import Channel
 from mpims.executor.local import LocalLink
+from mpims.supervise import find_marked
 
 
 class Customer:
@@ -93,3 +95,48 @@ def test_what_a_task_has_left_running_is_ended_when_its_rank_has(master):
     master().send(("ended", None))
     assert link.join(30)
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    "dies",
+    [
+        "OMPI_COMM_WORLD_LOCAL_SIZE=2 sleep 60; exit 0",  # one rank of two is left, and waits
+        "kill -9 $$",  # the launcher ends with it
+    ],
+)
+def test_a_rank_that_is_killed_before_all_have_begun_is_started_again(monkeypatch, capfd, dies):
+    started, ends = [], []
+
+    def start(n_ranks, path):
+        shell = dies
+        if started:
+            ends.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            ends[0].connect(path)
+            shell = "true"
+        started.append(subprocess.Popen(["sh", "-c", shell], env={**os.environ, local.SOCKET: path}))
+        return started[-1]
+
+    monkeypatch.setattr(local, "_start", start)
+    monkeypatch.setattr(local, "LACKING_S", 0.1)
+    customer = Customer()
+    link = LocalLink(customer, 1, timeout_s=None, n_retries=0, settings={})
+    assert len(started) == 2
+    assert started[0].poll() is not None
+    assert set(find_marked(link._mark)) <= {started[1].pid}
+    assert "all are started again" in capfd.readouterr().err
+    ends[0].close()
+    assert customer.has_ended.wait(10)
+    assert link.join(10)
+
+
+def test_ranks_that_are_always_killed_at_their_begin_are_an_error_soon(monkeypatch):
+    started = []
+
+    def start(n_ranks, path):
+        started.append(subprocess.Popen(["sh", "-c", "kill -9 $$"]))
+        return started[-1]
+
+    monkeypatch.setattr(local, "_start", start)
+    with pytest.raises(UsageError, match="did not start: the launcher ended with -9"):
+        LocalLink(Customer(), 1, timeout_s=None, n_retries=0, settings={})
+    assert len(started) == local.MOST_STARTS
