@@ -127,7 +127,7 @@ def spawn(order: Order, blocks: Sequence[tuple[int, int]], write_end: int) -> in
         There is no room for another process.
     """
     with _memory() as file:  # not a pipe: nobody has to wait until it is read
-        pickle.dump((os.getpid(), sys.path, pickle.dumps(order), tuple(blocks)), file, protocol=5)
+        pickle.dump((os.getpid(), sys.path, sys.argv, pickle.dumps(order), tuple(blocks)), file, protocol=5)
         file.flush()
         os.lseek(file.fileno(), 0, os.SEEK_SET)
         return os.posix_spawn(
@@ -153,8 +153,7 @@ def main() -> NoReturn:
     """All that the child does."""
     end_with_rank = ending_with_parent(signal.SIGKILL)
     with open(_ORDER, "rb", closefd=False) as file:
-        rank, path, order, blocks = pickle.load(file)
-    sys.path[:] = path
+        rank, sys.path[:], sys.argv, order, blocks = pickle.load(file)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), _ORDER)  # what the user's code would read there
     run_child(partial(_prepare, order), blocks, _FRAMES, rank, end_with_rank, is_new=True)
