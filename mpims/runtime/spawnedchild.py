@@ -130,6 +130,8 @@ def spawn(order: Order, blocks: Sequence[tuple[int, int]], write_end: int) -> in
         pickle.dump((os.getpid(), sys.path, sys.argv, pickle.dumps(order), tuple(blocks)), file, protocol=5)
         file.flush()
         os.lseek(file.fileno(), 0, os.SEEK_SET)
+        for descriptor in (file.fileno(), write_end):  # it may have its number already
+            os.set_inheritable(descriptor, True)
         return os.posix_spawn(
             sys.executable,
             [sys.executable, "-c", _BEGIN, str(Path(__file__).parents[2])],

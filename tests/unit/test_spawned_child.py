@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -158,11 +159,25 @@ def test_a_module_beside_the_job_and_one_on_the_programs_path_are_found(order_fo
     assert outcome.results == [3]
 
 
-def test_it_reads_nothing_of_what_the_rank_would(order_for):
-    (outcome,) = outcomes(
-        order_for("    def task(self, item):\n        return sys.stdin.read()\n"), [(0, 1)]
-    )
-    assert outcome.results == [""]
+def test_it_has_the_ranks_arguments_and_reads_nothing_of_what_the_rank_would(order_for):
+    body = "    def task(self, item):\n        return sys.argv, sys.stdin.read()\n"
+    (outcome,) = outcomes(order_for(body), [(0, 1)])
+    assert outcome.results == [(sys.argv, "")]
+
+
+def test_it_can_be_begun_where_low_descriptors_are_free(order_for, tmp_path):
+    """As in a rank whose standard input is closed: those of the child may have their numbers already."""
+    order = order_for("    def task(self, item):\n        return item\n")
+    kept = {number: os.dup(number) for number in (0, 3) if Path(f"/proc/self/fd/{number}").exists()}
+    try:
+        for number in kept:
+            os.close(number)
+        (outcome,) = outcomes(order, [(1, 2)])
+    finally:
+        for number, copy in kept.items():
+            os.dup2(copy, number)
+            os.close(copy)
+    assert outcome.results == [10]
 
 
 def test_one_that_does_not_begin_is_killed_with_its_rank_or_before(order_for):
