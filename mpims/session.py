@@ -6,6 +6,7 @@ of workers is a storm on the file system.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Callable
@@ -13,9 +14,10 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpims.errors import ExitStatus, MpimsError, error_with_status
+from mpims.errors import ExitStatus, MpimsError, describe, error_with_status
 from mpims.job import Job
 from mpims.loading import make_job
+from mpims.report.wording import name_rank
 from mpims.runtime.lead import Lead
 from mpims.runtime.sharing import check_shared
 from mpims.runtime.threads import one_thread
@@ -72,6 +74,8 @@ def _run(job: Job, options: dict[str, Any]) -> Outcome | None:
     transport = connect()
     if transport is None:
         return _lead(job, options, None, None)
+    atexit.unregister(_tell_leaving)
+    atexit.register(_tell_leaving, transport)
     try:
         served = serve(transport, lambda start: job)
         outcome = None
@@ -88,6 +92,18 @@ def _run(job: Job, options: dict[str, Any]) -> Outcome | None:
         raise
     finally:
         transport.lost_before = frozenset(transport.lost)
+
+
+def _tell_leaving(transport: Transport) -> None:
+    """Where the program ends with an error on the rank that leads, end the run that others wait for."""
+    error: BaseException | None = getattr(sys, "last_value", None)  # not of SystemExit
+    alive = set(range(transport.size)) - transport.lost
+    if error is not None and transport.rank == min(alive):
+        where = name_rank(transport.rank, transport.host)
+        message = f"{where}, which would lead the run, has left the program: {describe(error)}"
+        end = encode_object(End(status=ExitStatus.FAILED, message=message, lost=tuple(transport.lost)))
+        for rank in alive - {transport.rank}:
+            transport.send(rank, Kind.END, b"", end)
 
 
 def _lead(job: Job, options: dict[str, Any], transport: Transport | None, lead: Lead | None) -> Outcome:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import mpims
+from mpims import session
 from mpims.core.policies import POLICIES
 from mpims.core.scheduler import Scheduler
 from mpims.core.tree import fold
@@ -564,6 +565,19 @@ def test_options_of_run():
         mpims.run(Words(), policy="XX")
     with pytest.raises(UsageError, match="wants a job, found a int"):
         mpims.run(3)  # type: ignore[arg-type]
+
+
+def test_a_program_that_ends_with_an_error_ends_the_run_that_others_wait_for(monkeypatch):
+    """Between two runs they wait for their master as long as it likes."""
+    here, other = local_transports(2)
+    session._tell_leaving(here)  # without an error nobody is told
+    assert other.receive(0.0) is None
+    monkeypatch.setattr(sys, "last_value", ValueError("no picture"), raising=False)
+    session._tell_leaving(other)  # nobody waits for this one
+    assert here.receive(0.0) is None
+    session._tell_leaving(here)
+    with pytest.raises(RunFailed, match=r"rank 0 .*has left the program: ValueError: no picture"):
+        serve(other, lambda start: pytest.fail("no run has begun"))
 
 
 def test_ranks_compute_before_it_is_written_down_who_they_are(tmp_path, monkeypatch):
