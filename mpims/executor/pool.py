@@ -46,7 +46,8 @@ class Executor(FuturesExecutor):
     timeout_s
         A task that takes longer counts as hung: another rank tries it. None: tasks may take for ever.
     retries
-        A task over which a rank died, or hung, is tried so many times more, in a child process of a rank.
+        A task over which a rank died, or hung, is tried in a child process of a rank, and there so many
+        times again.
     exit_workers
         What ranks other than 0 do at this call, in a program that they run too: they compute until rank 0
         ends its program, and then exit here (SystemExit). With False they compute until this executor is
