@@ -165,6 +165,8 @@ class Farm:
             entry = {key: manifest[key] for key in kept}
             what = "resumed" if self._lead is None else "taken_over"
             manifest = {**old, what: [*old.get(what, []), entry], "options": manifest["options"]}
+            if self._lead is None:
+                manifest.pop("ranks", None)  # those of an earlier part, which are dead
         return manifest
 
     def _prepare(self) -> None:
@@ -238,6 +240,7 @@ class Farm:
             heartbeat=self._lock.poll,
             stats=lambda: self._record.figures(self._master.record),
             progress=self._progress,
+            known=self.processes,
         )
 
     def _begin(self, run_id: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from mpims.core.events import MasterAway, StopRequested, Tick, WorkerLost
 from mpims.core.scheduler import Scheduler
 from mpims.errors import MpimsError
-from mpims.processes import is_alive
+from mpims.processes import Process, is_alive
 from mpims.report.progress import NoProgress
 from mpims.report.status import Sight, take_sight
 from mpims.runtime.desk import Desk, MasterRecord, Supply, no_supply
@@ -72,6 +72,8 @@ class Master:
         Makes a worker in this process when no other rank is left.
     supply
         As for `mpims.runtime.desk.Desk`.
+    known
+        Who the ranks are, as the master before knew them: they may have left before this one began.
     longest_nap_s
         How long a result may lie there, while no rank waits for an answer to it.
     stop_signals, grace_s
@@ -111,6 +113,7 @@ class Master:
         stats: Callable[[], Mapping[str, Any]] = dict,
         progress: NoProgress | None = None,
         supply: Supply = no_supply,
+        known: Mapping[int, Process] | None = None,
         longest_nap_s: float = LONGEST_NAP_S,
     ) -> None:
         self._transport = transport
@@ -123,6 +126,7 @@ class Master:
         self._own: Worker | None = None
         self._ranks_changed = ranks_changed
         self._n_joined = 0
+        self._known = dict(known or {})
         self._stop_signals = stop_signals
         self._grace_s = grace_s
         self._stopping = stopping
@@ -279,8 +283,9 @@ class Master:
         """Find ranks of this host that have left without MPI noticing, as by ``os._exit``."""
         if not self._transport.survives_deaths:
             return
-        for rank, worker in self.record.workers.items():
-            if rank not in self._transport.lost and is_alive(worker.process) is False:
+        joined = {rank: worker.process for rank, worker in self.record.workers.items()}
+        for rank, process in {**self._known, **joined}.items():
+            if rank not in self._transport.lost and is_alive(process) is False:
                 self._transport.lose(rank)
                 self._desk.tell(WorkerLost(rank), now)
 

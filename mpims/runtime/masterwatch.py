@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mpims.errors import Stopped
-from mpims.processes import Process, is_halted, send_signal
+from mpims.processes import Process, is_alive, is_halted, send_signal
 from mpims.report.wording import name_rank
 from mpims.runtime.busysign import last_shown
 from mpims.runtime.transport.base import Transport
@@ -29,6 +29,7 @@ MIN_PINGS = 2
 """So many must have been left unanswered before a master counts as hung."""
 MOST_SPARED = 10
 """A master that is at work while it is silent is spared so many times."""
+LIVENESS_INTERVAL_S = 1.0
 MAX_FENCES = 3
 """After so many attempts to end a silent master the run is ended."""
 
@@ -51,7 +52,7 @@ class MasterWatch:
         self._is_closing = False
         self._n_fences = self._n_spared = 0
         self._sign: int | None = None  # that was there at the first unanswered PING
-        self._heard = self._looked
+        self._heard = self._checked = self._looked
         self.interval_s = LONGEST_INTERVAL_S
 
     @property
@@ -115,6 +116,25 @@ class MasterWatch:
                 self._sign = last_shown(start.run_dir)
             self._n_pings += 1
             self._transport.send(silent, Kind.PING)
+
+    def left(self, master: int | None, start: Start | None) -> int | None:
+        """The rank that is waited for, if it has left without MPI noticing, as by ``exit()`` in C.
+
+        That is the master, or the one to come. It is looked for now and then, on this host.
+        """
+        now = time.monotonic()
+        if (
+            start is None
+            or not self._transport.survives_deaths
+            or now - self._checked < LIVENESS_INTERVAL_S
+        ):
+            return None
+        self._checked = now
+        rank, process = master, start.master if master is not None else None
+        if rank is None:
+            rank = min(set(range(self._transport.size)) - self._transport.lost)
+            process = _process_of_rank(rank, Path(start.run_dir))
+        return rank if process is not None and is_alive(process) is False else None
 
     def _fence(self, rank: int, start: Start | None, run_dir: str, patience_s: float) -> None:
         """End a silent rank, so that everybody knows that it is dead."""

@@ -154,6 +154,11 @@ class Worker:
                     and self._watch.unheard_s > LEADERLESS_S
                 ):
                     self.dismissed = True  # the rank that would lead was dismissed before the master died
+            left = self._watch.left(self._master, self.start)
+            if left is not None:
+                self._transport.lose(left)
+                self._lose_master()
+                return
             self._watch.idle(self._master, self.start or self._after, self._patience_s())
 
     @property

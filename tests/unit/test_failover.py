@@ -15,9 +15,10 @@ from mpims.errors import MpimsError, Stopped, UsageError
 from mpims.farm import Farm
 from mpims.leading import run_master
 from mpims.options import RunOptions
+from mpims.processes import this_process
 from mpims.runtime.lead import Lead
 from mpims.runtime.transport.local import LocalTransport, local_transports
-from mpims.runtime.wire import Kind, Message
+from mpims.runtime.wire import Kind, Message, Start
 from mpims.session import serve
 
 
@@ -219,3 +220,46 @@ def test_a_stopped_run_is_resumed_though_its_first_master_dies_before_it_begins(
         Farm(Rows(), options, None, None, Lead()).run(())
     outcome = Farm(Rows(), replace(options, resume=True), None, None, Lead()).run(())
     assert outcome.summary["status"] == "done"
+
+
+def test_who_takes_over_does_not_wait_for_a_rank_that_has_left_before(tmp_path):
+    """MPI has not noticed it, nor can the rank join; only the last master knew who it is."""
+
+    class Fails(Rows):
+        fails = True
+
+        def check(self):
+            if self.fails and max(self.indices) > 60:
+                raise ValueError("not yet")
+
+    folder = tmp_path / "run"
+    with pytest.raises(MpimsError, match="not yet"):
+        mpims.run(Fails(), run_dir=folder, quiet=True, retries=0)
+    Fails.fails = False
+    manifest = json.loads((folder / "manifest.json").read_text())
+    gone = this_process()._replace(started=1)
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "ranks": {"2": gone.as_dict()}}))
+    _, here, _ = local_transports(3)
+    here.lost, here.survives_deaths = {0}, True
+    options = RunOptions(run_dir=folder, quiet=True)
+    start = Start(None, {}, options, manifest["run_id"], 0, str(folder), (), this_process())
+    lead = Lead(start, job=Fails())
+    outcomes = []
+    leading = threading.Thread(
+        target=lambda: outcomes.append(run_master(lead.job, options, here, lead=lead)), daemon=True
+    )
+    leading.start()
+    leading.join(10)
+    assert [outcome.summary["n_done"] for outcome in outcomes] == [120]
+    assert 2 in here.lost
+
+
+def test_who_the_ranks_were_counts_for_one_part_of_a_run(tmp_path):
+    """Else those of the next part would be taken for dead until they have joined."""
+    folder = tmp_path / "run"
+    mpims.run(Rows(), run_dir=folder, quiet=True)
+    (folder / "summary.json").unlink()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "ranks": {"7": {}}}))
+    mpims.run(Rows(), run_dir=folder, resume=True, quiet=True)
+    assert "7" not in json.loads((folder / "manifest.json").read_text()).get("ranks", {})

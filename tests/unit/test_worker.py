@@ -16,6 +16,7 @@ from mpims.core.chunks import PLAIN, Assign, AssignAlike, Care, Held
 from mpims.errors import Stopped
 from mpims.options import RunOptions
 from mpims.processes import this_process
+from mpims.runtime import masterwatch
 from mpims.runtime.computing import REPORTS_PER_TIMEOUT
 from mpims.runtime.transport.local import LocalTransport, local_transports
 from mpims.runtime.wire import (
@@ -1004,6 +1005,31 @@ def test_an_orphan_that_nobody_takes_over_ends_itself():
         worker.run()
     assert time.monotonic() - began < 2
     assert messages(master) == []
+
+
+GONE = this_process()._replace(started=1)  # whoever had that number before
+
+
+@pytest.mark.parametrize("survives", [True, False])
+def test_a_master_that_left_without_mpi_noticing_is_lost(survives, monkeypatch):
+    monkeypatch.setattr(masterwatch, "LIVENESS_INTERVAL_S", 0.0)
+    worker, _ = begin(Doubles())
+    worker._transport.survives_deaths = survives
+    worker.start = start_of()._replace(master=GONE)
+    worker.step(0.0)
+    assert (worker.must_lead, worker._transport.lost) == ((True, {0}) if survives else (False, set()))
+
+
+@pytest.mark.parametrize("process", [GONE, this_process()])
+def test_a_master_to_come_that_has_left_before_is_not_waited_for(process, monkeypatch, tmp_path):
+    monkeypatch.setattr(masterwatch, "LIVENESS_INTERVAL_S", 0.0)
+    (tmp_path / "manifest.json").write_text(json.dumps({"ranks": {"1": process.as_dict()}}))
+    worker, _ = begin(Doubles(), n_ranks=3, rank=2)
+    worker._transport.survives_deaths = True
+    worker.start = start_of()._replace(run_dir=str(tmp_path))
+    lose(worker, 0)
+    drive(worker, 3)
+    assert worker.must_lead == (process == GONE)
 
 
 def test_a_master_that_answers_is_waited_for(started):
