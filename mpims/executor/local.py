@@ -78,25 +78,8 @@ class LocalLink:
         self._customer = customer
         with temporary_files():
             scratch = TemporaryDirectory(prefix="mpims-")
-        # Once the master is connected nothing is left of it, however the program ends.
-        with scratch as folder, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
-            path = os.path.join(folder, "socket")
-            self._mark = f"{SOCKET}={path}".encode()
-            door.bind(path)
-            door.listen(1)
-            for n_left in reversed(range(MOST_STARTS)):
-                self._launcher = _start(n_ranks, path)
-                try:
-                    end = self._accept(door, may_start_again=n_left > 0)
-                except BaseException:
-                    self._end_ranks(0.0)
-                    raise
-                if end is not None:
-                    break
-                self._end_ranks(0.0)
-                say("a rank of the Executor was killed before it had begun: all are started again")
-        assert end is not None
-        self._channel = Channel(end)
+        with scratch as folder:  # once rank 0 is there nothing is left of it, however the program ends
+            self._channel = Channel(self._start_ranks(n_ranks, os.path.join(folder, "socket")))
         self._channel.send({"timeout_s": timeout_s, "n_retries": n_retries, "settings": dict(settings)})
         self._is_over = Event()  # and not the thread's own `join`, see `TaskThread`
         self._thread = Thread(target=self._listen, name="mpims results", daemon=True)
@@ -116,6 +99,26 @@ class LocalLink:
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait until the master and all ranks have ended; whether they have."""
         return self._is_over.wait(timeout_s)
+
+    def _start_ranks(self, n_ranks: int, path: str) -> socket.socket:
+        """Start the ranks, again if some are killed at once; give the way to rank 0."""
+        self._mark = f"{SOCKET}={path}".encode()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+            door.bind(path)
+            door.listen(1)
+            for n_left in reversed(range(MOST_STARTS)):
+                self._launcher = _start(n_ranks, path)
+                try:
+                    end = self._accept(door, may_start_again=n_left > 0)
+                except BaseException:
+                    self._end_ranks(0.0)
+                    raise
+                if end is not None:
+                    break
+                self._end_ranks(0.0)
+                say("a rank of the Executor was killed before it had begun: all are started again")
+        assert end is not None
+        return end
 
     def _accept(self, door: socket.socket, *, may_start_again: bool) -> socket.socket | None:
         """Wait for rank 0; None if it will not come, for a rank was killed, and is worth another try."""

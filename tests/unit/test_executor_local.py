@@ -140,3 +140,14 @@ def test_ranks_that_are_always_killed_at_their_begin_are_an_error_soon(monkeypat
     with pytest.raises(UsageError, match="did not start: the launcher ended with -9"):
         LocalLink(Customer(), 1, timeout_s=None, n_retries=0, settings={})
     assert len(started) == local.MOST_STARTS
+
+
+def test_a_program_that_is_killed_leaves_no_folder(master):
+    """It is gone as soon as rank 0 is there."""
+    customer = Customer()
+    link = LocalLink(customer, 1, timeout_s=None, n_retries=0, settings={})
+    path = link._mark.decode().partition("=")[2]
+    assert not os.path.exists(os.path.dirname(path))
+    master().close()
+    assert customer.has_ended.wait(10)
+    assert link.join(10)
