@@ -93,9 +93,13 @@ def error_with_status(status: int, message: str, detail: str = "") -> MpimsError
 
 
 def describe(error: BaseException) -> str:
-    """Type and first line of an exception of the user's, whatever its own text does."""
+    """Type and first line of an exception of the user's, whatever its own text does.
+
+    Nothing in it is an order to a terminal, nor what no page may have.
+    """
     try:
-        text = str(error).strip().split("\n")[0]
+        line = str(error).strip().split("\n")[0]
+        text = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in line)
     except Exception:  # whatever the user's __str__ raises
         text = "(its text cannot be had)"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""What is shown of a value: its begin, without looking at all of it."""
+"""What is shown of a value: its begin, without looking at all of it; and of an exception, in one line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpims.errors import InternalError, RunFailed, brief, unforeseen
+from mpims.errors import InternalError, RunFailed, brief, describe, unforeseen
 
 Point = namedtuple("Point", "x y")
 
@@ -117,3 +117,18 @@ def test_what_the_machine_lacks_is_no_defect_of_ours():
     assert isinstance(defect, InternalError)
     assert defect.message == "this is a defect of mpims, please report it: RuntimeError: a wrong turn"
     assert defect.detail == "its traceback"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("no convergence\nin item 7", "ValueError: no convergence"),
+        ("\x1b[2J\x1b[31mred\x07\x00", "ValueError: ?[2J?[31mred??"),
+        ("10 %\r20 %\tdone", "ValueError: 10 % 20 % done"),
+        ("\u202egnp.exe \udcff", "ValueError: ?gnp.exe ?"),
+        ("größe 日本 שלום", "ValueError: größe 日本 שלום"),
+        (" \n", "ValueError"),
+    ],
+)
+def test_what_is_told_of_an_exception_is_one_line_and_no_order_to_a_terminal(text, told):
+    assert describe(ValueError(text)) == told
