@@ -34,7 +34,9 @@ table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabu
   overflow-wrap: normal; }
 th, td { padding: 0.25rem 0.9rem 0.25rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
+td { max-width: min(28rem, 45vw); overflow-wrap: break-word; }
 th { color: var(--soft); font-weight: 600; }
+figure, tr { break-inside: avoid; }
 footer { color: var(--soft); font-size: 0.85rem; margin-top: 2.5rem; }
 """
 

@@ -127,7 +127,10 @@ def incident_rows(findings: Findings) -> list[tuple[str, ...]]:
     """What went wrong: a head and rows."""
     shown = findings.incidents[:MOST_INCIDENTS]
     rows: list[tuple[str, ...]] = [("after", "what happened", "what was done about it")]
-    rows += [(time_text(incident.t), incident.what, incident.remedy) for incident in shown]
+    rows += [
+        (time_text(incident.t).replace(" ", "\N{NO-BREAK SPACE}"), incident.what, incident.remedy)
+        for incident in shown
+    ]
     n_more = len(findings.incidents) - len(shown)
     return [*rows, ("", f"... and {n_more:,} more", "")] if n_more else rows
 

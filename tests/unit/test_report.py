@@ -122,6 +122,15 @@ def test_what_a_page_says_cannot_be_taken_for_markup(tmp_path):
     assert "<b>" not in page
 
 
+def test_a_long_word_makes_no_column_wider_than_the_page(tmp_path):
+    """It stood beside the page, and was cut off on paper, with what was done about it."""
+    folder = record(tmp_path / "run", deaths=[(3, Moment(share=0.4))])
+    run("report", folder)
+    page = (folder / "report" / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"\btd \{ max-width: [^}]*\boverflow-wrap: break-word;", page)
+    assert re.search(r"<td>[\d.]+\N{NO-BREAK SPACE}m?s</td><td>rank 3 \(virtual2\) died</td>", page)
+
+
 def test_without_matplotlib_the_text_is_there_and_says_so(tmp_path, capsys, monkeypatch):
     folder = record(tmp_path / "run")
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
