@@ -17,7 +17,7 @@ from mpims.cli.main import make_parser
 from mpims.drill.plan import Moment
 from mpims.errors import ExitStatus, UsageError
 from mpims.pages.accounts import make_accounts
-from mpims.pages.charts import CHARTS, waterfall
+from mpims.pages.charts import CHARTS, sizes, waterfall
 from mpims.pages.charts.gantt import busy_shares
 from mpims.pages.findings import find
 from mpims.pages.perfetto import write_perfetto
@@ -96,6 +96,35 @@ def test_a_run_that_lost_nothing_is_drawn_without_a_word(tmp_path, recwarn):
     figure = import_module("matplotlib.figure").Figure()
     assert "begins at" not in waterfall.draw(figure, findings)
     assert [str(warning.message) for warning in recwarn] == []
+
+
+@pytest.mark.parametrize("name", ["times", "sizes"])
+@pytest.mark.parametrize(("policy", "n_blocks", "block"), [("SS", 1, 1), ("GSS", 40, 4), ("CSS:3", 12, 1)])
+def test_an_axis_of_counts_has_whole_numbers_each_once(name, policy, n_blocks, block, tmp_path):
+    """One item had the labels 1 1 1 0 0 0, and an axis from 4 to 80 items one label."""
+    pytest.importorskip("matplotlib")
+    study = Study(policies=[policy], n_workers=[2], machine=Machine(n_workers=2), classic=True)
+    record_run(study, Costs(np.full(n_blocks, 1.0), n_blocks * block, block), tmp_path)
+    figure = import_module("matplotlib.figure").Figure()
+    import_module(f"mpims.pages.charts.{name}").draw(figure, find(tmp_path))
+    figure.draw_without_rendering()
+    axis = figure.axes[0].yaxis
+    low, high = axis.get_view_interval()
+    labels = [
+        (label.get_text(), at) for label, at in zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=True)
+    ]
+    shown = [(text, at) for text, at in labels if low <= at <= high]
+    assert len(shown) >= 2
+    assert all(float(text) == at for text, at in shown)
+    assert not any(label.get_text() for label in axis.get_ticklabels(minor=True))
+
+
+def test_the_first_chunks_are_drawn_whole(tmp_path):
+    """They lie on the edge of the chart, which cut them in half."""
+    pytest.importorskip("matplotlib")
+    figure = import_module("matplotlib.figure").Figure()
+    sizes.draw(figure, find(record(tmp_path / "run", n_items=40)))
+    assert [dots.get_clip_on() for dots in figure.axes[0].collections] == [False]
 
 
 def test_the_page_needs_nothing_else(tmp_path):

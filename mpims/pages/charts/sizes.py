@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from mpims.pages.charts.style import BLUE, DENSITY, unit_for
+from mpims.pages.charts.style import BLUE, DENSITY, label_counts, unit_for
 from mpims.pages.findings import Findings
 from mpims.pages.outcomes import Outcome
 
 MOST_DOTS = 3000
 """Of more chunks than this it is shown how many there are where."""
+_TWO_DECADES = 100.0
 
 _ENDS = {
     Outcome.DONE: "done",
@@ -41,14 +42,14 @@ def draw(figure: Any, findings: Findings) -> str:
     if len(sent):
         sizes, times = sent["stop"] - sent["start"], sent["sent_s"] / unit.seconds
         if len(sent) <= MOST_DOTS:
-            axes.scatter(times, sizes, s=16, color=BLUE, alpha=0.6, linewidths=0)
+            axes.scatter(times, sizes, s=16, color=BLUE, alpha=0.6, linewidths=0, clip_on=False)
         else:
             _draw_density(figure, axes, times, sizes, history.wall_s / unit.seconds)
         if sizes.max() > 8 * sizes.min():
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:,.0f}")
+            _label_log(axes, 1.0 * sizes.max() / sizes.min())
         else:
             axes.set_ylim(0, 1.15 * sizes.max())
+            label_counts(axes.yaxis)
     axes.set_xlim(0, history.wall_s / unit.seconds)
     axes.set_xlabel(f"handed out, since the run began ({unit.name})")
     axes.set_ylabel("items per chunk")
@@ -61,6 +62,17 @@ def draw(figure: Any, findings: Findings) -> str:
         if (outcomes == outcome).any()
     )
     return f"Policy {findings.policy}{why}. Chunks: {counted}."
+
+
+def _label_log(axes: Any, ratio: float) -> None:
+    """A logarithmic axis with two labels at the least, none of them a power of ten with an exponent."""
+    ticker = import_module("matplotlib.ticker")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(
+        ticker.LogLocator(subs=(1.0, 2.0, 5.0) if ratio < _TWO_DECADES else (1.0,))
+    )
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _draw_density(figure: Any, axes: Any, times: Any, sizes: Any, wall: float) -> None:

@@ -47,6 +47,12 @@ def unit_for(seconds: float) -> Unit:
     return Unit("ms", 1e-3) if seconds >= 1e-3 else Unit("µs", 1e-6)
 
 
+def label_counts(axis: Any) -> None:
+    """Label an axis of how many there are: at whole numbers alone."""
+    axis.get_major_locator().set_params(integer=True)
+    axis.set_major_formatter("{x:,.0f}")
+
+
 def legend_below(figure: Any, handles: Any, labels: Any) -> None:
     """Put a legend below all axes, in as many lines as it takes."""
     if labels:

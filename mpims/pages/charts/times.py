@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mpims.pages.charts.style import BLUE, VERMILLION, legend_below, unit_for
+from mpims.pages.charts.style import BLUE, VERMILLION, label_counts, legend_below, unit_for
 from mpims.pages.findings import Findings
 from mpims.pages.slowest import spread
 from mpims.pages.words import time_text
@@ -41,7 +41,7 @@ def draw(figure: Any, findings: Findings) -> str:
         margin = 0.02 * (high or 1.0)
         edges = np.linspace(max(low - margin, 0.0), high + margin, N_BINS + 1)
     axes.hist(np.clip(values, edges[0], edges[-1]), edges, weights=n_items, color=BLUE)
-    axes.yaxis.set_major_formatter("{x:,.0f}")
+    label_counts(axes.yaxis)
     mean = its.mean_s / history.block / unit.seconds
     axes.axvline(mean, color=VERMILLION, ls="--", lw=1.2, label=f"mean {mean:.3g} {unit.name}")
     axes.set_xlabel(f"time per item ({unit.name})")
