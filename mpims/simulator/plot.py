@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from mpims.errors import RunFailed, UsageError
+from mpims.report.wording import counted
 from mpims.simulator.study import Row
 
 _MARKERS = "os^vD<>pPX*hd8"
 _MOST_WITH_SPREAD = 5  # lines, or their error bars hide one another
+_MOST_LEVEL, _MOST_SLANTED = 6, 12  # labels of an axis: there is room for so many intervals
+_ROUNDING = 1e-9
 _PANELS = (
     ("wasted_s", "wasted_sd_s", "wasted time per worker (s)"),
     ("efficiency", None, "efficiency (%)"),
@@ -91,7 +94,7 @@ def _draw_dots(axes: Any, rows: Sequence[Row], field: str, spread: str | None, l
     errors = _values(rows, spread) if spread and any(_values(rows, spread)) else None
     axes.errorbar(values, [row.policy for row in rows], xerr=errors, fmt="o", markersize=5, capsize=2)
     _scale(axes.set_xscale, values, field)
-    axes.set_xlabel(f"{label}, {rows[0].n_workers:,} workers")
+    axes.set_xlabel(f"{label}, {counted(rows[0].n_workers, 'worker')}")
     axes.grid(alpha=0.3)
 
 
@@ -116,13 +119,32 @@ def _draw_lines(axes: Any, rows: Sequence[Row], field: str, spread: str | None, 
             capsize=2,
         )
     counts = sorted({row.n_workers for row in rows})
+    labelled = labelled_counts(counts)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(counts, [f"{n:,}" for n in counts], rotation=30 if len(counts) > 6 else 0)
+    axes.set_xticks(labelled, [f"{n:,}" for n in labelled], rotation=30 if len(counts) > _MOST_LEVEL else 0)
     axes.minorticks_off()
     _scale(axes.set_yscale, _values(rows, field), field)
     axes.set_xlabel("workers")
     axes.set_ylabel(label)
     axes.grid(alpha=0.3)
+
+
+def labelled_counts(counts: Sequence[int]) -> list[int]:
+    """The numbers of workers that have room for a label on a logarithmic axis, the first and the last too.
+
+    Examples
+    --------
+    >>> labelled_counts([2, 4, 8, 16]), labelled_counts([5, 6, 7, 100, 990, 1000])
+    ([2, 4, 8, 16], [5, 100, 1000])
+    """
+    *others, last = counts
+    share = 1 / (_MOST_LEVEL if len(counts) <= _MOST_LEVEL else _MOST_SLANTED)
+    apart = (last / counts[0]) ** share / (1 + _ROUNDING)
+    kept: list[int] = []
+    for n in others:
+        if not kept or (n >= apart * kept[-1] and last >= apart * n):
+            kept.append(n)
+    return [*kept, last]
 
 
 def _scale(set_scale: Any, values: Sequence[float], field: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -267,6 +268,41 @@ def test_a_picture_is_drawn(workers, tmp_path):
         assert image.format == "PNG"
         assert min(image.size) > 300
         assert len(image.convert("RGB").getcolors(1 << 20)) > 10  # not blank
+
+
+@pytest.mark.parametrize(
+    "workers", ["2,3,4,5,6,7,8,9,10,1000", "5,6,7,990,1000", "1,2,4,8,16,32,64,128,256,512,1024,2048"]
+)
+def test_no_two_numbers_of_workers_overlap_in_a_picture(workers, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    simulate("--items", "10", "--policy", "SS", "--workers", workers, "--plot", str(tmp_path / "x.png"))
+    [figure] = drawn
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        labels = axes.get_xticklabels()
+        assert [labels[0].get_text(), labels[-1].get_text()] == [
+            f"{int(n):,}" for n in (workers.split(",")[0], workers.split(",")[-1])
+        ]
+        slant = labels[0].get_rotation()
+        least = 1.2 * labels[0].get_fontsize() / 72 * figure.dpi  # between the lines of slanted labels
+        boxes = [label.get_window_extent() for label in labels]
+        for before, after in pairwise(boxes):
+            apart = (after.x0 + after.x1 - before.x0 - before.x1) / 2 * np.sin(np.radians(slant))
+            assert apart >= least if slant else after.x0 > before.x1
+
+
+def test_one_worker_is_no_plural_in_a_picture(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    simulate("--items", "10", "--policy", "SS", "--workers", "1", "--plot", str(tmp_path / "x.png"))
+    assert drawn[0].axes[0].get_xlabel() == "wasted time per worker (s), 1 worker"
 
 
 def test_a_picture_without_matplotlib_is_refused_before_anything_is_computed(tmp_path, monkeypatch, capsys):
