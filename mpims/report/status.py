@@ -224,8 +224,21 @@ def _items_fields(status: Status) -> list[str]:
     if status.work is not None:
         fields.append(f"{_floor_percent(status.work)} of the work")
     if status.rate is not None:
-        fields.append(f"{status.rate:,.4g} items/s")
+        fields.append(rate_text(status.rate))
     return fields
+
+
+def rate_text(rate: float) -> str:
+    """So many items a second, or an hour where they take long.
+
+    Examples
+    --------
+    >>> [rate_text(rate) for rate in (18612.3, 98.123, 0.0123, 1e-4)]
+    ['18,612 items/s', '98.12 items/s', '0.0123 items/s', '0.36 items/h']
+    """
+    if rate < 1e-3:
+        return f"{3600 * rate:.3g} items/h"
+    return f"{rate:,.0f} items/s" if rate >= 1000 else f"{rate:.4g} items/s"
 
 
 def _time_fields(status: Status) -> list[str]:

@@ -16,7 +16,7 @@ from mpims.errors import UsageError
 from mpims.processes import this_process
 from mpims.report.liveness import State, look_from_outside
 from mpims.report.progress import View
-from mpims.report.status import read_status, write_status
+from mpims.report.status import items_text, read_status, write_status
 from mpims.storage.lock import STALE_S, RunLock
 from mpims.storage.manifest import FORMAT
 from tests.unit.test_display import STATUS
@@ -293,3 +293,10 @@ def test_the_command(living, capsys, tmp_path):
         run(tmp_path / "none")
     with pytest.raises(UsageError, match="--watch: not allowed with argument --json"):
         run(living, "--json", "--watch")
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(18612.3, "18,612 items/s"), (2e6, "2,000,000 items/s"), (5e-5, "0.18 items/h")]
+)
+def test_a_rate_is_written_out(rate, text):
+    assert text in items_text(replace(STATUS, rate=rate))
