@@ -15,7 +15,7 @@ from mpims.errors import ExitStatus
 from mpims.report.liveness import Outside, State, look_from_outside
 from mpims.report.progress import View, make_view
 from mpims.report.status import Status, is_short_of_time, items_text, ranks_text, time_text
-from mpims.report.wording import duration, name_ranks
+from mpims.report.wording import counted, duration, name_ranks
 from mpims.storage.rundir import as_argument
 from mpims.streams import show, showing
 
@@ -143,7 +143,9 @@ def _summary_lines(outside: Outside, summary: dict[str, Any]) -> list[str]:
         f"done     {n_done:,} of {n_items:,} items, in {duration(summary.get('wall_s', 0.0))}",
     ]
     if summary.get("n_skipped"):
-        lines.append(f"skipped  {summary['n_skipped']:,} items failed: failed.json names them")
+        n_skipped = summary["n_skipped"]
+        them = "it" if n_skipped == 1 else "them"
+        lines.append(f"skipped  {counted(n_skipped, 'item')} failed: failed.json names {them}")
     if "error" in summary:
         lines.append(f"error    {summary['error']}")
     if "result_file" in summary:

@@ -78,7 +78,7 @@ class Outcome:
         if self.disturbed.error:
             return self.disturbed.error
         if self.n_missing:
-            return f"{self.n_missing:,} items were lost"
+            return f"{counted(self.n_missing, 'item')} {'was' if self.n_missing == 1 else 'were'} lost"
         return "" if self.same_bits else "the result has other bits"
 
     @property
@@ -96,10 +96,9 @@ def outcome_lines(outcome: Outcome) -> list[str]:
     """What a person is told, in lines of at most some 60 characters."""
     before, after = outcome.undisturbed, outcome.disturbed
     lost_s = after.wall_s - before.wall_s
-    counts: dict[str, Any] = dict(after.summary)
-    twice, dead, masters, resumed = (
-        counts.get(name, 0) for name in ("n_duplicates", "n_lost", "n_masters", "n_resumed")
-    )
+    counts = after.summary
+    twice, dead = counts.get("n_duplicates", 0), counts.get("n_lost", 0)
+    masters, resumed = counts.get("n_masters", 0), counts.get("n_resumed", 0)
     n_items = before.summary["n_items"]
     bits = "the same" if outcome.same_bits else "NOT the same"
     if counts.get("result_digest") is None:

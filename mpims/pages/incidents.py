@@ -55,10 +55,14 @@ def _tell(happening: Happening, history: History, attempts: NDArray[np.void]) ->
         )
     if happening.what is What.SKIPPED:
         return (
-            f"item {about['item']} failed {about.get('n_tries', '?')} times: {about.get('reason', '')}",
-            ("it was skipped"),
+            f"item {about['item']} failed {_times(about.get('n_tries'))}: {about.get('reason', '')}",
+            "it was skipped",
         )
     return _tell_of_run(happening, history)
+
+
+def _times(n: int | None) -> str:
+    return "? times" if n is None else counted(n, "time")
 
 
 def _tell_of_run(happening: Happening, history: History) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 from mpims.core.scheduler import Scheduler
 from mpims.errors import UsageError
-from mpims.report.wording import duration, fitted, shorten
+from mpims.report.wording import counted, duration, fitted, shorten
 from mpims.storage.rundir import Damaged, check_kinds, read_json
 
 FORMAT = 1
@@ -253,15 +253,15 @@ def _rank_fields(status: Status) -> list[str]:
     fields = [f"{status.n_busy} of {workers} busy"]
     n_absent = status.n_workers - status.n_joined - len(status.lost)
     for number, text in (
-        (len(status.lost), "lost"),
-        (len(status.suspects), "suspect"),
-        (max(0, n_absent), "yet to join"),
-        (status.n_skipped, "items failed"),
-        (status.n_reissued, "reissued"),
-        (status.n_failures, "failures"),
+        (len(status.lost), f"{len(status.lost):,} lost"),
+        (len(status.suspects), f"{len(status.suspects):,} suspect"),
+        (max(0, n_absent), f"{n_absent:,} yet to join"),
+        (status.n_skipped, f"{counted(status.n_skipped, 'item')} failed"),
+        (status.n_reissued, f"{status.n_reissued:,} reissued"),
+        (status.n_failures, counted(status.n_failures, "failure")),
     ):
         if number:
-            fields.append(f"{number:,} {text}")
+            fields.append(text)
     return fields
 
 

@@ -117,7 +117,7 @@ def test_drawn_plans_can_be_survived_and_repeated():
 
 def outcome(*injections, status=0, error="", **changes):
     summary = {"status": "done", "n_items": 1000, "n_done": 1000, "result_digest": "ab"}
-    after = {**summary, "n_duplicates": 12, "n_lost": 1, "n_masters": 1, "n_resumed": 0, **changes}
+    after = {**summary, "n_duplicates": 12, "n_lost": 1, "n_masters": 2, "n_resumed": 1, **changes}
     disturbed = Ending(status, 5.25, {} if error else after, error)
     return Outcome("x.py", 4, Ending(0, 4.0, summary), disturbed, injections)
 
@@ -134,14 +134,14 @@ def test_a_survived_drill():
         "  1.50 s       42% done  rank 3 (n2) killed",
         "disturbed    5.2 s: 1.2 s lost",
         "items        1,000 of 1,000, 12 computed twice",
-        "lost         1 worker, 1 master; resumed 0 times",
+        "lost         1 worker, 2 masters; resumed 1 time",
         "bits         the same",
         "survived",
     ]
     said = outcome_dict(good)
     assert said["survived"] is True
     assert said["options"] == "--kill 3@40%"
-    assert (said["n_items_lost"], said["time_lost_s"], said["n_masters"]) == (0, 1.25, 1)
+    assert (said["n_items_lost"], said["time_lost_s"], said["n_masters"]) == (0, 1.25, 2)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,7 @@ def test_a_survived_drill():
     [
         (outcome(DONE, result_digest="cd"), "the result has other bits", True),
         (outcome(DONE, n_done=990), "10 items were lost", True),
+        (outcome(DONE, n_done=999), "1 item was lost", True),
         (outcome(DONE, status=1, error="the run ended with status 1: no"), "status 1: no", True),
         (outcome(DONE, MISSED), "1 of 2 faults could not be injected", False),
     ],

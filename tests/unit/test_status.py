@@ -16,7 +16,7 @@ from mpims.errors import UsageError
 from mpims.processes import this_process
 from mpims.report.liveness import State, look_from_outside
 from mpims.report.progress import View
-from mpims.report.status import items_text, read_status, write_status
+from mpims.report.status import items_text, ranks_text, read_status, write_status
 from mpims.storage.lock import STALE_S, RunLock
 from mpims.storage.manifest import FORMAT
 from tests.unit.test_display import STATUS
@@ -300,3 +300,10 @@ def test_the_command(living, capsys, tmp_path):
 )
 def test_a_rate_is_written_out(rate, text):
     assert text in items_text(replace(STATUS, rate=rate))
+
+
+def test_one_is_no_plural(folder):
+    summarise(folder, "stopped", n_skipped=1)
+    assert "skipped  1 item failed: failed.json names it" in outside_lines(look_from_outside(folder))
+    one = replace(STATUS, n_skipped=1, n_failures=1, n_reissued=0, suspects={}, lost={}, n_joined=64)
+    assert ranks_text(one) == "62 of 64 workers busy, 1 item failed, 1 failure"
