@@ -118,15 +118,18 @@ class Verdict:
         """How many ranks could be fed: by the longest block, the number of blocks, and the master."""
         total_s = float(self._accounts.totals[Use.COMPUTE])
         load = self.master_load / self._n_ranks
+        n_fed = BUSY_MASTER / load if load else inf
         longest_s, n_blocks = self._spread.longest_s, self._history.n_blocks
-        busy = f"then the master is busy for {BUSY_MASTER:.0%} of the time"
-        bounds = {
-            "then the longest block takes a tenth of the run": total_s / (10 * longest_s),
-            f"then there are {FEW_BLOCKS} blocks for each": n_blocks / FEW_BLOCKS,
-            busy: BUSY_MASTER / load if load else inf,
+        few = f"there {'is' if n_blocks == 1 else 'are'} {counted(n_blocks, 'block')}"
+        few += f", the longest of {time_text(longest_s)}"
+        busy = f"the master is busy for {self.master_load:.0%} of the time"
+        bounds = {  # why, and why not even one rank keeps within that
+            ("then the longest block takes a tenth of the run", few): total_s / (10 * longest_s),
+            (f"then there are {FEW_BLOCKS} blocks for each", few): n_blocks / FEW_BLOCKS,
+            (f"then the master is busy for {BUSY_MASTER:.0%} of the time", busy): n_fed,
         }
-        why, bound = min(bounds.items(), key=lambda its: its[1])
-        n_most = max(two_digits(bound), 1)
+        (then, already), bound = min(bounds.items(), key=lambda its: its[1])
+        why, n_most = then if bound >= 1 else already, max(two_digits(bound), 1)
         if n_most <= 1.5 * self._n_ranks:
             ranks = counted(n_most, "rank")
             return f"More than about {ranks} would not help ({why}): a faster kernel would."

@@ -123,7 +123,26 @@ def test_one_is_no_plural():
     assert verdict._about_tail()[0].startswith("There was 1 block for 1 rank, so that nothing was left")
     assert " for the one delivery, and " in verdict._about_waiting()[0]
     assert verdict._about_communication()[0].startswith("The one delivery took its rank 3.5 s outside")
-    assert verdict._more_ranks().startswith("More than about 1 rank would not help")
+    assert verdict._more_ranks().startswith(
+        "More than about 1 rank would not help (there is 1 block, the longest of 1.0 s): "
+    )
+
+
+def test_what_one_rank_does_not_keep_within_is_not_said_of_it():
+    """There are no ten blocks for one rank where there are three in all."""
+    parts = [(1, 1, 0, 3, 1.0, 7.0, 6.0)]
+    events = [*joined(1), event(What.ENDED, 9.0, **DONE)]
+    its = history(section(*events, sent=[(1, 1, 0, 3, 0.5)], parts=parts, n_workers=1), n_items=3)
+    its.parts["longest_s"] = 2.0
+    said = Verdict(its, make_accounts(its), [])._more_ranks()
+    assert said.startswith(
+        "More than about 1 rank would not help (there are 3 blocks, the longest of 2.0 s): "
+    )
+    its.parts["longest_s"], its.parts["service_s"], its.n_items = 1e-3, 5.4, 300
+    said = Verdict(its, make_accounts(its), [])._more_ranks()
+    assert said.startswith(
+        "More than about 1 rank would not help (the master is busy for 60% of the time): "
+    )
 
 
 def test_chunks_that_are_too_large_at_the_end_are_to_be_smaller(tmp_path):
