@@ -102,7 +102,7 @@ class RunOptions:
                 f"the largest chunk must be at least the least one, found {self.chunk_min}:{self.chunk_max}"
             )
         if self.timeout_s is not None and not (isfinite(self.timeout_s) and self.timeout_s > 0):
-            raise UsageError(f"the timeout must be above 0 seconds, found {self.timeout_s}")
+            raise UsageError(f"the timeout must be a number of seconds above 0, found {self.timeout_s}")
         if self.retries < 0:
             raise UsageError(f"the retries must be at least 0, found {self.retries}")
         if self.on_error not in get_args(OnError):
@@ -110,12 +110,12 @@ class RunOptions:
         if self.durability_s is not None and not self.durability_s >= 0:
             raise UsageError(f"the durability must be at least 0 seconds, found {self.durability_s}")
         if not (isfinite(self.grace_s) and self.grace_s >= 0):
-            raise UsageError(f"the grace must be at least 0 seconds, found {self.grace_s}")
+            raise UsageError(f"the grace must be a number of seconds of at least 0, found {self.grace_s}")
         if self.wait not in get_args(Wait):
             raise UsageError(f"one waits by sleep or spin, found {self.wait!r}")
         if not (isfinite(self.log_every_s) and self.log_every_s > 0):
             raise UsageError(
-                f"the log wants a line every so many seconds, above 0, found {self.log_every_s}"
+                f"the log wants a line every so many seconds, a number above 0, found {self.log_every_s}"
             )
         if self.prints not in get_args(Prints):
             raise UsageError(f"what a kernel prints goes to file or terminal, found {self.prints!r}")

@@ -115,7 +115,8 @@ def _plan(arguments: argparse.Namespace) -> list[Fault]:
     if find_world(os.environ) is not None:
         raise UsageError("drill starts its own ranks: call it without a launcher, with -n")
     if n_ranks is None or n_ranks < 2:
-        raise UsageError(f"drill wants -n with at least 2 ranks, found {n_ranks}")
+        found = "it is missing" if n_ranks is None else f"found {n_ranks}"
+        raise UsageError(f"drill wants -n with at least 2 ranks, as in -n 3, {found}")
     plan: list[Fault] = arguments.plan
     if arguments.random is not None:
         plan = [*plan, *draw_plan(arguments.random, n_ranks, for_ever=arguments.timeout_s is not None)]

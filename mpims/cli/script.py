@@ -30,7 +30,10 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("-n", dest="n_ranks", type=int, metavar="N", help="start N ranks on this machine")
     parser.add_argument("program", help="the program's file")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its own arguments")
+    rest = parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its own arguments")
+    rest.required = (
+        False  # or a program that was forgotten is said to be one of two things that are missing
+    )
     parser.set_defaults(command=script_command)
 
 

@@ -95,14 +95,15 @@ def parse_kill(text: str) -> Fault:
         It is anything else; as for the other options.
     """
     rank, number, unit = _match(text, rf"(\d+){_MOMENT}", "--kill wants RANK@40% or RANK@1.5s")
-    return Fault(What.KILL, int(rank), _moment(number, unit))
+    return Fault(What.KILL, int(rank), _moment(f"--kill {text}", number, unit))
 
 
 def parse_hang(text: str) -> Fault:
     """The fault of ``--hang RANK@50%`` or ``--hang RANK@50%:SECONDS``."""
     wanted = "--hang wants RANK@50%, and :SECONDS if it is to go on"
     rank, number, unit, hang_s = _match(text, rf"(\d+){_MOMENT}(?::{_NUMBER})?", wanted)
-    return Fault(What.HANG, int(rank), _moment(number, unit), float(hang_s) if hang_s else None)
+    moment = _moment(f"--hang {text}", number, unit)
+    return Fault(What.HANG, int(rank), moment, float(hang_s) if hang_s else None)
 
 
 def parse_slow(text: str) -> Fault:
@@ -116,7 +117,7 @@ def parse_slow(text: str) -> Fault:
 def parse_crash(text: str) -> Fault:
     """The fault of ``--crash @60%``."""
     number, unit = _match(text, _MOMENT, "--crash wants @60% or @1.5s")
-    return Fault(What.CRASH, moment=_moment(number, unit))
+    return Fault(What.CRASH, moment=_moment(f"--crash {text}", number, unit))
 
 
 PARSERS: dict[What, Callable[[str], Fault]] = {
@@ -134,11 +135,11 @@ def _match(text: str, pattern: str, wanted: str) -> Sequence[str]:
     return match.groups()
 
 
-def _moment(number: str, unit: str) -> Moment:
+def _moment(typed: str, number: str, unit: str) -> Moment:
     if unit == "s":
         return Moment(after_s=float(number))
     if float(number) > 100:
-        raise UsageError(f"there are no {number}% of the items: at most 100%")
+        raise UsageError(f"{typed}: there are no {number}% of the items, at most 100%")
     return Moment(float(number) / 100)
 
 

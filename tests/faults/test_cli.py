@@ -153,7 +153,7 @@ WRONG_USAGE = [
     (["x.py", "--policy", "CSS"], "write CSS:100"),
     (["x.py", "--chunk", "5:2"], "largest chunk"),
     (["x.py", "--chunk", "a"], "--chunk wants MIN or MIN:MAX"),
-    (["x.py", "--timeout", "0"], "timeout must be above 0"),
+    (["x.py", "--timeout", "0"], "timeout must be a number of seconds above 0"),
     (["x.py", "--timeout", "soon"], "--timeout"),
     (["x.py", "--seed", "-1"], "seed must be at least 0"),
     (["x.py", "--run-dir", "."], "is not empty"),

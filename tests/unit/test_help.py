@@ -57,3 +57,18 @@ def test_a_current_folder_that_was_removed_is_one_line(tmp_path, monkeypatch, ca
 def test_an_unknown_option_points_to_the_help_that_has_those_there_are(typed, shown):
     with pytest.raises(UsageError, match=f"unrecognized arguments: .*; see {shown} --help"):
         make_parser().parse_args(typed.split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("drill x.py", "drill wants -n with at least 2 ranks, as in -n 3, it is missing"),
+        ("drill x.py -n 1", "drill wants -n with at least 2 ranks, as in -n 3, found 1"),
+        ("script", "the following arguments are required: program; see mpims script --help"),
+    ],
+)
+def test_what_is_missing_is_named(typed, said):
+    with pytest.raises(UsageError) as caught:
+        parsed = make_parser([typed.split()[0]]).parse_args(typed.split())
+        parsed.command(parsed)
+    assert caught.value.message == said
