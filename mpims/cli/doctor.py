@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mpims import __version__
+from mpims.cli.helptext import HelpText
 from mpims.doctor.batch import allocation_in, batch_findings
 from mpims.doctor.disk import disk_findings, nearest_folder
 from mpims.doctor.examine import alone_findings, world_findings
@@ -34,8 +35,8 @@ Examine this machine: MPI and its launcher, cores and threads, the batch system,
 run directory, messages between ranks, and how fast they are handed work. Each line is good, doubtful (a
 run works, but is slower or survives less than it could) or bad, with its cure.
 
-  mpims doctor                              starts some ranks itself, for some seconds
-  mpirun -n 64 python -m mpims doctor       on the ranks of a launcher of yours, on all its hosts
+  mpims doctor                          starts some ranks itself
+  mpirun -n 64 python -m mpims doctor   on the ranks of your launcher
 
 The exit status is 1 if something is bad, else 0. docs/doctor.md says what each line means.
 """
@@ -49,7 +50,7 @@ def add_parser(commands: Any) -> None:
         "doctor",
         help="examine this machine: MPI, cores, file system, messages; and what cures it",
         description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.set_defaults(command=doctor_command)
     add = parser.add_argument

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mpims.cli.helptext import HelpText
 from mpims.cli.run import add_job, add_options
 from mpims.drill.plan import PARSERS, Fault, What, check_plan, default_plan, draw_plan
 from mpims.drill.play import Drill
@@ -52,7 +53,7 @@ def add_parser(commands: Any) -> None:
         help="kill and hang ranks of a job, and see whether its result is the same",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.set_defaults(command=drill_command)
     add_job(parser)

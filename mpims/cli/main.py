@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from mpims import __version__
+from mpims.cli.helptext import HelpText
 from mpims.errors import ExitStatus, Interrupted, MpimsError, UsageError, unforeseen
 from mpims.runtime.lead import Lead
 from mpims.session import connect, dismiss_workers
@@ -24,17 +25,17 @@ A task farm on MPI: many independent items of uneven cost, one NumPy kernel, any
   mpims run jobs/x.py                           one process
   mpims run jobs/x.py -n 4                      four ranks on this machine
   mpirun -n 4 python -m mpims run jobs/x.py     the same, your own launcher
-  mpims resume runs/x-20260101-120000           go on with a run that was stopped or died
-  mpirun -n 4 python -m mpims                   a tour: does it work here, and how well?
+  mpims resume runs/x-20260101-120000           go on with a stopped or dead run
+  mpirun -n 4 python -m mpims                   a tour: does it work here?
 
 A job, in a file x.py:
 
   import numpy as np, mpims
   class Squares(mpims.Job):
-      n: int = 1000                             a parameter: --set n=5000
-      def items(self):                          their number, or a sequence
+      n: int = 1000                        a parameter: --set n=5000
+      def items(self):                     their number, or a sequence
           return self.n
-      def kernel(self, items):                  one block of items in, one result per item out
+      def kernel(self, items):             one block in, one result per item out
           return np.asarray(items) ** 2
 
 Rank 0 hands the items out and takes the results in; the others compute. So N workers want N + 1
@@ -89,7 +90,7 @@ def make_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
         prog="mpims",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.add_argument("--version", action="version", version=f"mpims {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mpims.cli.helptext import HelpText
 from mpims.core.policies import POLICIES
 from mpims.errors import UsageError
 from mpims.job import Job
@@ -59,7 +60,7 @@ def add_parser(commands: Any) -> None:
         "run",
         help="compute a job",
         description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.set_defaults(command=run_command)
     add_job(parser)

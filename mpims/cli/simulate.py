@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mpims.cli.counts import parse_count, parse_items
+from mpims.cli.helptext import HelpText
 from mpims.core.policies import POLICIES
 from mpims.core.policies.base import LONGEST_S
 from mpims.drill.plan import Moment, parse_slow
@@ -36,7 +37,7 @@ DESCRIPTION = """\
 Let the real scheduler run on a virtual clock, and say how long the run would take, how much of the
 workers' time is wasted, and how busy the master is.
 
-  mpims simulate                                    all policies, 10,000 items of 1 s, 8 workers
+  mpims simulate                    all policies, 10,000 items of 1 s, 8 workers
   mpims simulate --policy FAC2 --policy GSS --workers 16,64,256 --overhead 1e-3
   mpims simulate --dist trace:runs/x-20260101-120000 --workers 2,4,8,16
   mpims simulate --policy all --fail 3@40% --slow 2:3x --plot policies.png
@@ -61,7 +62,7 @@ def add_parser(commands: Any) -> None:
         help="try policies and numbers of ranks on a virtual clock",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.set_defaults(command=simulate_command)
     _add_work(parser)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mpims.cli.helptext import HelpText
 from mpims.cli.run import add_job, add_options, check_ranks, options_from
 from mpims.cli.status import outside_lines
 from mpims.errors import ExitStatus, RunFailed, UsageError
@@ -32,7 +33,7 @@ Write a batch script that computes a job on SLURM, every choice in it explained.
 --submit it is kept in runs/ and submitted. What is wrong with the job or its parameters is said now, and
 not after a day in the queue. The options of `mpims run` go into the script as they are.
 
-  mpims slurm jobs/pi.py --nodes 4 --time 2:00:00 --set samples=1000000 > pi.sbatch
+  mpims slurm jobs/pi.py --nodes 4 --time 2:00:00 > pi.sbatch
   mpims slurm jobs/pi.py --nodes 4 --time 2:00:00 --requeue --watch
 """
 
@@ -49,7 +50,7 @@ def add_parser(commands: Any) -> None:
         "slurm",
         help="write a batch script for SLURM, submit it, follow it",
         description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.set_defaults(command=slurm_command)
     add_job(parser)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mpims.__main__ import main
-from mpims.cli.main import EPILOG, make_parser
+from mpims.cli.main import COMMANDS, EPILOG, make_parser
 from mpims.errors import ExitStatus, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -23,7 +23,7 @@ def test_the_readme_names_every_exit_status():
 
 def test_the_help_names_every_exit_status():
     assert {int(number) for number in re.findall(r"\b\d+\b", EPILOG)} == STATUSES
-    assert EPILOG.strip().split("\n")[0] in make_parser().format_help()
+    assert " ".join(EPILOG.split()) in " ".join(make_parser().format_help().split())
 
 
 def test_the_statuses_are_those_that_scripts_rely_on():
@@ -72,3 +72,13 @@ def test_what_is_missing_is_named(typed, said):
         parsed = make_parser([typed.split()[0]]).parse_args(typed.split())
         parsed.command(parsed)
     assert caught.value.message == said
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_the_help_fits_the_terminal(command, columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        make_parser([command] if command else COMMANDS).parse_args([*command.split(), "--help"])
+    lines = capsys.readouterr().out.split("\n")
+    assert [line for line in lines if len(line) > columns] == []
