@@ -33,10 +33,11 @@ def open_standard_streams() -> None:
 
 
 def take_any_text() -> None:
-    """Let standard output show what its encoding lacks in another way, in place of an error for it."""
+    """Let the streams show what their encoding lacks in another way, in place of an error or its number."""
     codecs.register_error("mpims", _spelt)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="mpims")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="mpims")
 
 
 def _spelt(error: UnicodeError) -> tuple[bytes, int]:

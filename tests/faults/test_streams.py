@@ -117,12 +117,13 @@ def test_what_the_jobs_own_code_prints_does_not_decide_how_a_run_ended(write_job
 # -------------------------------------------------------------------- characters
 
 
-def test_a_stream_that_lacks_a_character_shows_it_another_way(monkeypatch):
+@pytest.mark.parametrize(("name", "tell"), [("stdout", show), ("stderr", complain)])
+def test_a_stream_that_lacks_a_character_shows_it_another_way(name, tell, monkeypatch):
     content = io.BytesIO()
-    stream = io.TextIOWrapper(content, encoding="ascii", errors="surrogateescape", write_through=True)
-    monkeypatch.setattr(sys, "stdout", stream)
+    stream = io.TextIOWrapper(content, encoding="ascii", errors="backslashreplace", write_through=True)
+    monkeypatch.setattr(sys, name, stream)
     take_any_text()
-    show("38 \N{MICRO SIGN}s for \N{LATIN SMALL LETTER E WITH ACUTE} in \udcff")
+    tell("38 \N{MICRO SIGN}s for \N{LATIN SMALL LETTER E WITH ACUTE} in \udcff")
     assert content.getvalue() == b"38 us for \\xe9 in \xff\n"  # the last is a byte of a file's name
 
 
