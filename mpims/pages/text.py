@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from mpims.core.ledger import ATTEMPTS_PER_MASTER
 from mpims.pages.accounts import NAMES, Use
 from mpims.pages.findings import Findings
 from mpims.pages.history import History
@@ -106,7 +107,8 @@ def slow_parts(history: History, n: int) -> list[tuple[str, ...]]:
     for part in slowest(history, n):
         items = items_text(int(part["start"]), int(part["stop"]))
         where = history.where(int(part["rank"]))
-        rows.append((items, time_text(float(part["longest_s"])), where, str(part["attempt"])))
+        attempt = int(part["attempt"]) % ATTEMPTS_PER_MASTER  # as in what is said of one that failed
+        rows.append((items, time_text(float(part["longest_s"])), where, str(attempt)))
     return rows
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from mpims.cli import report
 from mpims.cli.main import make_parser
+from mpims.core.ledger import ATTEMPTS_PER_MASTER
 from mpims.drill.plan import Moment
 from mpims.errors import ExitStatus, UsageError
 from mpims.pages.accounts import make_accounts
@@ -21,7 +22,7 @@ from mpims.pages.charts import CHARTS, sizes, waterfall
 from mpims.pages.charts.gantt import busy_shares
 from mpims.pages.findings import find
 from mpims.pages.perfetto import write_perfetto
-from mpims.pages.text import facts, report_lines
+from mpims.pages.text import facts, report_lines, slow_parts
 from mpims.simulator import recorder
 from mpims.simulator.costs import Costs, Distribution, draw_costs
 from mpims.simulator.machine import Machine
@@ -64,6 +65,13 @@ def test_what_was_computed_twice_is_no_computing():
     told = dict(facts(found))
     assert "efficiency" not in told
     assert told["computing"].startswith(f"{1 / accounts.totals.sum():.1%}, for results that count;")
+
+
+def test_attempts_of_a_later_master_are_numbered_as_in_its_errors():
+    """They stood there as 4294967303."""
+    parts = [(1, 1, 0, 50, 1.0, 2.0, 2.0), (2, ATTEMPTS_PER_MASTER + 7, 50, 100, 1.0, 2.0, 2.0)]
+    its = history(section(*joined(1, 2), event(What.ENDED, 3.0, **DONE), parts=parts), block=50)
+    assert [row[-1] for row in slow_parts(its, 2)] == ["attempt", "1", "7"]
 
 
 def png_size(path) -> tuple[int, int]:
