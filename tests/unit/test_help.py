@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from argparse import SUPPRESS
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,16 @@ def test_the_help_fits_the_terminal(command, columns, monkeypatch, capsys):
         make_parser([command] if command else COMMANDS).parse_args([*command.split(), "--help"])
     lines = capsys.readouterr().out.split("\n")
     assert [line for line in lines if len(line) > columns] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_documented(command):
+    """As `--option`, in the README or the pages of `docs/`."""
+    files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    told = {
+        option for file in files for option in re.findall(r"--[a-z-]+", file.read_text(encoding="utf-8"))
+    }
+    parsed = make_parser([command])._subparsers._group_actions[0].choices[command]
+    shown = (action for action in parsed._actions if action.help != SUPPRESS)
+    options = {option for action in shown for option in action.option_strings if option[:2] == "--"}
+    assert options - told - {"--help"} == set()
