@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from mpims.errors import ExitStatus, InternalError, Interrupted, MpimsError, UsageError
@@ -48,11 +47,18 @@ def run_master(
     farm: list[Farm] = []
     with telling_workers(transport, farm):
         if not isinstance(job, Job):
-            raise UsageError(f"run wants a job, found a {type(job).__name__}")
+            raise UsageError(f"run wants a job, found {_described(job)}")
         if isinstance(options, dict):
             options = make_options(options)
         farm.append(Farm(job, options, transport, source, lead))
         return farm[0].run(command)
+
+
+def _described(job: Any) -> str:
+    if not isinstance(job, type):
+        return f"a {type(job).__name__}"
+    hint = f": write {job.__name__}(...)" if issubclass(job, Job) else ""
+    return f"the class {job.__name__}{hint}"
 
 
 def make_options(fields: dict[str, Any]) -> RunOptions:
@@ -61,14 +67,12 @@ def make_options(fields: dict[str, Any]) -> RunOptions:
     Raises
     ------
     UsageError
-        There is no such option, or its value is out of range.
+        There is no such option, or its value is none for it.
     """
     known = RunOptions.__dataclass_fields__
     for name in fields:
         if name not in known:
             raise UsageError(f"run has no option {name!r}: it has {', '.join(known)}")
-    if isinstance(fields.get("run_dir"), str):
-        fields = {**fields, "run_dir": Path(fields["run_dir"])}
     return RunOptions(**fields)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
+from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mpims.errors import UsageError
 
@@ -20,6 +21,20 @@ Wait = Literal["sleep", "spin"]
 """How a rank waits."""
 Prints = Literal["file", "terminal"]
 """Where what a kernel prints goes."""
+
+_TYPES: tuple[tuple[tuple[str, ...], Any, str, tuple[Any, ...]], ...] = (
+    (("policy",), str, "a text such as 'GSS'", ()),
+    (("chunk_min", "chunk_max", "retries", "seed"), Integral, "an integer", (int,)),
+    (
+        ("timeout_s", "durability_s", "grace_s", "log_every_s", "end_time_s"),
+        Real,
+        "a number of seconds",
+        (float, int),
+    ),
+    (("run_dir",), (str, Path), "a path", (Path,)),
+)
+"""Of options: what they must be, in words too, and what they are kept as."""
+_MAY_BE_NONE = ("chunk_max", "timeout_s", "durability_s", "end_time_s", "run_dir")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +85,7 @@ class RunOptions:
     Raises
     ------
     UsageError
-        A value is out of its range.
+        A value is out of its range, or of another type.
     """
 
     policy: str = DEFAULT_POLICY
@@ -91,6 +106,7 @@ class RunOptions:
     quiet: bool = False
 
     def __post_init__(self) -> None:
+        self._take_types()
         try:
             self._policy()
         except ValueError as error:
@@ -105,24 +121,36 @@ class RunOptions:
             raise UsageError(f"the timeout must be a number of seconds above 0, found {self.timeout_s}")
         if self.retries < 0:
             raise UsageError(f"the retries must be at least 0, found {self.retries}")
-        if self.on_error not in get_args(OnError):
+        if not _is_one(self.on_error, OnError):
             raise UsageError(f"on error there is abort or skip, found {self.on_error!r}")
         if self.durability_s is not None and not self.durability_s >= 0:
             raise UsageError(f"the durability must be at least 0 seconds, found {self.durability_s}")
         if not (isfinite(self.grace_s) and self.grace_s >= 0):
             raise UsageError(f"the grace must be a number of seconds of at least 0, found {self.grace_s}")
-        if self.wait not in get_args(Wait):
+        if not _is_one(self.wait, Wait):
             raise UsageError(f"one waits by sleep or spin, found {self.wait!r}")
         if not (isfinite(self.log_every_s) and self.log_every_s > 0):
             raise UsageError(
                 f"the log wants a line every so many seconds, a number above 0, found {self.log_every_s}"
             )
-        if self.prints not in get_args(Prints):
+        if not _is_one(self.prints, Prints):
             raise UsageError(f"what a kernel prints goes to file or terminal, found {self.prints!r}")
         if self.resume and self.run_dir is None:
             raise UsageError("resume needs the run directory of the run to go on with")
         if self.seed < 0:
             raise UsageError(f"the seed must be at least 0, found {self.seed}")
+
+    def _take_types(self) -> None:
+        """Make numbers Python's own and a text a path; refuse whatever is none."""
+        for names, kind, wanted, make in _TYPES:
+            for name in names:
+                value = getattr(self, name)
+                if value is None and name in _MAY_BE_NONE:
+                    continue
+                if not isinstance(value, kind) or isinstance(value, bool):
+                    raise UsageError(f"{name} must be {wanted}, found {value!r}")
+                if make and not isinstance(value, make):
+                    object.__setattr__(self, name, make[0](value))
 
     def _policy(self) -> PolicySpec:
         from mpims.core.policies import parse_policy  # a worker gets the options, and no use for policies
@@ -140,3 +168,7 @@ class RunOptions:
             self._policy().check_workers(n_workers)
         except ValueError as error:
             raise UsageError(str(error)) from None
+
+
+def _is_one(value: Any, choices: Any) -> bool:
+    return isinstance(value, str) and value in get_args(choices)

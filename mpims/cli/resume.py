@@ -92,5 +92,5 @@ def _options(manifest: dict[str, Any], folder: Path) -> RunOptions:
     had = {name: value for name, value in manifest.get("options", {}).items() if name in known}
     try:
         return RunOptions(**had, seed=manifest["seed"])
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, UsageError) as error:
         raise UsageError(f"{folder / MANIFEST} is damaged: its options are {had!r} ({error})") from None

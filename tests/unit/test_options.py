@@ -6,6 +6,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -90,6 +91,42 @@ def test_what_is_out_of_range_is_refused_in_one_line(given, text):
         RunOptions(**given)
     assert caught.value.exit_status == ExitStatus.USAGE
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"policy": None}, "policy must be a text such as 'GSS', found None"),
+        ({"chunk_min": None}, "chunk_min must be an integer, found None"),
+        ({"chunk_min": 1.5}, "chunk_min must be an integer, found 1.5"),
+        ({"chunk_max": "3"}, "chunk_max must be an integer, found '3'"),
+        ({"chunk_max": math.nan}, "chunk_max must be an integer, found nan"),
+        ({"retries": 2.0}, "retries must be an integer, found 2.0"),
+        ({"retries": True}, "retries must be an integer, found True"),
+        ({"seed": "7"}, "seed must be an integer, found '7'"),
+        ({"seed": math.inf}, "seed must be an integer, found inf"),
+        ({"timeout_s": "3"}, "timeout_s must be a number of seconds, found '3'"),
+        ({"durability_s": "off"}, "durability_s must be a number of seconds, found 'off'"),
+        ({"grace_s": None}, "grace_s must be a number of seconds, found None"),
+        ({"log_every_s": [1]}, r"log_every_s must be a number of seconds, found \[1\]"),
+        ({"end_time_s": "10:00"}, "end_time_s must be a number of seconds, found '10:00'"),
+        ({"run_dir": 3}, "run_dir must be a path, found 3"),
+        ({"wait": np.array(["sleep", "spin"])}, "one waits by sleep or spin, found array"),
+    ],
+)
+def test_what_is_of_another_type_is_refused_by_its_name(given, text):
+    with pytest.raises(UsageError, match=text):
+        RunOptions(**given)
+
+
+def test_numbers_of_other_kinds_are_kept_as_pythons_own():
+    options = RunOptions(
+        chunk_max=np.int64(3), seed=np.uint8(7), timeout_s=np.float32(2), grace_s=np.int64(4)
+    )
+    kept = (options.chunk_max, options.seed, options.timeout_s, options.grace_s)
+    assert kept == (3, 7, 2.0, 4)
+    assert {type(number) for number in kept} == {int, float}
+    assert RunOptions(run_dir="runs/x").run_dir == Path("runs/x")
 
 
 def test_weights_for_other_workers_are_refused():

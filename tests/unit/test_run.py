@@ -565,6 +565,8 @@ def test_options_of_run():
         mpims.run(Words(), policy="XX")
     with pytest.raises(UsageError, match="wants a job, found a int"):
         mpims.run(3)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"run wants a job, found the class Words: write Words\(\.\.\.\)"):
+        mpims.run(Words)  # type: ignore[arg-type]
 
 
 def test_a_program_that_ends_with_an_error_ends_the_run_that_others_wait_for(monkeypatch):
