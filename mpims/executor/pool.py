@@ -10,6 +10,8 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor as FuturesExecutor
 from functools import partial
+from math import inf
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -314,20 +316,22 @@ def _check(
     max_workers: int | None,
     initializer: Any,
     n: int | None,
-    timeout_s: float | None,
-    retries: int,
+    timeout_s: Any,
+    retries: Any,
 ) -> None:
-    for name, number in (("max_workers", max_workers), ("n", n)):
-        if not (number is None or hasattr(number, "__index__")):
+    for name, number in (("max_workers", max_workers), ("n", n), ("retries", retries)):
+        if not (hasattr(number, "__index__") or (number is None and name != "retries")):
             raise TypeError(f"{name} must be an integer, found {number!r}")
+    if not (timeout_s is None or isinstance(timeout_s, Real)):
+        raise TypeError(f"timeout_s must be a number of seconds or None, found {timeout_s!r}")
     if max_workers is not None and max_workers <= 0:
         raise ValueError(f"max_workers must be greater than 0, found {max_workers}")
     if n is not None and n <= 0:
         raise ValueError(f"n must be greater than 0, found {n}")
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
-    if timeout_s is not None and not timeout_s > 0:
-        raise UsageError(f"timeout_s must be above 0 seconds, found {timeout_s}")
+    if timeout_s is not None and not 0 < timeout_s < inf:
+        raise UsageError(f"timeout_s must be above 0 seconds, or None for no limit, found {timeout_s}")
     if retries < 0:
         raise UsageError(f"retries must be at least 0, found {retries}")
 

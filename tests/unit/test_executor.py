@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import gc
+import math
 import multiprocessing
 import os
 import queue
@@ -608,7 +609,12 @@ def test_an_initializer_that_fails_breaks_the_executor(ranks):
         ({"max_workers": "4"}, TypeError),
         ({"initializer": 5}, TypeError),
         ({"timeout_s": 0}, mpims.UsageError),
+        ({"timeout_s": math.inf}, mpims.UsageError),
+        ({"timeout_s": math.nan}, mpims.UsageError),
+        ({"timeout_s": "3"}, TypeError),
         ({"retries": -1}, mpims.UsageError),
+        ({"retries": 1.5}, TypeError),
+        ({"retries": None}, TypeError),
     ],
 )
 def test_wrong_options(ranks, options, error):
