@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from mpims.errors import ExitStatus, InternalError, Interrupted, MpimsError, UsageError
@@ -45,7 +45,8 @@ def run_master(
         As `run`.
     """
     farm: list[Farm] = []
-    with telling_workers(transport, farm):
+    engaged = nullcontext() if transport is None else transport.engaged("a run")
+    with engaged, telling_workers(transport, farm):
         if not isinstance(job, Job):
             raise UsageError(f"run wants a job, found {_described(job)}")
         if isinstance(options, dict):

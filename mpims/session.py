@@ -74,6 +74,7 @@ def _run(job: Job, options: dict[str, Any]) -> Outcome | None:
     transport = connect()
     if transport is None:
         return _lead(job, options, None, None)
+    transport.check_free("a run")
     atexit.unregister(_tell_leaving)
     atexit.register(_tell_leaving, transport)
     try:
@@ -149,16 +150,17 @@ def serve(
             job._begin_run()
         return job
 
-    worker = Worker(transport, make_shared_job, master, after=after)
-    try:
-        with one_thread():
-            end = worker.run()
-    except MpimsError as error:
-        transport.abandon(error.exit_status)
-        raise
-    except BaseException:
-        transport.abandon(ExitStatus.INTERNAL)  # or the others would wait for this rank for ever
-        raise
+    with transport.engaged("a run"):
+        worker = Worker(transport, make_shared_job, master, after=after)
+        try:
+            with one_thread():
+                end = worker.run()
+        except MpimsError as error:
+            transport.abandon(error.exit_status)
+            raise
+        except BaseException:
+            transport.abandon(ExitStatus.INTERNAL)  # or the others would wait for this rank for ever
+            raise
     if worker.must_lead:
         inheritance = tuple(worker.inheritance())
         return Lead(worker.start, worker.job, worker.items, inheritance, worker.is_stopping)

@@ -48,6 +48,7 @@ def connect_executor(
             n_retries=n_retries,
             settings=settings,
         )
+    transport.check_free("an Executor")
     if transport.rank != 0:
         from mpims.executor.taskworker import serve_tasks
 
@@ -67,8 +68,8 @@ def connect_executor(
 
     if thread_level() not in ("serialized", "multiple"):
         raise UsageError(
-            f"MPI was initialised for one thread ({thread_level()}): make the Executor before anything "
-            "else initialises MPI, or leave mpi4py.rc.thread_level as it is"
+            f"MPI was initialised for one thread ({thread_level()}), by mpims.run if not by the program: "
+            "import mpi4py.MPI where the program begins, and leave mpi4py.rc.thread_level as it is"
         )
     _dismiss_at_exit()
     return TaskThread(

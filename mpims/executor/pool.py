@@ -330,7 +330,7 @@ def _check(
         raise ValueError(f"n must be greater than 0, found {n}")
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
-    if timeout_s is not None and not 0 < timeout_s < inf:
+    if timeout_s is not None and not 0 < float(timeout_s) < inf:
         raise UsageError(f"timeout_s must be above 0 seconds, or None for no limit, found {timeout_s}")
     if retries < 0:
         raise UsageError(f"retries must be at least 0, found {retries}")

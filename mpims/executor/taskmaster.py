@@ -264,6 +264,8 @@ class TaskThread:
         settings: Mapping[str, Any],
         ended: Callable[[], None] = lambda: None,
     ) -> None:
+        transport.engage("an Executor")
+        self._transport = transport
         others = sorted(set(range(transport.size)) - transport.lost - {transport.rank})
         workers = others[:max_workers]
         self.n_workers = len(workers)
@@ -319,4 +321,5 @@ class TaskThread:
                 master.close()
                 self._ended()
             finally:
+                self._transport.engaged_with = ""
                 self._is_over.set()

@@ -343,18 +343,19 @@ def serve_tasks(transport: Transport, *, once: bool = False) -> int:
     from mpims.executor import serving
     from mpims.runtime.threads import one_thread
 
-    serving.is_worker = True
-    if not once:
-        die_where_the_users_code_exits()
-    worker = TaskWorker(transport)
-    try:
-        with one_thread():
-            status = worker.serve(once=once)
-    except BaseException:
-        transport.abandon(ExitStatus.INTERNAL)  # or the others would wait for this rank for ever
-        raise
-    finally:
-        serving.is_worker = not once
+    with transport.engaged("an Executor"):
+        serving.is_worker = True
+        if not once:
+            die_where_the_users_code_exits()
+        worker = TaskWorker(transport)
+        try:
+            with one_thread():
+                status = worker.serve(once=once)
+        except BaseException:
+            transport.abandon(ExitStatus.INTERNAL)  # or the others would wait for this rank for ever
+            raise
+        finally:
+            serving.is_worker = not once
     if worker.master_is_lost and os.environ.get("MPIMS_STATUS_FILE") is None:
         program = transport.where(0)
         say(f"{program}, the program, has died: the ranks that served it end")

@@ -42,6 +42,7 @@ def threads_for_ranks(monkeypatch, n_workers=N_WORKERS):
     def connect(customer, *, n, exit_workers, **options):
         return TaskThread(customer, transports[0], **options)
 
+    monkeypatch.setattr("mpims.session.connect", lambda: transports[0])
     monkeypatch.setattr(pool_module, "connect_executor", connect)
     monkeypatch.setattr(pool_module, "_open", [])
     for thread in threads:
@@ -620,6 +621,18 @@ def test_an_initializer_that_fails_breaks_the_executor(ranks):
 def test_wrong_options(ranks, options, error):
     with pytest.raises(error, match=next(iter(options))):
         mpims.Executor(**options)
+
+
+def test_a_run_beside_an_executor_is_refused_and_one_after_it_begins(ranks):
+    """Its messages would end the executor's ranks, and the program would wait for them."""
+    with mpims.Executor() as pool:
+        with pytest.raises(
+            mpims.UsageError, match=r"a run cannot begin while rank 0 \(.*\) is in an Executor"
+        ):
+            mpims.run(mpims.Job())
+        assert list(pool.map(square, range(3))) == [0, 1, 4]
+    with mpims.Executor() as pool:
+        assert list(pool.map(square, range(3))) == [0, 1, 4]
 
 
 def test_a_pool_has_the_methods_that_programs_know(ranks):

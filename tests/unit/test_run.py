@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -580,6 +581,27 @@ def test_a_program_that_ends_with_an_error_ends_the_run_that_others_wait_for(mon
     session._tell_leaving(here)
     with pytest.raises(RunFailed, match=r"rank 0 .*has left the program: ValueError: no picture"):
         serve(other, lambda start: pytest.fail("no run has begun"))
+
+
+def test_a_run_within_a_run_or_beside_one_is_refused(tmp_path, monkeypatch):
+    """Both would take each other's messages, and wait for ever."""
+    transports = local_transports(2)
+    monkeypatch.setattr("mpims.session.connect", lambda: transports[1])
+
+    class Outer(Words):
+        def task(self, item):
+            return mpims.run(Words(n=3), quiet=True)
+
+    def work():
+        with suppress(RunFailed):
+            serve(transports[1], lambda start: Outer())
+
+    rank = threading.Thread(target=work, daemon=True)
+    rank.start()
+    with pytest.raises(RunFailed, match=r"a run cannot begin while rank 1 \(.*\) is in a run: under MPI"):
+        run_master(Outer(), RunOptions(run_dir=tmp_path / "run", retries=0, quiet=True), transports[0])
+    rank.join(10)
+    assert [transport.engaged_with for transport in transports] == ["", ""]
 
 
 def test_ranks_compute_before_it_is_written_down_who_they_are(tmp_path, monkeypatch):

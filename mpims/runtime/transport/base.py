@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mpims.errors import UsageError
 from mpims.report.wording import name_rank
 from mpims.runtime.buffers import LEAST_BYTES, MOST_BYTES, Buffers
 from mpims.runtime.wire import Buffer, Kind, Message
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from threading import Event
 
 _BYTE = np.dtype(np.uint8)
+_engaging = Lock()
 
 
 class Transport(ABC):
@@ -46,6 +50,8 @@ class Transport(ABC):
         Whether `receive` keeps its core while it waits.
     bell : Event or None
         Set by another thread, it ends a `receive` that waits; that clears it.
+    engaged_with : str
+        What this rank takes part in: messages of something else would be taken for its own.
     """
 
     rank: int
@@ -58,9 +64,39 @@ class Transport(ABC):
     exit_status: int = 0
     spins: bool = False
     bell: Event | None = None
+    engaged_with: str = ""
 
     def __init__(self) -> None:
         self._receiving = Buffers()
+
+    @contextmanager
+    def engaged(self, what: str) -> Iterator[None]:
+        """Take part in `what`, alone.
+
+        Raises
+        ------
+        UsageError
+            This rank takes part in something already: in another thread, or this is called from within.
+        """
+        self.engage(what)
+        try:
+            yield
+        finally:
+            self.engaged_with = ""
+
+    def engage(self, what: str) -> None:
+        """Begin to take part in `what`, as `engaged`."""
+        with _engaging:
+            self.check_free(what)
+            self.engaged_with = what
+
+    def check_free(self, what: str) -> None:
+        """Raise UsageError if this rank takes part in something, beside which `what` cannot begin."""
+        if self.engaged_with:
+            raise UsageError(
+                f"{what} cannot begin while {name_rank(self.rank, self.host)} is in {self.engaged_with}: "
+                "under MPI there is one at a time, and none within another"
+            )
 
     @abstractmethod
     def send(self, dest: int, kind: Kind, head: bytes = b"", buffers: Sequence[Buffer] = ()) -> None:
