@@ -58,6 +58,7 @@ def connect_executor(
         if exit_workers or status:
             raise SystemExit(status)
         return None
+    _dismiss_at_exit()  # also where what follows is refused: they serve by now
     if n is not None and n != transport.size - 1:
         raise UsageError(
             f"n={n} under a launcher that started {transport.size} ranks, of which {transport.size - 1} "
@@ -71,7 +72,6 @@ def connect_executor(
             f"MPI was initialised for one thread ({thread_level()}), by mpims.run if not by the program: "
             "import mpi4py.MPI where the program begins, and leave mpi4py.rc.thread_level as it is"
         )
-    _dismiss_at_exit()
     return TaskThread(
         customer,
         transport,

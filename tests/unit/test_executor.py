@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 import mpims
+from mpims.executor import connecting
 from mpims.executor import pool as pool_module
 from mpims.executor.errors import RemoteTraceback
 from mpims.executor.mapping import MOST_AHEAD
@@ -633,6 +634,22 @@ def test_a_run_beside_an_executor_is_refused_and_one_after_it_begins(ranks):
         assert list(pool.map(square, range(3))) == [0, 1, 4]
     with mpims.Executor() as pool:
         assert list(pool.map(square, range(3))) == [0, 1, 4]
+
+
+def test_the_ranks_leave_where_rank_0_is_refused_its_executor(monkeypatch):
+    """They serve by then, and would wait for it for ever."""
+    transports, at_exit = local_transports(3), []
+    monkeypatch.setattr(connecting, "connect", lambda **options: transports[0])
+    monkeypatch.setattr(connecting, "_dismissing", False)
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    with pytest.raises(mpims.UsageError, match="n=5 under a launcher that started 3 ranks"):
+        mpims.Executor(n=5)
+    for leave in at_exit:
+        leave()
+    for transport in transports[1:]:
+        message = transport.receive(0)
+        assert message is not None
+        assert message.kind is Kind.DISMISS
 
 
 def test_a_pool_has_the_methods_that_programs_know(ranks):
