@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Event
+
 import pytest
 
 from mpims.runtime.transport.local import local_transports
@@ -113,3 +115,30 @@ def test_a_wait_that_turns_out_long_costs_little():
     """Messages came fast, then none: the looks become rare although the mean gap is still short."""
     time, waiting = waiting_after(20e-6)
     assert wait(time, waiting, 1.0) < 350
+
+
+def test_a_rank_whose_program_comes_to_mpims_alone_says_so(monkeypatch):
+    """The duplicate of the world waits for all ranks, and for ever where the others do not make it."""
+    from mpims.runtime.transport import mpi
+
+    said, is_said = [], Event()
+
+    class Alone:
+        rank = 0
+
+        def Dup(self):
+            assert is_said.wait(10)
+            return self
+
+    def say(line):
+        said.append(line)
+        is_said.set()
+
+    world = Alone()
+    monkeypatch.setattr(mpi.MPI, "COMM_WORLD", world)
+    monkeypatch.setattr(mpi, "_PATIENCE_S", 0.001)
+    monkeypatch.setattr(mpi, "say", say)
+    assert mpi._duplicate() is world
+    assert len(said) == 1
+    assert "rank 0" in said[0]
+    assert "every rank of a program calls mpims.run or mpims.Executor" in said[0]

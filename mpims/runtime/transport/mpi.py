@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Sequence
 from functools import cache
 from os import _exit as leave_at_once
+from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 import mpi4py
@@ -31,15 +32,17 @@ from mpi4py import MPI  # noqa: E402
 
 from mpims.core.chunks import make  # noqa: E402
 from mpims.errors import ExitStatus, InternalError  # noqa: E402
+from mpims.report.wording import name_rank  # noqa: E402
 from mpims.runtime.transport.base import Transport  # noqa: E402
 from mpims.runtime.transport.waiting import Waiting  # noqa: E402
 from mpims.runtime.wire import Buffer, Kind, Message  # noqa: E402
-from mpims.streams import flush_output  # noqa: E402
+from mpims.streams import flush_output, say  # noqa: E402
 
 if TYPE_CHECKING:
     from threading import Event
 
 _START_LIMIT_S = 600
+_PATIENCE_S = 10.0
 _BODY_TAG = 100
 _SLICE_BYTES = 1 << 30
 _MAX_FRAME_BYTES = 3500  # Open MPI's shared memory sends up to 4096 bytes with the first packet
@@ -322,8 +325,28 @@ def world_transport(*, share: bool, threads: bool = False) -> MpiTransport:
     """
     if not _world():
         _initialise(MPI.THREAD_MULTIPLE if threads else MPI.THREAD_FUNNELED)
-        _world().append(MpiTransport(MPI.COMM_WORLD.Dup() if share else MPI.COMM_WORLD))
+        _world().append(MpiTransport(_duplicate() if share else MPI.COMM_WORLD))
     return _world()[0]
+
+
+def _duplicate() -> MPI.Intracomm:
+    """A duplicate of COMM_WORLD: all ranks make it together, and who waits for the others says so."""
+    rank = MPI.COMM_WORLD.rank
+    told = Timer(
+        _PATIENCE_S,
+        say,
+        [
+            f"{name_rank(rank, platform.node())} still waits for the others: under a launcher "
+            "every rank of a program calls mpims.run or mpims.Executor, not one of them alone"
+        ],
+    )
+    told.daemon = True
+    if rank < 2:  # one of the two waits, whoever is missing
+        told.start()
+    try:
+        return MPI.COMM_WORLD.Dup()
+    finally:
+        told.cancel()
 
 
 def _initialise(level: int) -> None:
