@@ -69,6 +69,8 @@ class Verdict:
         worst = max(_LIMITS, key=lambda use: float(totals[use]))
         share = float(shares[worst])
         went = f"{shares[Use.COMPUTE]:.1%} of {core_time_text(float(totals.sum()))} went into results"
+        if shares[Use.UNDER_WAY] >= SMALL:
+            went += f", {shares[Use.UNDER_WAY]:.1%} into what is under way"
         if self._slowness > max(share, SMALL):
             limit = f"a slow rank: {went}, but {self._slowness:.0%} of the machine's speed was missing"
             return [f"What limited this run is {limit}.", self._about_slow_rank(), self._more_ranks()]
@@ -134,8 +136,10 @@ class Verdict:
             ranks = counted(n_most, "rank")
             return f"More than about {ranks} would not help ({why}): a faster kernel would."
         faster = time_text(self._wall_s * self._n_ranks / n_most)
+        is_whole = self._history.stretches[-1].is_whole
+        took = "it would take" if is_whole else "what is done would have taken"
         return (
-            f"More ranks would help, up to about {n_most:,} ({why}), on which it would take about "
+            f"More ranks would help, up to about {n_most:,} ({why}), on which {took} about "
             f"{faster}; beyond that, a faster kernel."
         )
 

@@ -55,6 +55,17 @@ def test_a_run_that_computes_all_the_time_is_limited_by_its_kernel(tmp_path):
     assert what_to_do.startswith("More ranks would help, up to about ")
 
 
+def test_of_a_run_that_goes_on_it_is_said_what_is_under_way():
+    """That 70 % went into results and no loss is above 3 % does not add up."""
+    parts = [(1, 1, 0, 100, 7.0, 7.0, 7.0), (2, 2, 100, 200, 10.0, 10.0, 10.0)]
+    sent = [(1, 1, 0, 100, 0.0), (2, 2, 100, 200, 0.0), (1, 3, 200, 300, 0.0)]
+    its = history(section(*joined(1, 2), sent=sent, parts=parts), n_items=1000)
+    its.parts["longest_s"] = 0.1
+    limit, _, what_to_do = Verdict(its, make_accounts(its), []).sentences()
+    assert "85.0% of 20 core-seconds went into results, 15.0% into what is under way, and no loss" in limit
+    assert ", on which what is done would have taken about " in what_to_do
+
+
 def test_more_ranks_than_can_be_fed_are_not_asked_for(tmp_path):
     found = simulated(tmp_path, "SS", n_items=160, cov=0.01, mean_s=1.0)
     assert (
