@@ -28,7 +28,8 @@ ol { background: var(--card); border-left: 4px solid #0072B2; margin: 1.2rem 0;
   padding: 0.8rem 1rem 0.8rem 2.2rem; }
 li + li { margin-top: 0.4rem; }
 figure { margin: 0; } figcaption { color: var(--soft); font-size: 0.9rem; margin-top: 0.3rem; }
-img { display: block; width: 100%; height: auto; border-radius: 4px; background: #ffffff; }
+img { display: block; width: 100%; min-width: 36rem; height: auto; border-radius: 4px;
+  background: #ffffff; }
 .scroll { overflow-x: auto; margin-top: 0.6rem; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums;
   overflow-wrap: normal; }
@@ -94,8 +95,8 @@ def _figure(chart: Chart) -> str:
     picture = b64encode(chart.path.read_bytes()).decode()
     caption = escape(chart.caption)
     return (
-        f'<figure><img alt="{escape(chart.title)}" src="data:image/png;base64,{picture}">'
-        f"<figcaption>{caption}</figcaption></figure>\n"
+        f'<figure><div class="scroll"><img alt="{escape(chart.title)}" '
+        f'src="data:image/png;base64,{picture}"></div><figcaption>{caption}</figcaption></figure>\n'
     )
 
 

@@ -168,6 +168,14 @@ def test_a_long_word_makes_no_column_wider_than_the_page(tmp_path):
     assert re.search(r"<td>[\d.]+\N{NO-BREAK SPACE}m?s</td><td>rank 3 \(virtual2\) died</td>", page)
 
 
+def test_a_chart_on_a_narrow_screen_is_scrolled_and_not_shrunk_until_nobody_can_read_it(tmp_path):
+    folder = record(tmp_path / "run")
+    run("report", folder)
+    page = (folder / "report" / "report.html").read_text(encoding="utf-8")
+    assert page.count('<figure><div class="scroll"><img ') == len(CHARTS)
+    assert re.search(r"\bimg \{[^}]* min-width: 36rem;", page)  # labels of 9 points of 7 inches: 10 px
+
+
 def test_without_matplotlib_the_text_is_there_and_says_so(tmp_path, capsys, monkeypatch):
     folder = record(tmp_path / "run")
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
