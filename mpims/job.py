@@ -34,7 +34,8 @@ class Job:
 
     A job is a class that derives from this one. Annotated class attributes are its parameters: they
     are the keyword arguments of its constructor and can be set with ``--set NAME=VALUE``. Types:
-    bool, int, float, complex, str, Path, Literal, ``X | None``, and lists and tuples of these.
+    bool, int, float, complex, str, Path, Literal, an Enum (by its members' names), ``X | None``, and lists
+    and tuples of these.
 
     Override `items`, and either `kernel` or `task`; `setup` and `finish` if they are of use. A job is
     a plain object: its methods can be called without MPI.

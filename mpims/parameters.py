@@ -8,6 +8,7 @@ import sys
 import types
 import typing
 from collections.abc import Mapping
+from enum import Enum
 from numbers import Complex, Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Union
@@ -107,14 +108,29 @@ def parse_settings(job: str, parameters: Mapping[str, Parameter], settings: list
         if not equals:
             raise UsageError(f"--set {setting}: write --set NAME=VALUE")
         parameter = parameters.get(name)
+        hint = _text_hint(parameter) if parameter else str
         try:
-            values[name] = _convert(text, parameter.type) if parameter else text
+            values[name] = _convert(text, hint)
         except ValueError as error:
             raise UsageError(
-                f"job {job}: parameter {name} wants {type_name(parameter.type if parameter else str)}, "
+                f"job {job}: parameter {name} wants {type_name(hint)}, "
                 f"found {text!r}" + (f" ({error})" if str(error) else "")
             ) from None
     return values
+
+
+def _text_hint(parameter: Parameter) -> Any:
+    """What a text is converted to: a list or tuple without types is of the one type in its default."""
+    kind, default = typing.get_origin(parameter.type) or parameter.type, parameter.default
+    if kind not in (list, tuple) or typing.get_args(parameter.type) or not isinstance(default, kind):
+        return parameter.type
+    types_found = {type(element) for element in default}
+    if types_found == {int, float}:
+        types_found = {float}
+    if len(types_found) != 1 or not types_found <= {bool, int, float, complex, str, Path}:
+        return parameter.type
+    element = types_found.pop()
+    return list[element] if kind is list else tuple[element, ...]
 
 
 def type_name(hint: Any) -> str:
@@ -181,6 +197,10 @@ def _convert_simple(text: str, hint: Any) -> Any:
         return text
     if hint is Path:
         return Path(text).expanduser()
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        if text in hint.__members__:
+            return hint[text]
+        raise ValueError(f"write one of {', '.join(hint.__members__)}")
     raise ValueError("a value of that type cannot be given as text: set it in Python")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Optional, Union
 
@@ -237,6 +238,30 @@ def test_a_large_integer_is_not_rounded():
     assert convert("1e23", int) == 10**23
 
 
+@pytest.mark.parametrize(
+    ("hint", "default", "text", "value"),
+    [
+        (tuple, (0.1, 0.2), "0.3,1", (0.3, 1.0)),
+        (list, [1, 2.5], "3", [3.0]),
+        (list, [1], "2,3", [2, 3]),
+        (list, [True], "no", [False]),
+        (list, ["a"], "1,2", ["1", "2"]),
+        (list, [], "1,2", ["1", "2"]),
+        (tuple, (1, "a"), "1,2", ("1", "2")),
+        (tuple, REQUIRED, "1,2", ("1", "2")),
+    ],
+)
+def test_a_list_without_types_takes_from_text_what_its_default_holds(hint, default, text, value):
+    parsed = parse_settings("J", {"x": Parameter("x", hint, default)}, [f"x={text}"])["x"]
+    assert parsed == value
+    assert [type(element) for element in parsed] == [type(element) for element in value]
+
+
+def test_a_list_without_types_refuses_what_is_not_as_in_its_default():
+    with pytest.raises(UsageError, match=r"parameter x wants list\[int\], found '1,b'"):
+        parse_settings("J", {"x": Parameter("x", list, [1])}, ["x=1,b"])
+
+
 def test_each_place_of_a_tuple_has_its_own_type():
     assert convert("a,1", tuple[str, int]) == ("a", 1)
 
@@ -297,6 +322,19 @@ def test_a_default_is_held_to_its_type_like_a_value():
 def test_a_value_that_is_required_is_asked_for():
     with pytest.raises(UsageError, match="job J needs a value for a: --set a=VALUE"):
         bind("J", {"a": Parameter("a", int)}, {})
+
+
+class Kind(Enum):
+    CALL = "call"
+    PUT = "put"
+
+
+def test_an_enum_is_given_by_the_name_of_its_member():
+    assert convert("PUT", Kind) is Kind.PUT
+    assert convert("PUT", Kind | None) is Kind.PUT
+    assert convert("CALL,PUT", list[Kind]) == [Kind.CALL, Kind.PUT]
+    with pytest.raises(UsageError, match=r"wants Kind, found 'put' \(write one of CALL, PUT\)"):
+        convert("put", Kind)
 
 
 def test_an_unknown_name_gets_the_list_and_the_nearest():
