@@ -57,7 +57,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.set_defaults(command=drill_command)
     add_job(parser)
-    add_options(parser)
+    add_options(parser, is_seen=False)
     for name, metavar, text in (
         ("kill", "RANK@40%", "kill a rank when so much is done, or RANK@1.5s after all have joined"),
         ("hang", "RANK@50%[:SECONDS]", "stop a rank, for so long or for ever"),

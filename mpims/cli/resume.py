@@ -35,7 +35,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.set_defaults(command=resume_command)
     parser.add_argument("run", metavar="RUN", type=Path, help="the run directory")
-    add_options(parser)
+    add_options(parser, of_run=True)
     add_time(parser)
 
 

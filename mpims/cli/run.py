@@ -95,16 +95,28 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="S", help="seed of the items' random numbers; default 0")
 
 
-def add_options(parser: argparse.ArgumentParser, defaults: RunOptions | None = None) -> None:
-    """Add the options that do not change the result."""
-    known = defaults or RunOptions()
+def add_options(parser: argparse.ArgumentParser, *, of_run: bool = False, is_seen: bool = True) -> None:
+    """Add the options that do not change the result.
+
+    Parameters
+    ----------
+    of_run
+        Whether what is not given is as it was in a run that is there already.
+    is_seen
+        Whether the run is one that its user watches, and so what it says a matter of theirs.
+    """
+    known = RunOptions()
     add = parser.add_argument
+
+    def default(value: object) -> str:
+        return "" if of_run else f"; default {value}"
+
     add("-n", dest="n_ranks", type=int, metavar="N", help="start N ranks here: one master, N-1 workers")
     add(
         "--policy",
         metavar="SPEC",
         help=f"how large the chunks are: {', '.join(POLICIES)}, some with parameters (CSS:100, "
-        f"FAC:mu=1e-3,sigma=5e-4); default {DEFAULT_POLICY}; `mpims policies` shows them all",
+        f"FAC:mu=1e-3,sigma=5e-4){default(DEFAULT_POLICY)}; `mpims policies` shows them all",
     )
     add("--chunk", metavar="MIN[:MAX]", help="items in a chunk at the least and at the most")
     add(
@@ -112,55 +124,56 @@ def add_options(parser: argparse.ArgumentParser, defaults: RunOptions | None = N
         dest="timeout_s",
         type=float,
         metavar="SECONDS",
-        help="a rank silent for longer counts as hung and its items go to another; must exceed the "
-        "longest kernel call; default: learnt from the first results on, ten times the longest and at "
-        "least 30 s",
+        help="a rank silent for longer counts as hung and its items go to another; must exceed the longest "
+        "kernel call"
+        + default("learnt from the first results on, ten times the longest and at least 30 s"),
     )
     add(
         "--retries",
         type=int,
         metavar="K",
-        help=f"try what fails so many times more, on another rank if there is one; default {known.retries}",
+        help=f"try what fails so many times more, on another rank if there is one{default(known.retries)}",
     )
     add(
         "--on-error",
         choices=["abort", "skip"],
         help="what an item that fails again and again does: end the run, or be left out and named in "
-        f"failed.json; default {known.on_error}",
+        f"failed.json{default(known.on_error)}",
     )
     add(
         "--durability",
         metavar="SECONDS",
         help="force what is done to the disk this often (0: every result, off: leave it to the system), so "
-        "that a crash of the machine costs no more; a crash of the run alone costs nothing; default 1",
+        f"that a crash of the machine costs no more; a crash of the run alone costs nothing{default(1)}",
     )
     add(
         "--grace",
         dest="grace_s",
         type=float,
         metavar="SECONDS",
-        help=f"a run that is to stop takes in what comes within this time; default {known.grace_s:g}",
+        help=f"a run that is to stop takes in what comes within this time{default(f'{known.grace_s:g}')}",
     )
     add(
         "--wait",
         choices=["sleep", "spin"],
         help="how ranks wait for messages: give the core away, or keep it, where each rank has one of its "
-        f"own; default {known.wait}",
+        f"own{default(known.wait)}",
     )
-    add(
-        "--log-every",
-        dest="log_every_s",
-        type=float,
-        metavar="SECONDS",
-        help="where there is no terminal, say this often how far the run is (sooner at first); default "
-        f"{known.log_every_s:g}; `mpims status RUN` asks from outside",
-    )
-    add(
-        "--prints",
-        choices=["file", "terminal"],
-        help="where what the kernel prints goes: into output/rank-N.txt of the run directory, labelled "
-        f"with its items, or through to the terminal; default {known.prints}",
-    )
+    if is_seen:
+        add(
+            "--log-every",
+            dest="log_every_s",
+            type=float,
+            metavar="SECONDS",
+            help="where there is no terminal, say this often how far the run is (sooner at first)"
+            f"{default(f'{known.log_every_s:g}')}; `mpims status RUN` asks from outside",
+        )
+        add(
+            "--prints",
+            choices=["file", "terminal"],
+            help="where what the kernel prints goes: into output/rank-N.txt of the run directory, labelled "
+            f"with its items, or through to the terminal{default(known.prints)}",
+        )
     add("--json", action="store_true", help="print the summary as JSON, alone, on standard output")
     add("--quiet", action="store_true", help="say nothing but errors")
 

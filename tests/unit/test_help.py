@@ -96,3 +96,20 @@ def test_every_option_is_documented(command):
     shown = (action for action in parsed._actions if action.help != SUPPRESS)
     options = {option for action in shown for option in action.option_strings if option[:2] == "--"}
     assert options - told - {"--help"} == set()
+
+
+def help_of(command):
+    return " ".join(
+        make_parser([command])._subparsers._group_actions[0].choices[command].format_help().split()
+    )
+
+
+def test_the_defaults_of_resume_are_those_of_the_run():
+    """They were said to be those of a new one: auto, 2 retries."""
+    told = re.findall(r"default ([^;-]*)", help_of("resume"))
+    assert told == ["the end of SLURM's allocation"]
+    assert "on another rank if there is one; default 2" in help_of("run")
+
+
+def test_a_drill_offers_no_options_that_do_nothing():
+    assert not re.search("--prints|--log-every", help_of("drill"))
