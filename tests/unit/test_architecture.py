@@ -128,7 +128,7 @@ CATCH_ALL = {
     ("mpims/executor/pool.py", "Executor._map"): "it gives up the mapping, and raises again",
     ("mpims/executor/mapping.py", "Mapping._make_tasks"): "the user's iterator is advanced",
     ("mpims/executor/mapping.py", "Mapping.take"): "the same, in the thread that takes results in",
-    ("mpims/executor/local.py", "LocalLink.__init__"): "it ends the ranks, and raises again",
+    ("mpims/executor/local.py", "LocalLink._start_ranks"): "it ends the ranks, and raises again",
     ("mpims/executor/local.py", "LocalLink._listen"): "the top of a thread",
 }
 """Where everything may be caught, and whose code it is that may raise anything there."""
