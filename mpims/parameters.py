@@ -129,8 +129,8 @@ def _text_hint(parameter: Parameter) -> Any:
         types_found = {float}
     if len(types_found) != 1 or not types_found <= {bool, int, float, complex, str, Path}:
         return parameter.type
-    element = types_found.pop()
-    return list[element] if kind is list else tuple[element, ...]
+    (element,) = types_found
+    return kind[element] if kind is list else kind[element, ...]
 
 
 def type_name(hint: Any) -> str:
