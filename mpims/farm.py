@@ -414,7 +414,7 @@ class Farm:
 
     @property
     def _resume_command(self) -> str:
-        return resume_command(self._folder, self._transport.size)
+        return resume_command(self._folder, self._transport.size, in_program=self._source is None)
 
     def _announce(self) -> None:
         if self._lead is not None:

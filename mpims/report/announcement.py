@@ -79,8 +79,16 @@ def fault_tier(n_ranks: int, survives_deaths: bool) -> str:
     return "ranks that hang are survived; one that dies ends the job (no ULFM)"
 
 
-def resume_command(folder: Path, n_ranks: int) -> str:
-    """What the user types to go on with a run."""
+def resume_command(folder: Path, n_ranks: int, *, in_program: bool = False) -> str:
+    """What the user types to go on with a run.
+
+    Parameters
+    ----------
+    in_program
+        A program called `mpims.run`: it has the job, and must be started again.
+    """
+    if in_program:
+        return f"the same program, with mpims.run(..., run_dir={short_path(folder)!r}, resume=True)"
     ranks = f" -n {n_ranks}" if n_ranks > 1 else ""
     return f"python -m mpims resume {as_argument(short_path(folder))}{ranks}"
 

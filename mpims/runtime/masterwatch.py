@@ -144,9 +144,10 @@ class MasterWatch:
         if self._n_fences > MAX_FENCES or not self._transport.survives_deaths:
             from mpims.report.announcement import resume_command  # for this line alone
 
+            in_program = start is not None and start.source is None
             raise MasterSilent(
                 f"{silent}, the master, has been silent for {patience_s:g} s: the run is ended; "
-                f"resume with: {resume_command(Path(run_dir), self._transport.size)}"
+                f"resume with: {resume_command(Path(run_dir), self._transport.size, in_program=in_program)}"
             )
         if process is not None and send_signal(process, signal.SIGKILL):
             say(

@@ -765,9 +765,8 @@ def test_a_run_that_is_busy_stops_when_it_is_asked_to(tmp_path):
 
     folder = tmp_path / "run"
     DISTURBANCE["signal"] = signal.SIGUSR1
-    with pytest.raises(
-        Stopped, match=r"^stopped: [\d,]+ of 1,600 items are done; resume with: python -m mp"
-    ):
+    text = r"^stopped: [\d,]+ of 1,600 items are done; resume with: the same program, with mpims\.run\("
+    with pytest.raises(Stopped, match=text):
         on_threads(Slow, 3, folder)
     DISTURBANCE.clear()
     summary = read(folder, "summary.json")

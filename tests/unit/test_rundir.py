@@ -147,3 +147,9 @@ def test_a_place_where_one_cannot_look_is_a_mistake_of_the_user_s(typed, said, t
     parsed.lead = None
     with pytest.raises(UsageError, match=re.escape(said)):
         parsed.command(parsed)
+
+
+def test_a_run_of_a_program_is_resumed_by_that_program(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = "the same program, with mpims.run(..., run_dir='runs/x', resume=True)"
+    assert resume_command(tmp_path / "runs" / "x", 3, in_program=True) == text
