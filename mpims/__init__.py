@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mpims.errors import MpimsError, RunFailed, UsageError
+    from mpims.errors import MpimsError, RunFailed, Stopped, UsageError
     from mpims.executor.compatible import Pool
     from mpims.executor.errors import CannotTravel, ExecutorBroken, WorkerLost
     from mpims.executor.pool import Executor
@@ -28,6 +28,7 @@ __all__ = [
     "Pool",
     "Reduce",
     "RunFailed",
+    "Stopped",
     "UsageError",
     "WorkerLost",
     "load",
@@ -46,6 +47,7 @@ _HOME = {
     "Pool": "mpims.executor.compatible",
     "Reduce": "mpims.outputs",
     "RunFailed": "mpims.errors",
+    "Stopped": "mpims.errors",
     "UsageError": "mpims.errors",
     "WorkerLost": "mpims.executor.errors",
     "load": "mpims.outcome",
@@ -61,3 +63,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, for `dir` and completion: most are not here yet."""
+    return sorted({*__all__, "__version__", "__doc__", "__file__", "__name__", "__path__", "__spec__"})

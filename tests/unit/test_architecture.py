@@ -251,6 +251,16 @@ def test_imports_go_downward(name):
             assert layer_of(module) <= own, f"{name}:{line} imports {module}, which lies above it"
 
 
+def test_public_names_are_listed_though_nothing_of_them_is_loaded():
+    """For `dir`, and so for completion in a notebook."""
+    assert set(mpims.__all__) <= set(dir(mpims))
+    assert not {"Any", "TYPE_CHECKING", "annotations"} & set(dir(mpims))
+
+
+def test_what_a_run_raises_can_be_caught_by_a_public_name():
+    assert issubclass(mpims.Stopped, mpims.MpimsError)
+
+
 def test_the_public_names_are_where_they_are_said_to_be():
     assert sorted(mpims.__all__) == sorted(mpims._HOME)
     for public, home in mpims._HOME.items():
