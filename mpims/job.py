@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from math import ceil
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -180,10 +181,11 @@ def block_of(job: Job, n_items: int) -> int:
     UsageError
         The job's block is not a positive integer.
     """
-    if job.block is None:
+    block: Any = job.block
+    if block is None:
         return max(1, ceil(n_items / MAX_BLOCKS))
-    if not isinstance(job.block, int) or isinstance(job.block, bool) or job.block < 1:
+    if isinstance(block, bool) or not isinstance(block, Integral) or int(block) < 1:
         raise UsageError(
-            f"job {type(job).__name__}: block must be a positive integer or None, found {job.block!r}"
+            f"job {type(job).__name__}: block must be a positive integer or None, found {block!r}"
         )
-    return job.block
+    return int(block)

@@ -184,6 +184,8 @@ def test_the_default_block_of_some_sizes(n_items, expected):
 
 def test_a_jobs_own_block_holds_for_any_number_of_items():
     assert [block_of(with_block(64), n) for n in (0, 1, 10**9)] == [64, 64, 64]
+    block = block_of(with_block(np.int64(64)), 100)
+    assert (block, type(block)) == (64, int)
 
 
 @pytest.mark.parametrize("block", [0, -1, 1.0, "64", True])
