@@ -88,7 +88,7 @@ def as_dict(outside: Outside) -> dict[str, Any]:
         "state": outside.state.value,
         "silence_s": outside.silence_s,
         "master": outside.owner.as_dict() if outside.owner is not None else None,
-        "resume": outside.resume if outside.can_resume else None,
+        "resume": outside.resume if outside.can_resume and not outside.is_of_program else None,
         "status": asdict(outside.status) if outside.status is not None else None,
         "summary": outside.summary,
     }

@@ -82,7 +82,12 @@ class Outside:
         """What the user types to go on with it."""
         started = [self.manifest, *self.manifest.get("resumed", ())][-1]
         n_ranks = self.status.n_ranks if self.status is not None else started.get("n_ranks", 1)
-        return resume_command(self.folder.absolute(), n_ranks)
+        return resume_command(self.folder.absolute(), n_ranks, in_program=self.is_of_program)
+
+    @property
+    def is_of_program(self) -> bool:
+        """Whether a program began it (`mpims.run`), which alone can go on: nobody typed a command."""
+        return self.manifest.get("command") == []
 
 
 def look_from_outside(folder: Path) -> Outside:

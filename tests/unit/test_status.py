@@ -133,6 +133,17 @@ def test_a_master_that_has_yet_to_write_its_first(living):
     assert "starting" in outside_lines(outside)[0]
 
 
+def test_a_run_of_a_program_is_resumed_by_that_program(folder):
+    write_status(folder / "status.json", STATUS)
+    hold(folder, {**this_process().as_dict(), "started": 1})
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "command": []}))
+    outside = look_from_outside(folder)
+    assert outside.state is State.DEAD
+    assert outside_lines(outside)[-1].startswith("next     the same program, with mpims.run(..., run_dir=")
+    assert as_dict(outside)["resume"] is None
+
+
 def test_a_master_that_was_killed(folder):
     write_status(folder / "status.json", STATUS)
     hold(folder, {**this_process().as_dict(), "started": 1})
