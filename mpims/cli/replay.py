@@ -58,19 +58,19 @@ def replay_command(arguments: argparse.Namespace) -> int:
     say(f"{job!r}: items [{start}, {stop})")
     faulthandler.enable()  # a crash shows where it was
     job.indices = range(start, stop)
+    what = "setup()"
     try:
         job.setup()
+        what = f"items [{start}, {stop})"
         taken = take_items(items, start, stop)
         results: Any = debugger().runcall(job.kernel, taken) if arguments.pdb else job.kernel(taken)
         check_results(results, stop - start)
     except ResultError as error:
-        raise RunFailed(f"items [{start}, {stop}) failed: {error}") from None
+        raise RunFailed(f"{what} failed: {error}") from None
     except (Exception, SystemExit) as error:  # whatever the user's code raises
         if arguments.pdb:
             debugger().post_mortem(error.__traceback__)
-        raise RunFailed(
-            f"items [{start}, {stop}) failed: {describe(error)}", user_traceback(error)
-        ) from None
+        raise RunFailed(f"{what} failed: {describe(error)}", user_traceback(error)) from None
     for index, result in zip(range(start, stop), results, strict=True):
         shown = array_text(result) if hasattr(result, "shape") else repr(result)
         show(f"item {index}: {shorten(shown, 200)}")

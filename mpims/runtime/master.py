@@ -252,7 +252,9 @@ class Master:
     def _show_failure(self, message: Message) -> None:
         failed: Failed = decode_object(message.buffers)
         where = self._transport.where(message.source)
-        self._progress.happened(f"items [{failed.start}, {failed.stop}) failed on {where}: {failed.reason}")
+        items = f"items [{failed.start}, {failed.stop}) failed on {where}"
+        what = items if failed.attempt else f"{where} cannot compute"
+        self._progress.happened(f"{what}: {failed.reason}")
 
     def _look_around(self, now: float, is_due: bool) -> None:
         """What is to be done when there is time, or now and then; deadlines are judged if that is due."""

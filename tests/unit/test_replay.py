@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pathlib
+import re
 import signal
 import sys
 
@@ -12,6 +14,8 @@ import pytest
 import mpims
 from mpims.cli.main import main_command
 from mpims.errors import UsageError
+
+TASK = "def task(self, item):\n    return item"
 
 BODY = """
 block = 4
@@ -137,6 +141,19 @@ def test_a_failing_item_shows_the_users_traceback(ran, cli):
         assert 'raise ValueError(f"not {item}")' in err
         assert "replay.py" not in err
         assert lines[-1] == f"mpims: items {span} failed: ValueError: not 13"
+
+
+def test_a_setup_that_fails_is_told_as_such(cli, write_job):
+    path = write_job(
+        "def setup(self):\n    if os.path.exists('gone'):\n        raise OSError('no table')\n" + TASK
+    )
+    assert cli("run", path, "--run-dir", "run", "--quiet")[0] == 0
+    pathlib.Path("gone").touch()
+    status, _, err = cli("replay", "run", 3)
+    assert (status, err.splitlines()[-1]) == (1, "mpims: setup() failed: OSError: no table")
+    assert cli("run", path, "--run-dir", "other", "--quiet")[0] == 1
+    said = json.loads(pathlib.Path("other", "status.json").read_text())["last"]
+    assert re.fullmatch(r"rank 0 \(.*\) cannot compute: setup\(\) raised OSError: no table", said)
 
 
 def test_a_wrong_result_is_told_as_in_a_run(ran, cli):
