@@ -45,9 +45,10 @@ class Summary(TypedDict, total=False):
         The same summed over the workers: what they could have computed.
     busy_s : dict of str to float
         For each computing rank the seconds in the kernel.
-    hosts : dict of str to str
     master_cpu_s : float
         Processor time of the master's loop (with one rank: of everything).
+    noted_at : float
+        When these figures were taken, Unix time.
     efficiency : float
         Busy time of all workers, for what was computed twice, too, over ``workers_s``. (What
         ``mpims report`` says of computing is without that.)
@@ -82,8 +83,8 @@ class Summary(TypedDict, total=False):
     wall_s: float
     workers_s: float
     busy_s: dict[str, float]
-    hosts: dict[str, str]
     master_cpu_s: float
+    noted_at: float
     efficiency: float
     imbalance: float
     result_file: str
