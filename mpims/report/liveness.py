@@ -7,7 +7,6 @@ clocks of machines differ.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -17,11 +16,9 @@ from typing import Any
 from mpims.processes import Process, is_alive
 from mpims.report.announcement import resume_command
 from mpims.report.status import Status, read_status
-from mpims.storage.lock import STALE_S, read_owner
+from mpims.storage.lock import LOCK, STALE_S, read_owner, time_there
 from mpims.storage.manifest import check_format
 from mpims.storage.rundir import MANIFEST, STATUS, Damaged, read_json, read_summary
-
-_LOCK = "lock"
 
 
 class State(Enum):
@@ -102,7 +99,7 @@ def look_from_outside(folder: Path) -> Outside:
     manifest = read_json(folder / MANIFEST)
     check_format(manifest, folder)
     owner = read_owner(folder)  # before the summary: it is written before the lock is given back
-    is_locked = (folder / _LOCK).exists()
+    is_locked = (folder / LOCK).exists()
     summary, damage = None, ""
     try:
         summary = read_summary(folder)
@@ -152,19 +149,15 @@ def _locked_state(owner: Process | None, silence_s: float | None) -> State:
 def _silence_s(folder: Path) -> float | None:
     """Seconds since the master touched its lock or wrote its status."""
     moments = []
-    for name in (_LOCK, STATUS):
+    for name in (LOCK, STATUS):
         try:
             moments.append(os.stat(folder / name).st_mtime)
         except OSError:
             continue
-    return max(0.0, _now(folder) - max(moments)) if moments else None
-
-
-def _now(folder: Path) -> float:
-    """The time by the clock that stamps files there; this machine's where nothing may be written."""
+    if not moments:
+        return None
     try:
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            os.utime(probe.fileno())
-            return os.fstat(probe.fileno()).st_mtime
-    except OSError:
-        return time.time()
+        now = time_there(folder)
+    except OSError:  # nothing may be written there
+        now = time.time()
+    return max(0.0, now - max(moments))

@@ -31,6 +31,8 @@ from pathlib import Path
 from mpims.errors import RunFailed, UsageError
 from mpims.processes import Process, is_alive, this_process
 
+LOCK = "lock"
+
 HEARTBEAT_S = 10.0
 """How often the owner touches its lock."""
 
@@ -81,7 +83,7 @@ class RunLock:
             The folder cannot be written to.
         """
         folder = folder.resolve()
-        path, owner = folder / "lock", this_process()
+        path, owner = folder / LOCK, this_process()
         if folder in _held and _held[folder].pid == owner.pid:
             raise _in_use(folder, owner)
         try:
@@ -154,7 +156,7 @@ def read_owner(folder: Path) -> Process | None:
     if held is not None and held.pid == os.getpid():
         return held
     try:
-        return _parse_owner((folder / "lock").read_bytes())
+        return _parse_owner((folder / LOCK).read_bytes())
     except OSError:
         return None
 
@@ -237,12 +239,16 @@ def _is_elsewhere(owner: Process) -> bool:
 
 def _is_stale(folder: Path, descriptor: int) -> bool:
     """Whether the last heartbeat is long ago, by the clock that stamped it: that of the file system."""
+    return time_there(folder) - os.fstat(descriptor).st_mtime > STALE_S
+
+
+def time_there(folder: Path) -> float:
+    """The time by the clock that stamps the files of a folder; raises OSError if it takes none."""
     import tempfile  # for this line alone
 
     with tempfile.TemporaryFile(dir=folder) as probe:
         os.utime(probe.fileno())
-        now = os.fstat(probe.fileno()).st_mtime
-    return now - os.fstat(descriptor).st_mtime > STALE_S
+        return os.fstat(probe.fileno()).st_mtime
 
 
 def _is_named(path: Path, descriptor: int) -> bool:
