@@ -128,7 +128,8 @@ def ask_cores(partition: str | None) -> int:
         told = ""
     rows = [line.split("|") for line in told.splitlines() if "|" in line]
     shapes = [shape for name, shape in rows if partition or name.endswith("*")]
-    cores = [int(sockets) * int(each) for sockets, each, _ in (re.findall(r"\d+", text) for text in shapes)]
+    told_of = filter(None, (re.match(r"(\d+)\+?:(\d+)", shape) for shape in shapes))  # sockets:cores
+    cores = [int(match[1]) * int(match[2]) for match in told_of]
     if not cores:
         where = f"partition {partition}" if partition else "a node"
         raise UsageError(f"--ntasks-per-node is missing, and SLURM does not say how many cores {where} has")

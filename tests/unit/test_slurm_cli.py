@@ -167,6 +167,9 @@ def test_nobody_knows_how_many_cores_there_are(put):
     put("sinfo", complains="slurm_load_partitions: Unable to contact slurm controller", status=1)
     with pytest.raises(UsageError, match="--ntasks-per-node is missing"):
         ask_cores(None)
+    put("sinfo", says="main*|n/a")
+    with pytest.raises(UsageError, match="--ntasks-per-node is missing"):
+        ask_cores(None)
 
 
 # ------------------------------------------------------------------ watch
