@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import linecache
+import os
 import pickle
 import sys
 import types
@@ -50,8 +51,8 @@ def read_source(spec: str) -> JobSource:
     if (
         not name.endswith(".py")
         and "/" not in name
-        and not path.is_file()
-        and (class_name or not path.is_dir())
+        and not os.path.isfile(name)  # whose answer is no where `Path.is_file` raises
+        and (class_name or not os.path.isdir(name))
     ):
         if all(part.isidentifier() for part in name.split(".")) and class_name:
             return JobSource(name, class_name, None)

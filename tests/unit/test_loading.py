@@ -148,7 +148,9 @@ def test_a_file_in_a_file_is_told_in_the_systems_words(write):
     assert refusal(read_source, spec) == f"cannot read {spec}: Not a directory"
 
 
-@pytest.mark.parametrize("spec", ["mandelbrot", "package.module", "a-b:C", "no such thing", "1.2:C"])
+@pytest.mark.parametrize(
+    "spec", ["mandelbrot", "package.module", "a-b:C", "no such thing", "1.2:C", "too-long" * 40]
+)
 def test_what_names_nothing_gets_the_three_forms(spec, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = refusal(read_source, spec)
