@@ -14,16 +14,13 @@ from functools import partial
 from types import FunctionType
 from typing import Any
 
-from mpims.executor.cargo import Packed, unpack
-
 _MISSING = b""
 _set: dict[str, tuple[bytes | None, Any]] = {}
 """By name: the pickle of what the program had, and what the initializer has made of it."""
 
 
-def call_initializer(packed: Packed) -> None:
+def call_initializer(function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
     """Call it with its arguments, and keep what it sets."""
-    function, arguments = unpack(*packed)
     names = _own_globals(function)
     before = {name: (value, _pickle(value)) for name, value in names.items()}
     function(*arguments)

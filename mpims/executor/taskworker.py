@@ -15,7 +15,7 @@ from typing import Any
 from mpims.core.chunks import Range
 from mpims.errors import ExitStatus, MpimsError, describe, user_traceback
 from mpims.executor.calls import Calls, CallsPart, leave_child
-from mpims.executor.cargo import LENT_BYTES, Batch, decode, empty_batch, encode
+from mpims.executor.cargo import LENT_BYTES, Batch, decode, empty_batch, encode, unpack
 from mpims.executor.classes import forget_set
 from mpims.executor.initialized import call_initializer, forget_initialized
 from mpims.executor.spread import forget_spread
@@ -310,7 +310,7 @@ class TaskWorker:
         failure, n_forks = None, forks[0]
         try:
             if settings.get("initializer") is not None:
-                call_initializer(settings["initializer"])
+                call_initializer(*unpack(*settings["initializer"]))
         except BaseException as error:  # whatever the user's initializer raises
             failure = error
         if forks[0] != n_forks:

@@ -41,20 +41,20 @@ def on_a_rank(function):
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_function_sees_what_the_initializer_has_set(program, wrapped):
     function = partial(program["set_up"]) if wrapped else program["set_up"]
-    call_initializer(Packer().pack((function, (5,))))
+    call_initializer(*unpack(*Packer().pack((function, (5,)))))
     assert on_a_rank(program["read"]) == ("made", 5, (5, 1))
     assert on_a_rank(partial(program["look_up"])) == (5, 1)
     assert (program["table"], program["settings"]) == (None, {})
 
 
 def test_what_the_program_has_changed_since_stays(program):
-    call_initializer(Packer().pack((program["set_up"], (5,))))
+    call_initializer(*unpack(*Packer().pack((program["set_up"], (5,)))))
     program.update(table=[7], kept=2, made="by the program")
     assert on_a_rank(program["read"]) == ("by the program", 5, (7, 2))
 
 
 def test_the_next_executor_knows_nothing_of_it(program):
-    call_initializer(Packer().pack((program["set_up"], (5,))))
+    call_initializer(*unpack(*Packer().pack((program["set_up"], (5,)))))
     forget_initialized()
     with pytest.raises(NameError, match="made"):
         on_a_rank(program["read"])
