@@ -86,9 +86,13 @@ class LogLines(View):
         self.interval_s = min(LOOK_INTERVAL_S, every_s)
 
     def show(self, status: Status) -> None:
-        if status.elapsed_s >= self._next_s:
-            while self._next_s <= status.elapsed_s:
-                self._next_s += min(self._next_s, self._every_s)
+        late_s = status.elapsed_s - self._next_s
+        if late_s >= 0:
+            while late_s >= 0 and self._next_s < self._every_s:
+                late_s -= self._next_s
+                self._next_s *= 2
+            if late_s >= 0:
+                self._next_s += (late_s // self._every_s + 1) * self._every_s
             self.note(log_line(status))
 
     def note(self, text: str) -> None:

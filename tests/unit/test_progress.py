@@ -99,6 +99,15 @@ def one_line_at(second: float) -> str:
     return stream.getvalue().splitlines()[-1]
 
 
+@pytest.mark.timeout(5)
+def test_a_log_that_is_wanted_all_the_time_holds_nothing_up():
+    stream = io.StringIO()
+    run = Run(LogLines(stream, 1e-12))
+    for s in (1.0, 2.0, 86400.0):
+        run.at(s)
+    assert stream.getvalue().count("\n") == 3
+
+
 def test_never_all_before_the_end():
     stream = io.StringIO()
     run = Run(LogLines(stream, 1.0))
