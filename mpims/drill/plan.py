@@ -152,13 +152,20 @@ def check_plan(plan: Sequence[Fault], n_ranks: int, *, survives_deaths: bool) ->
     Raises
     ------
     UsageError
-        There is no such rank, or the MPI ends a run whose ranks die.
+        There is no such rank, or the MPI ends a run whose ranks die, or a rank is to be slow in two ways.
     """
+    slow: set[int] = set()
     for fault in plan:
         if fault.rank >= n_ranks:
             raise UsageError(f"{fault.option}: there is no rank {fault.rank} among {n_ranks}")
         if not survives_deaths and fault.what in (What.KILL, What.HANG):
             raise UsageError(f"{fault.option}: this MPI ends a run when a rank dies (no ULFM); try --crash")
+        if fault.what is What.SLOW:
+            if fault.rank in slow:
+                raise UsageError(
+                    f"{fault.option}: it is given twice for that rank: give one factor for each"
+                )
+            slow.add(fault.rank)
 
 
 def default_plan(n_ranks: int) -> list[Fault]:

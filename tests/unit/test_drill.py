@@ -88,6 +88,12 @@ def test_plans_that_cannot_be_carried_out():
     check_plan([parse_crash("@40%"), parse_slow("1:2")], 4, survives_deaths=False)
 
 
+def test_a_rank_is_slow_in_one_way():
+    with pytest.raises(UsageError, match=r"--slow 1:5x: it is given twice for that rank"):
+        check_plan([parse_slow("1:2x"), parse_kill("1@10%"), parse_slow("1:5x")], 3, survives_deaths=True)
+    check_plan([parse_slow("1:2x"), parse_slow("2:2x")], 3, survives_deaths=True)
+
+
 def test_the_default_plan_leaves_a_rank():
     assert [fault.option for fault in default_plan(3)] == ["--kill 2@40%", "--kill 0@60%"]
     assert [fault.option for fault in default_plan(2)] == ["--kill 1@40%"]
