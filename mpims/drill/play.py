@@ -13,6 +13,7 @@ from typing import Any
 from mpims.drill.plan import Fault, What
 from mpims.drill.report import Ending, Injection
 from mpims.drill.watched import POLL_S, WatchedRun
+from mpims.errors import ExitStatus
 from mpims.processes import Process, send_signal
 from mpims.report.wording import name_rank
 from mpims.storage.rundir import MANIFEST, read_json
@@ -21,6 +22,7 @@ LONGEST_S = 7 * 86400.0
 """No undisturbed run is waited for longer."""
 PERIOD_S = 0.06
 """A slow rank goes and stops once in this."""
+_DONE = (ExitStatus.DONE, ExitStatus.SKIPPED)
 _HANG_S = 60.0  # for a hung rank to be noticed, and then its successor
 
 
@@ -183,10 +185,10 @@ def _ending(run: WatchedRun, wall_s: float) -> Ending:
     """How a run ended."""
     status = run.launcher.returncode
     try:
-        summary: Any = json.loads(run.output.read_bytes()) if status in (0, 3) else {}
+        summary: Any = json.loads(run.output.read_bytes()) if status in _DONE else {}
     except ValueError:
         return Ending(status, wall_s, error=f"it did not print its summary, but: {run.output}")
-    if status in (0, 3):
+    if status in _DONE:
         return Ending(status, wall_s, summary)
     lines = run.errors.read_text(encoding="utf-8", errors="replace").strip().split("\n")
     error = f"the run ended with status {status}: {lines[-1].removeprefix('mpims: ')}"

@@ -48,7 +48,6 @@ _SLICE_BYTES = 1 << 30
 _MAX_FRAME_BYTES = 3500  # Open MPI's shared memory sends up to 4096 bytes with the first packet
 _FRAME = struct.Struct("<HH")  # number of buffers; bytes of the head, or that with _INLINE
 _INLINE = 0x8000
-_ABORT_STATUS = 75
 _KINDS = {int(kind): kind for kind in Kind}  # faster than Kind(tag)
 _ANY_SOURCE, _ANY_TAG = MPI.ANY_SOURCE, MPI.ANY_TAG
 _STALE_S = 0.2e-3  # since the last look: messages may have come of which MPI does not know yet
@@ -278,7 +277,7 @@ class MpiTransport(Transport):
 
     def abandon(self, status: int) -> None:
         # Under ULFM, Abort(0) with a stopped rank left over hangs the launcher.
-        atexit.register(self._comm.Abort, status or (_ABORT_STATUS if self._has_ulfm else 0))
+        atexit.register(self._comm.Abort, status or (ExitStatus.STOPPED if self._has_ulfm else 0))
 
     def lose(self, rank: int) -> None:
         super().lose(rank)
