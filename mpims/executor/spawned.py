@@ -7,7 +7,7 @@ from typing import Any
 
 from mpims.executor import serving
 from mpims.executor.calls import Calls
-from mpims.executor.cargo import Batch, Packed
+from mpims.executor.cargo import Batch, Packed, unpack
 from mpims.executor.initialized import call_initializer
 from mpims.runtime.threads import one_thread
 
@@ -30,7 +30,7 @@ class TaskBlocks:
         self._entered = ExitStack()  # until this process ends
         self._entered.enter_context(one_thread())
         if initializer is not None:
-            call_initializer(initializer)
+            call_initializer(*unpack(*initializer))
         self._calls = Calls(where)
         self._calls.supply(supply, lambda: ())
 
