@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -401,6 +401,7 @@ def write_array(path: Path, array: npt.NDArray[Any]) -> None:
     try:
         with part.open("wb") as file:
             np.save(file, array, allow_pickle=False)
+            _sync(file)
         part.rename(path)
     except OSError as error:
         remove(part)
@@ -414,6 +415,7 @@ def write_object(folder: Path, value: Any) -> Path:
     try:
         with part.open("wb") as file:
             pickle.dump(value, file, protocol=5)
+            _sync(file)
         part.rename(path)
     except OSError as error:
         remove(part)
@@ -422,6 +424,11 @@ def write_object(folder: Path, value: Any) -> Path:
         remove(part)
         raise RunFailed(f"the result cannot be pickled: {describe(error)}") from None
     return path
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def remove(part: Path) -> None:

@@ -230,6 +230,19 @@ def test_a_folder_in_the_way_of_a_result_is_named(name, tmp_path):
         write_object(tmp_path, []) if "pkl" in name else write_array(tmp_path / "x.npy", np.zeros(3))
 
 
+def test_a_result_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """Else a crash of the machine leaves an empty file beside a summary that says done."""
+    synced = []
+    monkeypatch.setattr(
+        os, "fsync", lambda file: synced.append((os.fstat(file).st_size, *os.listdir(tmp_path)))
+    )
+    write_array(tmp_path / "x.npy", np.zeros(3))
+    size = (tmp_path / "x.npy").stat().st_size
+    (tmp_path / "x.npy").unlink()
+    write_object(tmp_path, [])
+    assert synced == [(size, "x.npy.part"), ((tmp_path / "result.pkl").stat().st_size, "result.pkl.part")]
+
+
 @pytest.mark.parametrize(
     ("number", "said"),
     [
