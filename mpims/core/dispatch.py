@@ -237,10 +237,18 @@ class Dispatch:
                 break
         return actions
 
-    def feed_added(self, now: float) -> list[Action]:
-        """Hand out items that were just added: a chunk to each idle rank, then a next to who has none."""
+    def feed_added(self, now: float, near: int | None = None) -> list[Action]:
+        """Hand out items that were just added: a chunk to each idle rank, then a next to who has none.
+
+        Before them `near` gets one, if that rank holds no more than what it is about to deliver.
+        """
         actions: list[Action] = []
         pending = self._ledger.pending
+        nearest = self._workers.get(near) if near is not None else None
+        if nearest is not None and len(nearest.queue) < QUEUE_LENGTH:
+            actions += self.feed(nearest, now, QUEUE_LENGTH)
+            if not pending.size:
+                return actions
         # Who has just become idle is still awake, and has all at hand.
         for rank in list(islice(reversed(self.idle), pending.size)):
             actions += self.feed(self._workers[rank], now, 1)

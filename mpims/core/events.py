@@ -131,9 +131,13 @@ class ItemsReturned:
 
 @dataclass(slots=True)
 class ItemsAdded:
-    """So many items more, behind those that there are: the input is open."""
+    """So many items more, behind those that there are: the input is open.
+
+    The first of them are for the rank `near`, if that has room: it is awake, and has all at hand.
+    """
 
     n_items: int
+    near: int | None = None
 
 
 @dataclass(slots=True)

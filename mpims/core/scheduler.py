@@ -193,10 +193,11 @@ class Scheduler:
     def slack_s(self) -> float:
         """For how long probably no rank waits for us: each holds chunks beside the one it computes."""
         newest = self.ledger.newest  # there are no shorter ones: chunks get shorter, if they change
-        if newest is None:
+        n_ahead = self._dispatch.n_ahead if newest is not None else 0
+        if newest is None or not n_ahead:
             return 0.0
         n_blocks = -((newest.start - newest.stop) // self.ledger.block)
-        return self._dispatch.n_ahead * self._dispatch.measures.slack_s(n_blocks)
+        return n_ahead * self._dispatch.measures.slack_s(n_blocks)
 
     def explain(self) -> str:
         """Why the chunks were as long as they were, in a phrase, or nothing."""
@@ -398,7 +399,7 @@ class Scheduler:
 
     def _items_added(self, event: ItemsAdded, now: float) -> list[Action]:
         self.ledger.add(event.n_items)
-        return self._dispatch.feed_added(now)
+        return self._dispatch.feed_added(now, event.near)
 
     def _items_returned(self, event: ItemsReturned, now: float) -> list[Action]:
         worker = self.workers.get(event.rank)

@@ -70,6 +70,14 @@ class Book:
         self.n_items = run.stop
         return run.n_left
 
+    @property
+    def only(self) -> Run | None:
+        """The run that is left, if there is one alone."""
+        if len(self._by_key) != 1:
+            return None
+        (run,) = self._by_key.values()
+        return run
+
     def find(self, key: int) -> Run | None:
         """The run of that key, if it is not done."""
         return self._by_key.get(key)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from mpims.executor.clients import Clients
 
 _LOGGER = logging.getLogger("concurrent.futures")
-_DONE = ("CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")
+_FINISHED = "FINISHED"
+_DONE = ("CANCELLED", "CANCELLED_AND_NOTIFIED", _FINISHED)
 """The states of `concurrent.futures` from which none leads back."""
 
 
@@ -44,7 +45,10 @@ class TaskFuture(Future):  # type: ignore[type-arg]
 
     def result(self, timeout: float | None = None) -> Any:
         """The result, or what the task raised; see `concurrent.futures.Future.result`."""
-        return super().result(self._help(timeout))
+        timeout = self._help(timeout)
+        if self._state == _FINISHED and self._exception is None:  # type: ignore[attr-defined]
+            return self._result  # type: ignore[attr-defined]
+        return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the task raised, if it did; see `concurrent.futures.Future.exception`."""

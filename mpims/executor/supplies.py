@@ -57,20 +57,24 @@ class Supplies:
                 if at < start:
                     _add_done(pieces, at, start)
                 at = stop
-                self._start(run)
+                if not run.is_started:
+                    self._start(run)
                 function = run.tasks.function
                 if known.add(function):
                     functions[function.number] = function.stream
+                if len(chunks) == 1 and (run.first, run.stop) == chunk[2:4]:  # in short what follows
+                    tasks = run.tasks
+                    piece = (start, function.number, tasks.mode, tasks.is_single, *tasks.batch.bare())
+                    return encode((forget, functions, [piece]))
                 _add(pieces, run, start, stop)
             if at < chunk.stop:
                 _add_done(pieces, at, chunk.stop)
         return encode((forget, functions, [(*piece[:-1], *piece.batch.bare()) for piece in pieces]))
 
     def _start(self, run: Run) -> None:
-        if not run.is_started:
-            run.is_started = True
-            if not self._started(run.tasks.key):
-                run.drop()
+        run.is_started = True
+        if not self._started(run.tasks.key):
+            run.drop()
 
 
 def _add_done(pieces: list[Piece], start: int, stop: int) -> None:

@@ -15,14 +15,14 @@ from typing import Any
 
 from mpims.core.chunks import Range, Result
 from mpims.core.deadlines import Deadlines
-from mpims.core.events import ItemsAdded, ItemsClosed
+from mpims.core.events import ItemsAdded, ItemsClosed, chunk_done
 from mpims.core.handover import Handover
 from mpims.core.ledger import Attempt, Ledger
 from mpims.core.measures import QUEUE_LENGTH
 from mpims.core.policies import Sizer
 from mpims.core.scheduler import Scheduler
 from mpims.errors import MpimsError, Stopped, unforeseen, user_traceback
-from mpims.executor.book import Book, TaskSizes, learn, learn_bytes
+from mpims.executor.book import Book, Run, TaskSizes, learn, learn_bytes
 from mpims.executor.cargo import Batch, empty_batch, encode, packed_exception
 from mpims.executor.errors import ExecutorBroken, WorkerLost
 from mpims.executor.helping import Bell, Turns
@@ -34,10 +34,10 @@ from mpims.options import RunOptions
 from mpims.processes import Process, this_process
 from mpims.report.wording import name_rank
 from mpims.runtime.ending import end_workers
-from mpims.runtime.master import LONGEST_WAIT_S, Master
+from mpims.runtime.master import LONGEST_WAIT_S, LOOK_INTERVAL_S, Master
 from mpims.runtime.stopping import StopSignals
 from mpims.runtime.transport.base import Transport
-from mpims.runtime.wire import Kind, Start
+from mpims.runtime.wire import Kind, Message, Start, decode_object, decode_results
 from mpims.runtime.worker import Worker
 from mpims.storage.commits import Failure
 
@@ -83,6 +83,7 @@ class TaskMaster(Master):
         bell = transport.bell = Bell()
         self.turns = Turns(self._turn, self._take_orders, lambda: self._desk.ended, self._spoil, bell)
         self._spreads: list[Spread] = []
+        self._unbooked: tuple[int, Result, Run, Batch] | None = None  # the result that was passed on
         transport.keep_memory(RECEIVING_BYTES)
         ledger = Ledger(0, 1, is_open=True)
         scheduler = Scheduler(
@@ -125,12 +126,49 @@ class TaskMaster(Master):
         """Take orders, and what comes within the time."""
         if self._orders:
             self._take_orders()
+        if self._unbooked is not None:
+            self._book_passed()
         deadline = self._scheduler.next_deadline()
         timeout_s = min(timeout_s, LONGEST_WAIT_S)
         if deadline is not None:
             timeout_s = max(0.0, min(timeout_s, deadline - time.monotonic()))
         if not self.ended:
             self.step(timeout_s)
+
+    def step(self, timeout_s: float) -> None:
+        slack_s = min(self._scheduler.slack_s, self._longest_nap_s)
+        message = self._transport.receive(timeout_s, slack_s)
+        if message is None or message.kind is not Kind.RESULT or not self._pass_on(message):
+            self._take_in(message, timeout_s)
+
+    def _pass_on(self, message: Message) -> bool:
+        """Pass on the result of the only task there is, before the scheduler hears of it.
+
+        Whoever waits for it is not to wait for that: it is done while the next task, if one follows, is
+        computed. Nothing else is to be handed out meanwhile. False if it is not such a result, or if
+        there is something else to be done now.
+        """
+        now, run = time.monotonic(), self._book.only
+        if run is None or not run.tasks.is_single or now - self._looked > LOOK_INTERVAL_S:
+            return False
+        (head, *more), _ = decode_results(message.head)
+        if more or head.start != run.first or self._scheduler.ledger.troubles:
+            return False
+        self._stepped = now
+        batch = Batch(*decode_object(message.buffers))
+        self._unbooked = message.source, head, run, batch
+        self._customer.delivered(run.tasks.key, 0, batch, head.busy_s)
+        return True
+
+    def _book_passed(self) -> None:
+        """Tell the scheduler of the result that was passed on."""
+        assert self._unbooked is not None
+        (rank, head, run, batch), self._unbooked = self._unbooked, None
+        learn(run.tasks.function, batch, head.busy_s)
+        self._book.done(run, 1)
+        self.record.busy_s[rank] += head.busy_s
+        self._desk.tell(chunk_done(rank, head, None), time.monotonic())
+        self._desk.settle()
 
     def _spoil(self) -> None:
         """A turn was broken off: who knows what of it was done."""
@@ -174,11 +212,14 @@ class TaskMaster(Master):
                 self._desk.tell(ItemsClosed(), time.monotonic())
         self._add(n_added)
         self._desk.settle()
+        if self._unbooked is not None:
+            self._book_passed()
 
     def _add(self, n_items: int) -> int:
         """Add items to the ledger; give how many are left to be added, none."""
         if n_items:
-            self._desk.tell(ItemsAdded(n_items), time.monotonic())
+            near = self._unbooked[0] if self._unbooked is not None else None
+            self._desk.tell(ItemsAdded(n_items, near), time.monotonic())
         return 0
 
     def _must_gather(self, spread: Spread) -> bool:

@@ -199,9 +199,13 @@ class Master:
 
     def step(self, timeout_s: float) -> None:
         """Take in what has come, waiting for it at most that long, and do what follows."""
-        desk, scheduler = self._desk, self._scheduler
         self._catch_up()
-        message = self._transport.receive(timeout_s, min(scheduler.slack_s, self._longest_nap_s))
+        slack_s = min(self._scheduler.slack_s, self._longest_nap_s)
+        self._take_in(self._transport.receive(timeout_s, slack_s), timeout_s)
+
+    def _take_in(self, message: Message | None, timeout_s: float) -> None:
+        """Take in a message, if one came within that time, and more that are there; do what follows."""
+        desk, scheduler = self._desk, self._scheduler
         now = began = time.monotonic()
         away_s = now - self._stepped - timeout_s
         if away_s > AWAY_S:

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from mpims.core.blame import DUBIOUS
 from mpims.core.chunks import Assign
 from mpims.core.deadlines import Deadlines
 from mpims.core.events import (
@@ -94,7 +95,7 @@ class Driver:
         if not self.is_closed and random.random() < self.added:
             n = random.randint(1, 30)
             self.n_items += n
-            self.tell(ItemsAdded(n))
+            self.tell(ItemsAdded(n, random.choice([None, 1, *self.queues])))
         elif len(self.queues) > 1 and random.random() < self.dies:
             rank = random.choice(list(self.queues))
             del self.queues[rank]
@@ -135,9 +136,14 @@ class Asked(Driver):
         self.is_long: set[int] = set()
         self.n_returned = 0
         self.n_begun: dict[int, int] = {}
-        self.may_repeat: set[int] = set()  # its rank died, or it failed
+        self.given: dict[int, range] = {}
+        self.may_repeat: set[int] = set()  # its rank died or is in doubt, or it failed
 
     def perform(self, action):
+        if isinstance(action, Assign):
+            self.given[action.attempt] = range(action.start, action.stop)
+        elif isinstance(action, Recall) and self.scheduler.workers[action.rank].n_failed >= DUBIOUS:
+            self.may_repeat |= set(self.given[action.attempt])  # all is taken from it, without its word
         if isinstance(action, (Assign, Recall, Trim)):
             self.inboxes.get(action.rank, []).append((self.now, action))
         else:
@@ -288,6 +294,21 @@ def test_added_items_go_to_idle_ranks_first_the_last_to_become_idle_before_other
     assert [action.rank for action in scheduler.handle(ItemsAdded(1), 1.0)] == [3]
     assert sorted(action.rank for action in scheduler.handle(ItemsAdded(2), 1.0)) == [1, 2]
     assert scheduler.handle(ItemsAdded(1), 1.0)[0].rank in (1, 2, 3)  # held beside the one under way
+
+
+def test_added_items_go_before_all_to_the_rank_that_is_about_to_be_idle():
+    scheduler = scheduler_of(3)
+    for rank in (1, 2, 3):
+        scheduler.handle(WorkerJoined(rank), 0.0)
+    (first,) = scheduler.handle(ItemsAdded(1, near=1), 1.0)
+    (second,) = scheduler.handle(ItemsAdded(1, near=1), 1.0)
+    assert (first.rank, second.rank) == (1, 1)
+    others = [*scheduler.handle(ItemsAdded(1, near=1), 1.0), *scheduler.handle(ItemsAdded(1, near=9), 1.0)]
+    assert [action.rank for action in others] == [3, 2]  # that one has its next; there is no rank 9
+    scheduler.handle(ChunkDone(1, first.attempt, 0, 1, 0.1, 0.1), 1.1)
+    scheduler.handle(ChunkDone(1, second.attempt, 1, 2, 0.1, 0.1), 1.2)
+    (last,) = scheduler.handle(ItemsAdded(1), 1.3)
+    assert last.rank == 1
 
 
 @pytest.mark.parametrize("twins", [True, False])
