@@ -46,8 +46,8 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     def result(self, timeout: float | None = None) -> Any:
         """The result, or what the task raised; see `concurrent.futures.Future.result`."""
         timeout = self._help(timeout)
-        if self._state == _FINISHED and self._exception is None:  # type: ignore[attr-defined]
-            return self._result  # type: ignore[attr-defined]
+        if self._state == _FINISHED and self._exception is None:
+            return self._result
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
