@@ -230,10 +230,7 @@ def _is_whole(launcher: int, status_file: str) -> bool:
     resume = _read(f"{status_file}.resume")
     if not resume:
         return not lacks_ranks(launcher)
-    if resume.startswith("\n"):
-        with suppress(ValueError):  # it is being written
-            return is_alive(Process.from_dict(json.loads(resume))) is not False
-    return True
+    return not resume.startswith("\n") or is_alive(Process.from_dict(json.loads(resume))) is not False
 
 
 def _has_begun(status_file: str) -> bool:

@@ -29,11 +29,6 @@ class Deadlines:
         self.allowance_s = timeout_s
         """Seconds of silence allowed; None as long as nothing is known."""
 
-    @property
-    def is_given(self) -> bool:
-        """Whether the limit is the user's own."""
-        return self._timeout_s is not None
-
     def learn(self, longest_block_s: float) -> None:
         """Take in the longest block of a chunk that went well."""
         if longest_block_s > self._longest_block_s:

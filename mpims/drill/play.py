@@ -107,7 +107,7 @@ class _Injector:
         self._began = began
         self._joined = math.inf
         self._pending = list(plan)
-        self._done: dict[int, Injection] = {}  # by the place in the plan
+        self._done: dict[int, Injection] = {}  # by the fault's id: two may be equal
         self._slow: list[_SlowRank] = []
         self._to_continue: list[tuple[float, Process]] = []
 

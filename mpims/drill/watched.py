@@ -190,4 +190,4 @@ class WatchedRun:
 
 def _memory_folder() -> str | None:
     """Where ranks are to share memory: not on a disk, if there is another place."""
-    return next((path for path in ("/dev/shm",) if os.access(path, os.W_OK | os.X_OK)), None)
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None

@@ -13,13 +13,11 @@ durations = st.floats(0.0, 1e6)
 def test_nothing_is_known_before_the_first_block():
     deadlines = Deadlines()
     assert deadlines.allowance_s is None
-    assert not deadlines.is_given
 
 
 def test_the_users_limit_holds_from_the_start():
     deadlines = Deadlines(0.5)
     assert deadlines.allowance_s == 0.5
-    assert deadlines.is_given
 
 
 @settings(max_examples=50, deadline=None)
@@ -47,4 +45,3 @@ def test_blocks_too_short_to_be_measured_teach_the_floor():
     deadlines = Deadlines()
     deadlines.learn(0.0)
     assert deadlines.allowance_s == FLOOR_S
-    assert not deadlines.is_given
