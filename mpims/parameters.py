@@ -190,7 +190,7 @@ def _convert_simple(text: str, hint: Any) -> Any:
             return False
         raise ValueError("write true or false")
     if hint is int:
-        return _convert_int(text)
+        return parse_integer(text)
     if hint in (float, complex):
         return _number(text, hint)
     if hint in (str, Any):
@@ -204,8 +204,14 @@ def _convert_simple(text: str, hint: Any) -> Any:
     raise ValueError("a value of that type cannot be given as text: set it in Python")
 
 
-def _convert_int(text: str) -> int:
-    """An integer, ``1e6`` and ``1_000`` included."""
+def parse_integer(text: str) -> int:
+    """An integer, ``1e6`` and ``1_000`` included; ValueError if it is none.
+
+    Examples
+    --------
+    >>> parse_integer("1e6"), parse_integer("2.5e3"), parse_integer("1_200"), parse_integer("1e23")
+    (1000000, 2500, 1200, 100000000000000000000000)
+    """
     try:
         return int(text)
     except ValueError:

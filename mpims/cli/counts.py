@@ -3,28 +3,7 @@
 from __future__ import annotations
 
 from mpims.errors import UsageError
-
-
-def parse_count(text: str) -> int:
-    """A whole number; ``1e6`` and ``1_000_000`` are one, too.
-
-    Raises
-    ------
-    ValueError
-        It is none.
-
-    Examples
-    --------
-    >>> parse_count("1e6"), parse_count("2.5e3"), parse_count("12")
-    (1000000, 2500, 12)
-    """
-    try:
-        return int(text)
-    except ValueError:
-        value = float(text)
-    if not value.is_integer():  # neither are inf and nan
-        raise ValueError(text)
-    return int(value)
+from mpims.parameters import parse_integer
 
 
 def parse_items(text: str) -> int:
@@ -45,6 +24,6 @@ def parse_workers(text: str) -> int:
 
 def _parse(text: str, option: str, examples: str) -> int:
     try:
-        return parse_count(text)
+        return parse_integer(text)
     except ValueError:
         raise UsageError(f"{option} wants a whole number, as {examples}, found {text!r}") from None

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from mpims.cli.counts import parse_count, parse_items
+from mpims.cli.counts import parse_items
 from mpims.cli.helptext import HelpText
 from mpims.core.policies import POLICIES
 from mpims.core.policies.base import LONGEST_S
 from mpims.drill.plan import Moment, parse_slow
 from mpims.errors import ExitStatus, UsageError
+from mpims.parameters import parse_integer
 from mpims.report.wording import counted
 from mpims.simulator.costs import Costs, Distribution, check_size, draw_costs, trace_costs
 from mpims.simulator.machine import DETECTION_S, MAX_WORKERS, Machine
@@ -323,7 +324,7 @@ def _study(arguments: argparse.Namespace, work: _Work) -> Study:
 def _numbers(text: str) -> list[int]:
     """The numbers of workers in ``2,4,8``, each once."""
     try:
-        numbers = [parse_count(part) for part in text.split(",")]
+        numbers = [parse_integer(part) for part in text.split(",")]
     except ValueError:
         numbers = [0]
     if not all(1 <= number <= MAX_WORKERS for number in numbers):
