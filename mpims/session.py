@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from mpims.errors import ExitStatus, MpimsError, describe, error_with_status
 from mpims.job import Job
-from mpims.loading import make_job
 from mpims.report.wording import name_rank
 from mpims.runtime.lead import Lead
 from mpims.runtime.sharing import check_shared
@@ -213,8 +212,3 @@ def dismiss_workers(transport: Transport | None, ended: End | None = None) -> No
             if ended is not None:
                 transport.send(rank, Kind.END, b"", encode_object(ended))
             transport.send(rank, Kind.DISMISS, b"", encode_object(tuple(transport.lost)))
-
-
-def job_from_start(start: Start) -> Job:
-    """Make the job that a START message describes, from its source."""
-    return make_job(start.source, start.parameters)

@@ -1,4 +1,4 @@
-"""Numbers of items and workers, as they are written on a command line."""
+"""Numbers of items, workers and ranks, as they are written on a command line."""
 
 from __future__ import annotations
 
@@ -27,3 +27,18 @@ def _parse(text: str, option: str, examples: str) -> int:
         return parse_integer(text)
     except ValueError:
         raise UsageError(f"{option} wants a whole number, as {examples}, found {text!r}") from None
+
+
+def check_ranks(n_ranks: int | None) -> None:
+    """Refuse a number of ranks that cannot be started."""
+    if n_ranks is not None and n_ranks < 1:
+        raise UsageError(f"-n wants at least 1 rank, found {n_ranks}")
+
+
+def check_started(n_ranks: int | None, n_started: int) -> None:
+    """Refuse another number of ranks than a launcher has started."""
+    if n_ranks not in (None, n_started):
+        raise UsageError(
+            f"-n {n_ranks} under a launcher that started {n_started} ranks: "
+            "give the number to one of them only"
+        )

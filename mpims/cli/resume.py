@@ -13,7 +13,6 @@ from mpims.errors import UsageError
 from mpims.job import Job
 from mpims.loading import JobSource, check_unchanged, make_job
 from mpims.options import RunOptions
-from mpims.runtime.lead import Lead
 from mpims.storage.manifest import check_computed
 from mpims.storage.rundir import MANIFEST, read_job, read_json
 
@@ -44,7 +43,7 @@ def resume_command(arguments: argparse.Namespace) -> int:
     if must_launch(arguments):
         return launch(arguments)
 
-    def prepare(lead: Lead | None) -> tuple[Job, RunOptions, JobSource | None]:
+    def prepare() -> tuple[Job, RunOptions, JobSource | None]:
         folder = arguments.run
         manifest = read_json(folder / MANIFEST)
         check_computed(manifest, folder)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mpims.cli.counts import check_ranks, check_started
 from mpims.cli.helptext import HelpText
 from mpims.core.policies import POLICIES
 from mpims.errors import UsageError
@@ -183,22 +184,27 @@ def run_command(arguments: argparse.Namespace) -> int:
     if must_launch(arguments):
         return launch(arguments)
 
-    def prepare(lead: Lead | None) -> tuple[Job, RunOptions, JobSource]:
+    def prepare() -> tuple[Job, RunOptions, JobSource]:
         options = options_from(
             arguments, RunOptions(seed=arguments.seed), run_dir=arguments.run_dir, resume=arguments.resume
         )
-        source = read_source(arguments.job)
-        job_class = load_job_class(source)
-        settings = parse_settings(job_class.__name__, job_class._parameters, arguments.settings)
-        job = construct(job_class, settings)
+        job, source = job_from(arguments)
         return job, options, source
 
     return compute(arguments, prepare)
 
 
+def job_from(arguments: argparse.Namespace) -> tuple[Job, JobSource]:
+    """The job that was typed, with its settings, and its source."""
+    source = read_source(arguments.job)
+    job_class = load_job_class(source)
+    settings = parse_settings(job_class.__name__, job_class._parameters, arguments.settings)
+    return construct(job_class, settings), source
+
+
 def compute(
     arguments: argparse.Namespace,
-    prepare: Callable[[Lead | None], tuple[Job, RunOptions, JobSource | None]],
+    prepare: Callable[[], tuple[Job, RunOptions, JobSource | None]],
 ) -> int:
     """Run what `prepare` gives as the master; give the exit status."""
     transport = connect(share=False)
@@ -213,22 +219,17 @@ def _last_words(status: int) -> None:
 
 def _compute(
     arguments: argparse.Namespace,
-    prepare: Callable[[Lead | None], tuple[Job, RunOptions, JobSource | None]],
+    prepare: Callable[[], tuple[Job, RunOptions, JobSource | None]],
     transport: Transport | None,
 ) -> int:
     lead: Lead | None = arguments.lead
     with telling_workers(transport):
-        n_ranks = transport.size if transport else 1
-        if arguments.n_ranks not in (None, n_ranks):
-            raise UsageError(
-                f"-n {arguments.n_ranks} under a launcher that started {n_ranks} ranks: "
-                "give the number to one of them only"
-            )
+        check_started(arguments.n_ranks, transport.size if transport else 1)
         if lead is not None and lead.start is not None and lead.job is not None:
             job, source = lead.job, lead.start.source
             options = replace(lead.start.options, run_dir=Path(lead.start.run_dir))
         else:
-            job, options, source = prepare(lead)
+            job, options, source = prepare()
     with _standard_output_kept() if arguments.json else nullcontext():
         outcome: Outcome = run_master(job, options, transport, source, command=sys.argv, lead=lead)
     if arguments.json:
@@ -291,12 +292,6 @@ def must_launch(arguments: argparse.Namespace) -> bool:
         arguments.n_ranks = ranks_to_start(arguments.n_ranks, find_allocation(os.environ))
         return arguments.n_ranks is not None
     return False
-
-
-def check_ranks(n_ranks: int | None) -> None:
-    """Refuse a number of ranks that cannot be started."""
-    if n_ranks is not None and n_ranks < 1:
-        raise UsageError(f"-n wants at least 1 rank, found {n_ranks}")
 
 
 def launch(arguments: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from runpy import run_path
 from typing import Any
 
+from mpims.cli.counts import check_ranks, check_started
 from mpims.errors import ExitStatus, UsageError
 from mpims.executor import serving
 from mpims.processes import this_process
@@ -42,15 +43,10 @@ def script_command(arguments: argparse.Namespace) -> int:
     path = Path(arguments.program)
     if not os.path.isfile(path):  # nor if it lies where nobody may look
         raise UsageError(f"no program {arguments.program}: it is to be the file of a Python program")
-    if arguments.n_ranks is not None and _must_launch():
+    if arguments.n_ranks is not None and find_world(os.environ) is None:
         return _launch(arguments)
     transport = connect(share=False, threads=True)
-    n_ranks = transport.size if transport is not None else 1
-    if arguments.n_ranks not in (None, n_ranks):
-        raise UsageError(
-            f"-n {arguments.n_ranks} under a launcher that started {n_ranks} ranks: "
-            "give the number to one of them only"
-        )
+    check_started(arguments.n_ranks, transport.size if transport is not None else 1)
     serving.is_script = transport is not None
     report_begun(this_process(), os.environ)
     if transport is not None:
@@ -107,15 +103,10 @@ def _end_executors(*, at_once: bool = False) -> None:
         end_all(at_once=at_once)
 
 
-def _must_launch() -> bool:
-    return find_world(os.environ) is None
-
-
 def _launch(arguments: argparse.Namespace) -> int:
     from mpims.launch import command_here
     from mpims.supervise import run_ranks
 
-    if arguments.n_ranks < 1:
-        raise UsageError(f"-n wants at least 1 rank, found {arguments.n_ranks}")
+    check_ranks(arguments.n_ranks)
     program = [sys.executable, "-m", "mpims", "script", arguments.program, *arguments.arguments]
     return run_ranks(command_here(arguments.n_ranks, program, tells_status=True))

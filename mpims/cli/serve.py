@@ -8,12 +8,13 @@ import sys
 
 from mpims.errors import ExitStatus, MpimsError
 from mpims.job import Job
+from mpims.loading import make_job
 from mpims.processes import die_where_the_users_code_exits
 from mpims.runtime.lead import Lead
 from mpims.runtime.masterwatch import MasterSilent
 from mpims.runtime.stopping import leave_signals_to_master
 from mpims.runtime.wire import End, Start
-from mpims.session import connect, dismiss_workers, job_from_start, serve
+from mpims.session import connect, dismiss_workers, serve
 from mpims.streams import say
 from mpims.world import STOP_SIGNAL, is_status_told, report_status
 
@@ -39,15 +40,15 @@ def serve_command() -> int:
     ended: End | None = None
     last = Lead()
 
-    def make_job(start: Start) -> Job:
+    def make_its_job(start: Start) -> Job:
         nonlocal last
-        job = job_from_start(start)
+        job = make_job(start.source, start.parameters)
         last = Lead(start, job)
         return job
 
     while transport is not None:
         try:
-            served = serve(transport, make_job, last.start if ended is not None else None)
+            served = serve(transport, make_its_job, last.start if ended is not None else None)
         except MasterSilent as error:
             say(error.message)
             return error.exit_status

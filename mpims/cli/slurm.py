@@ -10,15 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mpims.cli.counts import check_ranks
 from mpims.cli.helptext import HelpText
-from mpims.cli.run import add_job, add_options, check_ranks, options_from
+from mpims.cli.run import add_job, add_options, job_from, options_from
 from mpims.cli.status import outside_lines
 from mpims.errors import ExitStatus, RunFailed, UsageError
 from mpims.job import Job
 from mpims.launch import find_launcher
-from mpims.loading import construct, load_job_class, read_source
 from mpims.options import RunOptions
-from mpims.parameters import parse_settings
 from mpims.report.liveness import Outside, State, look_from_outside
 from mpims.report.progress import View, make_view
 from mpims.report.status import Status, read_status
@@ -116,9 +115,7 @@ def _check_job(arguments: argparse.Namespace) -> Job:
     """Find what `mpims run` would find wrong."""
     options_from(arguments, RunOptions(seed=arguments.seed))
     check_ranks(arguments.n_ranks)
-    job_class = load_job_class(read_source(arguments.job))
-    settings = parse_settings(job_class.__name__, job_class._parameters, arguments.settings)
-    job = construct(job_class, settings)
+    job, _ = job_from(arguments)
     check_kernel(job)
     return job
 
