@@ -11,6 +11,7 @@ from typing import Any
 from mpims.cli.counts import parse_items, parse_workers
 from mpims.core.policies import POLICIES, PolicySpec, Sizer, chunk_sizes, parse_policy
 from mpims.errors import ExitStatus, UsageError
+from mpims.report.wording import counted
 from mpims.streams import show
 
 MAX_LISTED = 10_000_000
@@ -74,7 +75,7 @@ def _described(spec: PolicySpec, n_items: int, n_workers: int, width: int) -> st
     technique = spec.technique
     about = (technique.__doc__ or "").split("\n")[0].replace("`", "")
     learns = " It measures the ranks: these are the chunks as long as nothing is known." * technique.learns
-    chunks = "1 chunk" if len(sizes) == 1 else f"{len(sizes):,} chunks"
+    chunks = counted(len(sizes), "chunk")
     head = f"{technique.name:{INDENT - 1}} {chunks}. {about} ({technique.source}){learns}"
     lines = textwrap.wrap(head, width, subsequent_indent=" " * INDENT)
     if technique.parameters:

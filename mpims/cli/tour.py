@@ -17,7 +17,7 @@ from mpims.errors import ExitStatus, RunFailed
 from mpims.leading import run_master
 from mpims.loading import JobSource
 from mpims.options import RunOptions
-from mpims.report.wording import duration
+from mpims.report.wording import counted, duration
 from mpims.session import connect
 from mpims.streams import show
 from mpims.supervise import temporary_files
@@ -81,13 +81,13 @@ def tour_command(arguments: argparse.Namespace) -> int:
         serial_s = time.perf_counter() - began
         same = bool(np.array_equal(outcome.value, serial))
     wall_s = summary["wall_s"]
-    show(f"\n{job!r}: {summary['n_items']} items in {summary['n_chunks']} chunks")
+    show(f"\n{job!r}: {counted(summary['n_items'], 'item')} in {counted(summary['n_chunks'], 'chunk')}")
     show(f"farmed out   {duration(wall_s)}")
     show(f"serial       {duration(serial_s)}")
     show(f"the results  {'are the same, bit for bit' if same else 'DIFFER'}")
     if n_ranks > 1:
         show(
-            f"speed-up {serial_s / wall_s:.2f} with {n_ranks - 1} workers; "
+            f"speed-up {serial_s / wall_s:.2f} with {counted(n_ranks - 1, 'worker')}; "
             f"workers busy {summary['efficiency']:.0%} of the time"
         )
     if not same:

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from mpims.doctor.finding import Finding, Verdict
 from mpims.errors import UsageError
+from mpims.report.wording import counted
 from mpims.slurm.allocation import Allocation, find_allocation, find_end_time
 
 THEME = "batch system"
@@ -37,9 +38,9 @@ def allocation_in(environ: Mapping[str, str]) -> Allocation | None:
 
 def judge_allocation(allocation: Allocation, left_s: float | None) -> Finding:
     """What was allocated, and whether time is left to compute; None: for how long is not known."""
-    nodes = "1 node" if len(allocation.nodes) == 1 else f"{len(allocation.nodes)} nodes"
+    nodes, tasks = counted(len(allocation.nodes), "node"), counted(allocation.n_tasks, "task")
     left = "its end is not known" if left_s is None else f"{left_s / 60:,.0f} min left"
-    value = f"job {allocation.job_id}: {nodes}, {allocation.n_tasks} tasks, {left}"
+    value = f"job {allocation.job_id}: {nodes}, {tasks}, {left}"
     figures = {**allocation.as_dict(), "nodes": list(allocation.nodes), "left_s": left_s}
     if left_s is not None and left_s < _SHORT_S:
         cure = "resume what does not get done (mpims resume), or ask for more with --time"

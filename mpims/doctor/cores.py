@@ -10,6 +10,7 @@ from math import floor
 from pathlib import Path
 
 from mpims.doctor.finding import Finding, Verdict, worst
+from mpims.report.wording import counted
 from mpims.runtime.threads import VARIABLES
 
 THEME = "cores"
@@ -159,7 +160,7 @@ def judge_hosts(n_ranks: Mapping[str, int], n_allocated: int) -> Finding:
     shown = [f"{host} {count}" for host, count in list(n_ranks.items())[:_MOST_SHOWN]]
     shown += ["..."] if len(n_ranks) > _MOST_SHOWN else []
     total = sum(n_ranks.values())
-    value = f"{total} {'rank' if total == 1 else 'ranks'} on {_hosts(len(n_ranks))}: {', '.join(shown)}"
+    value = f"{counted(total, 'rank')} on {counted(len(n_ranks), 'host')}: {', '.join(shown)}"
     figures = {"n_ranks": total, "n_hosts": len(n_ranks)}
     if total > 1 and len(n_ranks) < n_allocated:
         value += f"; {n_allocated} nodes are allocated"
@@ -174,7 +175,7 @@ def judge_cores(group: Sequence[Seat], n_workers: int) -> Finding:
     """Whether the workers of one host have a core each; rank 0 sleeps most of the time."""
     seat = group[0]
     n_cores, usable = len(frozenset().union(*(each.cores for each in group))), usable_cores(group)
-    value = f"{_cores(usable)} of {seat.n_online} for {_workers(n_workers)}"
+    value = f"{_cores(usable)} of {seat.n_online} for {counted(n_workers, 'worker')}"
     if usable < n_cores:
         value += f" (a cgroup limits the time on {n_cores} cores to that of {usable:g})"
     figures = {"host": seat.host, "usable": usable, "online": seat.n_online, "n_workers": n_workers}
@@ -198,7 +199,7 @@ def judge_threads(group: Sequence[Seat], n_workers: int) -> Finding:
     value = f"{seat.n_threads} for each rank ({seat.threads_from})"
     if seat.n_threads == 1 or total <= usable:
         return Finding(THEME, "BLAS threads", value, figures=figures)
-    value += f": {total} in {_workers(n_workers)} on {_cores(usable)} of {seat.host}"
+    value += f": {total} in {counted(n_workers, 'worker')} on {_cores(usable)} of {seat.host}"
     share = max(1, floor(usable / max(n_workers, 1)))
     cure = f"export OMP_NUM_THREADS={share}, or unset all such variables: mpims then sets 1"
     return Finding(THEME, "BLAS threads", value, _crowded(total / usable), cure, figures)
@@ -214,14 +215,6 @@ def usable_cores(group: Sequence[Seat]) -> float:
 
 def _crowded(per_core: float) -> Verdict:
     return Verdict.BAD if per_core >= _MANY else Verdict.DOUBTFUL
-
-
-def _hosts(count: int) -> str:
-    return "1 host" if count == 1 else f"{count} hosts"
-
-
-def _workers(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"
 
 
 def _cores(count: float) -> str:

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from mpims.doctor.finding import Finding, Verdict
 from mpims.doctor.units import size_text, time_text
-from mpims.report.wording import name_rank
+from mpims.report.wording import counted, name_rank
 
 THEME = "run directory"
 _CHOOSE = "choose another file system with --run-dir"
@@ -251,7 +251,7 @@ def judge_sharing(here: str, sights: Mapping[str, Sight]) -> list[Finding]:
         value = f"no rank on {hosts} sees what {name_rank(0, here)} writes to the run directory"
         cure = "choose a folder that all nodes share with --run-dir: one of a node's own goes with the node"
         return [Finding("ranks", "shared", value, Verdict.BAD, cure, {"blind": blind})]
-    hosts = "1 host" if len(sights) == 1 else f"{len(sights)} hosts"
+    hosts = counted(len(sights), "host")
     return [
         Finding("ranks", "shared", f"ranks on {hosts} see the run directory"),
         _judge_locks(here, sights),

@@ -10,6 +10,7 @@ from mpims.errors import Interrupted, MpimsError, Stopped
 from mpims.leading import run_master
 from mpims.loading import JobSource
 from mpims.options import RunOptions
+from mpims.report.wording import counted
 from mpims.runtime.transport.base import Transport
 
 _RUN_S = 0.5
@@ -51,8 +52,7 @@ def _failed(error: MpimsError) -> Finding:
 
 def judge_rate(per_s: float, n_workers: int) -> Finding:
     """What so many chunks a second are enough for."""
-    workers = "1 worker" if n_workers == 1 else f"{n_workers} workers"
-    value = f"{float(f'{per_s:.2g}'):,.0f} chunks a second to {workers}"
+    value = f"{float(f'{per_s:.2g}'):,.0f} chunks a second to {counted(n_workers, 'worker')}"
     figures = {"chunks_s": per_s, "n_workers": n_workers}
     if per_s < _SLOW_PER_S:
         cure = "cure what is doubtful above; or blocks of more items (`block` of the job, --chunk)"

@@ -30,14 +30,14 @@ def opening_lines(
     """
     blocks = f" in {counted(-(-n_items // block), 'block')} of {block:,}" if block > 1 else ""
     return [
-        f"{job}: {counted(n_items, 'item')}{blocks} on {_ranks(n_ranks)}, {policy}",
+        f"{job}: {counted(n_items, 'item')}{blocks} on {counted(n_ranks, 'rank')}, {policy}",
         f"{fault_tier}; to resume: {resume_command}",
     ]
 
 
 def takeover_line(rank: int, host: str, n_ranks: int) -> str:
     """Who is the master from now on, of so many ranks that live."""
-    return f"{name_rank(rank, host)} is the master now, of {_ranks(n_ranks)}"
+    return f"{name_rank(rank, host)} is the master now, of {counted(n_ranks, 'rank')}"
 
 
 def done_line(n_done: int, n_items: int) -> str:
@@ -65,8 +65,8 @@ def advice_lines(n_ranks: int, n_workers: int, n_blocks: int, n_tasks: int | Non
         wanted = len(os.sched_getaffinity(0)) + 1
         return [f"one process computes; for all cores here: -n {wanted}, or mpirun -n {wanted} ..."]
     if n_workers > n_blocks:
-        n_idle = n_workers - n_blocks
-        return [f"{n_workers} workers for {counted(n_blocks, 'block')}: {n_idle} will have nothing to do"]
+        given = f"{counted(n_workers, 'worker')} for {counted(n_blocks, 'block')}"
+        return [f"{given}: {n_workers - n_blocks:,} will have nothing to do"]
     return []
 
 
@@ -111,7 +111,3 @@ def short_path(path: Path) -> str:
 
 def say_nothing(line: str) -> None:
     """Keep quiet."""
-
-
-def _ranks(n_ranks: int) -> str:
-    return "1 rank" if n_ranks == 1 else f"{n_ranks} ranks"

@@ -249,8 +249,7 @@ def _time_fields(status: Status) -> list[str]:
 
 
 def _rank_fields(status: Status) -> list[str]:
-    workers = "1 worker" if status.n_workers == 1 else f"{status.n_workers} workers"
-    fields = [f"{status.n_busy} of {workers} busy"]
+    fields = [f"{status.n_busy:,} of {counted(status.n_workers, 'worker')} busy"]
     n_absent = status.n_workers - status.n_joined - len(status.lost)
     for number, text in (
         (len(status.lost), f"{len(status.lost):,} lost"),

@@ -151,7 +151,7 @@ def summary_lines(summary: Summary, result: Any) -> list[str]:
 
 def _ranks(summary: Summary) -> str:
     n = summary["n_ranks"]
-    return "1 rank" if n == 1 else f"{n} ranks ({counted(summary['n_workers'], 'worker')})"
+    return "1 rank" if n == 1 else f"{n:,} ranks ({counted(summary['n_workers'], 'worker')})"
 
 
 def array_text(array: Any) -> str:

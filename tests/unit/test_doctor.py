@@ -243,6 +243,8 @@ def test_the_quota_is_the_least_of_the_group_and_those_above(tmp_path, member, f
 def test_an_allocation_and_the_time_that_is_left():
     allocation = Allocation("7", ("n1", "n2"), 8)
     assert judge_allocation(allocation, 3600.0).value == "job 7: 2 nodes, 8 tasks, 60 min left"
+    alone = Allocation("8", ("n1",), 1)
+    assert judge_allocation(alone, 3600.0).value == "job 8: 1 node, 1 task, 60 min left"
     assert [judge_allocation(allocation, left).verdict for left in (None, 400.0, 200.0)] == [
         GOOD,
         GOOD,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mpims.pages.accounts import NAMES, Use
 from mpims.pages.charts.style import COLOURS, HATCHES, legend_below
 from mpims.pages.findings import Findings
+from mpims.report.wording import counted
 
 MOST_BARS = 64
 """Of more ranks than this areas are drawn."""
@@ -75,8 +76,7 @@ def _host_shares(
     found = []
     for host, its in hosts.items():
         total = seconds[np.isin(ranks, its)].sum(axis=0)
-        ranks_text = "1 rank" if len(its) == 1 else f"{len(its)} ranks"
-        found.append((f"{host}: {ranks_text}", 100 * total / total.sum()))
+        found.append((f"{host}: {counted(len(its), 'rank')}", 100 * total / total.sum()))
     if len(found) > MOST_HOSTS:
         found = sorted(found, key=lambda its: float(its[1][Use.COMPUTE]))[:MOST_HOSTS]
     return found
