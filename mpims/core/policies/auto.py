@@ -72,7 +72,7 @@ class Auto(Policy):
             return min(self._start, round_up(share / 2))
         b2 = self._spread2 * n_workers / (4 * share)
         x = 2 + b2 + sqrt(b2 * (b2 + 4))
-        size = self._weight(rank, seen) * share / x
+        size = self._weight(seen) * share / x
         least = self._least_s * seen.speed
         if size < least:
             size = min(least, share)
@@ -88,7 +88,7 @@ class Auto(Policy):
         """So long the master needs to serve each rank once."""
         return (self._service_s or 0.0) * self.n_workers
 
-    def _weight(self, rank: int, seen: _Rank) -> float:
+    def _weight(self, seen: _Rank) -> float:
         speeds = self._speeds
         weight = seen.speed * len(speeds.of) / max(speeds.total, seen.speed)
         belief = seen.n_blocks / (seen.n_blocks + _CAUTION * self._spread2)
@@ -129,7 +129,7 @@ class Auto(Policy):
         if self._least_s == self._turn_s > 0:
             said.append(f"{_seconds(self._service_s or 0.0)} of the master's time")
         said.append(f"block times spread {round(sqrt(self._spread2), 6):.2g}")  # less is of the reckoning
-        weights = sorted((self._weight(rank, seen), rank) for rank, seen in self._ranks.items())
+        weights = sorted((self._weight(seen), rank) for rank, seen in self._ranks.items())
         slow = [(weight, rank) for weight, rank in weights if weight < _SLOW]
         said += [f"rank {rank} at {weight:.2g} of the mean speed" for weight, rank in slow[:_MOST_NAMED]]
         if len(slow) > _MOST_NAMED:
