@@ -96,12 +96,12 @@ def run_ranks(
             try:
                 _wait(launcher, arrivals, status_file, grace_s, stop_s)
             finally:
-                _end(launcher, grace_s)
-                _kill_marked(f"{STATUS_FILE}={status_file}".encode())
+                end_launcher(launcher, grace_s)
+                kill_marked(f"{STATUS_FILE}={status_file}".encode())
             status = _told(status_file)
             if status is None:  # it ended early: a rank may have been about to begin, and unmarked yet
                 time.sleep(_POLL_S)
-                _kill_marked(f"{STATUS_FILE}={status_file}".encode())
+                kill_marked(f"{STATUS_FILE}={status_file}".encode())
             resume = _read(f"{status_file}.resume")
             if _has_begun(status_file) or arrivals or launcher.returncode not in KILLED or not n_left:
                 break
@@ -260,7 +260,7 @@ def _environ(process: str) -> dict[str, str]:
         return dict(entry.partition("=")[::2] for entry in file.read().split("\0"))
 
 
-def _end(launcher: Popen[bytes], grace_s: float) -> None:
+def end_launcher(launcher: Popen[bytes], grace_s: float) -> None:
     """End the launcher if it has not ended."""
     if launcher.poll() is None:
         launcher.terminate()
@@ -270,7 +270,7 @@ def _end(launcher: Popen[bytes], grace_s: float) -> None:
         launcher.wait()
 
 
-def _kill_marked(mark: bytes) -> None:
+def kill_marked(mark: bytes) -> None:
     """Kill the processes that carry `mark` in their environment."""
     for process in find_marked(mark):
         with suppress(OSError):

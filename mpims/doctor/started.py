@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -18,7 +18,7 @@ from mpims.doctor.finding import Finding, Verdict
 from mpims.doctor.units import time_text
 from mpims.errors import UsageError
 from mpims.processes import ending_with_parent
-from mpims.supervise import find_marked, temporary_files
+from mpims.supervise import end_launcher, kill_marked, temporary_files
 
 MARK = "MPIMS_DOCTOR"
 """Environment variable by which all processes of a measurement are known."""
@@ -68,24 +68,13 @@ def run_bounded(command: Sequence[str], limit_s: float) -> Ended:
         except subprocess.TimeoutExpired:
             pass
         finally:
-            _end(launcher, mark.encode())
+            end_launcher(launcher, _END_S)
+            kill_marked(mark.encode())
         texts = []
         for file in (output, errors):
             file.seek(0)
             texts.append(file.read().decode("utf-8", "replace").replace("\0", ""))
     return Ended(status, texts[0], texts[1], time.monotonic() - began)
-
-
-def _end(launcher: subprocess.Popen[bytes], mark: bytes) -> None:
-    if launcher.poll() is None:
-        launcher.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            launcher.wait(_END_S)
-        launcher.kill()
-        launcher.wait()
-    for process in find_marked(mark):
-        with suppress(OSError):
-            os.kill(process, signal.SIGKILL)
 
 
 def started_findings(command: Sequence[str], n_ranks: int, limit_s: float) -> Iterator[Finding]:

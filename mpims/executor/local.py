@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import socket
 import sys
 import time
@@ -34,8 +33,9 @@ from mpims.supervise import (
     KILLED,
     LACKING_S,
     MOST_STARTS,
-    find_marked,
+    end_launcher,
     kill_left,
+    kill_marked,
     lacks_ranks,
     start_launcher,
     temporary_files,
@@ -175,15 +175,8 @@ class LocalLink:
                 launcher.wait(_POLL_S)
                 break
             kill_left(launcher.pid, self._mark)
-        if launcher.poll() is None:
-            launcher.terminate()
-            with suppress(TimeoutExpired):
-                launcher.wait(_KILLING_S)
-            launcher.kill()
-            launcher.wait()
-        for process in find_marked(self._mark):
-            with suppress(OSError):
-                os.kill(process, signal.SIGKILL)
+        end_launcher(launcher, _KILLING_S)
+        kill_marked(self._mark)
 
 
 def how_many(n: int | None) -> tuple[int, int]:
