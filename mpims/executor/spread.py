@@ -4,19 +4,21 @@ A handle stands for it in arguments; where it is unpickled on a rank, it is the 
 
 A shared array lies in memory without a name, that of the program: ranks of its host map it through
 ``/proc``. On another host the first rank puts it into shared memory, with a name for every rank of the
-host that each removes as it maps it. So nothing is left behind, whatever is killed. The program keeps the
-memory, as the ranks do, until the executor has ended: a handle may be dropped as soon as it was used.
+host that each removes as it maps it, or the first one at its end where a rank has died before. So nothing
+is left behind. The program keeps the memory, as the ranks do, until the executor has ended: a handle may be
+dropped as soon as it was used.
 """
 
 from __future__ import annotations
 
+import atexit
 import errno
 import mmap
 import os
 import resource
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -253,7 +255,9 @@ def _hold(held: Held) -> NDArray[Any]:
             _fill(descriptor, held.array)
         finally:
             for name in held.names:
-                os.link(part, os.path.join(_FOLDER, name))
+                path = os.path.join(_FOLDER, name)
+                atexit.register(_remove, path)
+                os.link(part, path)
         return _map(descriptor, Form(held.array.dtype, held.array.shape))
     finally:
         os.unlink(part)
@@ -272,6 +276,11 @@ def _fill(descriptor: int, array: NDArray[Any]) -> None:
         view = np.ndarray(array.shape, array.dtype, memory)
         view[...] = array
         del view
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError):  # a rank has taken it
+        os.unlink(path)
 
 
 def _find(named: Named) -> NDArray[Any]:

@@ -191,3 +191,19 @@ def test_where_memory_has_no_room_all_ranks_of_the_host_say_so_at_once():
     finally:
         forget_spread()
     assert not [left for left in os.listdir(FOLDER) if str(os.getpid()) in left]
+
+
+def test_names_that_a_dead_rank_has_not_taken_are_removed_at_the_end(monkeypatch):
+    at_end = []
+    monkeypatch.setattr("atexit.register", lambda *call: at_end.append(call))
+    array = np.arange(3)
+    names = [f"mpims-test-{os.getpid()}-{i}" for i in range(2)]
+    try:
+        keep_spread(1, Held(array, tuple(names)))
+        keep_spread(2, Named(names[0], Form(array.dtype, array.shape)))
+    finally:
+        forget_spread()
+    assert [os.path.exists(f"{FOLDER}/{name}") for name in names] == [False, True]
+    for function, *arguments in at_end:
+        function(*arguments)
+    assert not os.path.exists(f"{FOLDER}/{names[1]}")
