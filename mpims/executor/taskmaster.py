@@ -27,6 +27,7 @@ from mpims.executor.cargo import Batch, empty_batch, encode, packed_exception
 from mpims.executor.errors import ExecutorBroken, WorkerLost
 from mpims.executor.helping import Bell, Turns
 from mpims.executor.orders import Abort, Cancel, CancelRest, Close, Customer, Order, Spread, Tasks
+from mpims.executor.serving import TASKS
 from mpims.executor.spread import Shared, for_ranks
 from mpims.executor.supplies import Supplies
 from mpims.executor.unkept import PassedOn, Unkept, Untraced
@@ -41,8 +42,6 @@ from mpims.runtime.wire import Kind, Message, Start, decode_object, decode_resul
 from mpims.runtime.worker import Worker
 from mpims.storage.commits import Failure
 
-TASKS = "tasks"
-"""What ranks that compute tasks, and their master, call the job."""
 RECEIVING_BYTES = 256 << 20
 """Memory for what arrives is kept up to this: results that come before their turn are many at once."""
 RESULT_WAIT_S = 10e-3

@@ -18,6 +18,7 @@ from mpims.executor.calls import Calls, CallsPart, leave_child
 from mpims.executor.cargo import LENT_BYTES, Batch, decode, empty_batch, encode, unpack
 from mpims.executor.classes import forget_set
 from mpims.executor.initialized import call_initializer, forget_initialized
+from mpims.executor.serving import TASKS
 from mpims.executor.spread import forget_spread
 from mpims.processes import (
     Process,
@@ -51,7 +52,6 @@ from mpims.runtime.wire import (
 from mpims.session import connect
 from mpims.streams import say
 
-TASKS = "tasks"
 IDLE_WAIT_S = 1.0
 HOLD_BACK_S = 5e-3
 """Results of a map wait for each other no longer than this; those of single tasks do not wait."""

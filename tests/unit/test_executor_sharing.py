@@ -14,6 +14,7 @@ from mpims.executor import taskmaster
 from mpims.executor.cargo import Batch, decode
 from mpims.executor.functions import ITEM, Function
 from mpims.executor.orders import Abort, Spread, Tasks
+from mpims.executor.serving import TASKS
 from mpims.executor.spread import (
     Form,
     Held,
@@ -23,7 +24,7 @@ from mpims.executor.spread import (
     share_here,
     spread_value,
 )
-from mpims.executor.taskmaster import TASKS, TaskMaster
+from mpims.executor.taskmaster import TaskMaster
 from mpims.options import RunOptions
 from mpims.processes import this_process
 from mpims.runtime.transport.local import local_transports
