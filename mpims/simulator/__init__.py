@@ -1,1 +1,1 @@
-"""The real scheduler on a virtual clock: by the chunk and fast, or by the block and through faults."""
+"""The real scheduler on a virtual clock, chunk by chunk."""

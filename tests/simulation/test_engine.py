@@ -1,4 +1,4 @@
-"""The fast simulator against an independent model, against published figures, and under deaths."""
+"""The simulator against an independent model, against published figures, and under deaths."""
 
 from __future__ import annotations
 

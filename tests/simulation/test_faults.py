@@ -17,8 +17,8 @@ from mpims.core.ledger import Ledger
 from mpims.core.measures import QUEUE_LENGTH
 from mpims.core.policies import POLICIES, Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
-from mpims.simulator.faults import Faults, Simulated
-from mpims.simulator.faulty import Simulation
+from tests.simulation.faults import Faults, Simulated
+from tests.simulation.faulty import Simulation
 
 N_SEEDS = int(os.environ.get("MPIMS_SEEDS", "2000"))
 N_GROUPS = 20

@@ -1,4 +1,4 @@
-"""The fast simulator on runs that are small enough to be worked out by hand."""
+"""The simulator on runs that are small enough to be worked out by hand."""
 
 from __future__ import annotations
 

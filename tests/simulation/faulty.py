@@ -42,7 +42,7 @@ from mpims.core.events import (
 from mpims.core.ledger import ATTEMPTS_PER_MASTER
 from mpims.core.ranges import RangeSet
 from mpims.core.scheduler import Scheduler
-from mpims.simulator.faults import BlockTime, Chunk, Faults, MakeScheduler, Simulated, VirtualWorker
+from tests.simulation.faults import BlockTime, Chunk, Faults, MakeScheduler, Simulated, VirtualWorker
 
 _TAKEOVER_S = 0.05
 
