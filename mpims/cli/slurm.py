@@ -19,8 +19,9 @@ from mpims.job import Job
 from mpims.launch import find_launcher
 from mpims.options import RunOptions
 from mpims.report.liveness import Outside, State, look_from_outside
-from mpims.report.progress import View, make_view
+from mpims.report.progress import make_view
 from mpims.report.status import Status, read_status
+from mpims.report.views import View
 from mpims.runtime.items import check_kernel
 from mpims.slurm.controller import JobState, ask_cores, ask_state, submit
 from mpims.slurm.script import Batch, render_script

@@ -13,8 +13,9 @@ from typing import Any
 
 from mpims.errors import ExitStatus
 from mpims.report.liveness import Outside, State, look_from_outside
-from mpims.report.progress import View, make_view
+from mpims.report.progress import make_view
 from mpims.report.status import Status, is_short_of_time, items_text, ranks_text, time_text
+from mpims.report.views import View
 from mpims.report.wording import counted, duration, name_ranks
 from mpims.storage.rundir import as_argument
 from mpims.streams import show, showing

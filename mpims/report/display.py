@@ -18,9 +18,10 @@ from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
-from mpims.report.progress import TERMINAL_INTERVAL_S, View
 from mpims.report.status import Status, is_short_of_time, status_lines
+from mpims.report.views import View
 
+INTERVAL_S = 0.5
 WIDEST = 100
 """Lines are no wider than this: it is easier to read, and a terminal made narrower cuts less."""
 _MOST_UNSAID = 100
@@ -35,7 +36,7 @@ class LiveDisplay(View):
         The terminal.
     """
 
-    interval_s = TERMINAL_INTERVAL_S
+    interval_s = INTERVAL_S
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -17,14 +17,13 @@ import pytest
 from mpims.report.pace import Pace
 from mpims.report.progress import (
     LOOK_SHARE,
-    LogLines,
     Progress,
-    View,
     make_view,
     name_terminal,
     open_terminal,
 )
 from mpims.report.status import Sight
+from mpims.report.views import LogLines, View
 from mpims.report.wording import fitted, shorten
 
 FIGURES = {"busy_s": {}, "n_skipped": 0, "n_chunks": 0, "n_reissued": 0, "n_failures": 0, "n_timeouts": 0}

@@ -10,8 +10,8 @@ import pytest
 
 from mpims.cli.slurm import SILENT_S, watch
 from mpims.errors import UsageError
-from mpims.report.progress import View
 from mpims.report.status import write_status
+from mpims.report.views import View
 from mpims.slurm.controller import JobState, ask_cores, ask_state, submit
 from tests.unit.test_display import STATUS
 

@@ -15,8 +15,8 @@ from mpims.cli.status import as_dict, outside_lines, watch
 from mpims.errors import UsageError
 from mpims.processes import this_process
 from mpims.report.liveness import State, look_from_outside
-from mpims.report.progress import View
 from mpims.report.status import items_text, ranks_text, read_status, write_status
+from mpims.report.views import View
 from mpims.storage.lock import STALE_S, RunLock
 from mpims.storage.manifest import FORMAT
 from tests.unit.test_display import STATUS
