@@ -12,9 +12,9 @@ from typing import Any
 
 from mpims.cli.helptext import HelpText
 from mpims.cli.run import add_job, add_options
-from mpims.drill.plan import PARSERS, Fault, What, check_plan, default_plan, draw_plan
+from mpims.drill.plan import PARSERS, Fault, FaultKind, check_plan, default_plan, draw_plan
 from mpims.drill.play import Drill
-from mpims.drill.report import Ending, Outcome, outcome_dict, outcome_lines
+from mpims.drill.report import DrillOutcome, Ending, outcome_dict, outcome_lines
 from mpims.errors import ExitStatus, RunFailed, UsageError
 from mpims.launch import find_launcher
 from mpims.streams import show
@@ -69,7 +69,7 @@ def add_parser(commands: Any) -> None:
             dest="plan",
             action="append",
             default=[],
-            type=PARSERS[What(name)],
+            type=PARSERS[FaultKind(name)],
             metavar=metavar,
             help=text.replace("%", "%%"),
         )
@@ -91,13 +91,13 @@ def drill_command(arguments: argparse.Namespace) -> int:
 
     with temporary_files():
         folder = Path(tempfile.mkdtemp(prefix="mpims-drill-"))
-    outcome: Outcome | None = None
+    outcome: DrillOutcome | None = None
     try:
         drill = Drill(_passed_on(arguments), arguments.n_ranks, folder)
         say(f"drill        {' '.join(fault.option for fault in plan)}")
         before = _checked(drill.undisturbed())
         after, injections = drill.disturbed(plan, before.wall_s)
-        outcome = Outcome(arguments.job, arguments.n_ranks, before, after, injections)
+        outcome = DrillOutcome(arguments.job, arguments.n_ranks, before, after, injections)
     finally:
         if outcome is None or not outcome.damage:
             shutil.rmtree(folder, ignore_errors=True)

@@ -11,7 +11,7 @@ from random import Random
 from mpims.errors import UsageError
 
 
-class What(Enum):
+class FaultKind(Enum):
     """What is done to a rank, or to all."""
 
     KILL = "kill"
@@ -45,7 +45,7 @@ class Fault:
 
     Attributes
     ----------
-    what
+    kind
         What it is.
     rank
         To whom; meaningless for a crash.
@@ -57,7 +57,7 @@ class Fault:
         How many times slower a slow rank is.
     """
 
-    what: What
+    kind: FaultKind
     rank: int = 0
     moment: Moment = Moment(0.0)
     hang_s: float | None = None
@@ -72,12 +72,12 @@ class Fault:
         >>> parse_hang("1@50%:2").option
         '--hang 1@50%:2'
         """
-        if self.what is What.SLOW:
+        if self.kind is FaultKind.SLOW:
             return f"--slow {self.rank}:{self.factor:g}x"
-        if self.what is What.CRASH:
+        if self.kind is FaultKind.CRASH:
             return f"--crash @{self.moment}"
         length = f":{self.hang_s:g}" if self.hang_s is not None else ""
-        return f"--{self.what.value} {self.rank}@{self.moment}{length}"
+        return f"--{self.kind.value} {self.rank}@{self.moment}{length}"
 
 
 # --------------------------------------------------------------------------- options
@@ -95,7 +95,7 @@ def parse_kill(text: str) -> Fault:
         It is anything else; as for the other options.
     """
     rank, number, unit = _match(text, rf"(\d+){_MOMENT}", "--kill wants RANK@40% or RANK@1.5s")
-    return Fault(What.KILL, int(rank), _moment(f"--kill {text}", number, unit))
+    return Fault(FaultKind.KILL, int(rank), _moment(f"--kill {text}", number, unit))
 
 
 def parse_hang(text: str) -> Fault:
@@ -103,7 +103,7 @@ def parse_hang(text: str) -> Fault:
     wanted = "--hang wants RANK@50%, and :SECONDS if it is to go on"
     rank, number, unit, hang_s = _match(text, rf"(\d+){_MOMENT}(?::{_NUMBER})?", wanted)
     moment = _moment(f"--hang {text}", number, unit)
-    return Fault(What.HANG, int(rank), moment, float(hang_s) if hang_s else None)
+    return Fault(FaultKind.HANG, int(rank), moment, float(hang_s) if hang_s else None)
 
 
 def parse_slow(text: str) -> Fault:
@@ -111,20 +111,20 @@ def parse_slow(text: str) -> Fault:
     rank, factor = _match(text, rf"(\d+):{_NUMBER}x?", "--slow wants RANK:3x")
     if float(factor) < 1:
         raise UsageError(f"--slow wants a factor of at least 1, found {text!r}")
-    return Fault(What.SLOW, int(rank), factor=float(factor))
+    return Fault(FaultKind.SLOW, int(rank), factor=float(factor))
 
 
 def parse_crash(text: str) -> Fault:
     """The fault of ``--crash @60%``."""
     number, unit = _match(text, _MOMENT, "--crash wants @60% or @1.5s")
-    return Fault(What.CRASH, moment=_moment(f"--crash {text}", number, unit))
+    return Fault(FaultKind.CRASH, moment=_moment(f"--crash {text}", number, unit))
 
 
-PARSERS: dict[What, Callable[[str], Fault]] = {
-    What.KILL: parse_kill,
-    What.HANG: parse_hang,
-    What.SLOW: parse_slow,
-    What.CRASH: parse_crash,
+PARSERS: dict[FaultKind, Callable[[str], Fault]] = {
+    FaultKind.KILL: parse_kill,
+    FaultKind.HANG: parse_hang,
+    FaultKind.SLOW: parse_slow,
+    FaultKind.CRASH: parse_crash,
 }
 
 
@@ -158,9 +158,9 @@ def check_plan(plan: Sequence[Fault], n_ranks: int, *, survives_deaths: bool) ->
     for fault in plan:
         if fault.rank >= n_ranks:
             raise UsageError(f"{fault.option}: there is no rank {fault.rank} among {n_ranks}")
-        if not survives_deaths and fault.what in (What.KILL, What.HANG):
+        if not survives_deaths and fault.kind in (FaultKind.KILL, FaultKind.HANG):
             raise UsageError(f"{fault.option}: this MPI ends a run when a rank dies (no ULFM); try --crash")
-        if fault.what is What.SLOW:
+        if fault.kind is FaultKind.SLOW:
             if fault.rank in slow:
                 raise UsageError(
                     f"{fault.option}: it is given twice for that rank: give one factor for each"
@@ -176,8 +176,8 @@ def default_plan(n_ranks: int) -> list[Fault]:
     >>> [fault.option for fault in default_plan(4)]
     ['--kill 3@40%', '--kill 0@60%']
     """
-    plan = [Fault(What.KILL, n_ranks - 1, Moment(0.4))]
-    return [*plan, Fault(What.KILL, 0, Moment(0.6))] if n_ranks > 2 else plan
+    plan = [Fault(FaultKind.KILL, n_ranks - 1, Moment(0.4))]
+    return [*plan, Fault(FaultKind.KILL, 0, Moment(0.6))] if n_ranks > 2 else plan
 
 
 def draw_plan(seed: int, n_ranks: int, *, for_ever: bool) -> list[Fault]:
@@ -198,10 +198,10 @@ def draw_plan(seed: int, n_ranks: int, *, for_ever: bool) -> list[Fault]:
     for rank in victims[: random.randint(0, len(victims))]:
         moment = Moment(random.randrange(0, 96) / 100)
         if random.random() < 0.7:
-            plan.append(Fault(What.KILL, rank, moment))
+            plan.append(Fault(FaultKind.KILL, rank, moment))
         else:
             hang_s = None if for_ever and random.random() < 0.5 else random.randrange(1, 25) / 10
-            plan.append(Fault(What.HANG, rank, moment, hang_s))
+            plan.append(Fault(FaultKind.HANG, rank, moment, hang_s))
     n_crashes = random.choice([0, 0, 1, 2] if plan else [1, 2])
-    plan += [Fault(What.CRASH, moment=Moment(random.randrange(5, 90) / 100)) for _ in range(n_crashes)]
+    plan += [Fault(FaultKind.CRASH, moment=Moment(random.randrange(5, 90) / 100)) for _ in range(n_crashes)]
     return sorted(plan, key=lambda fault: fault.moment.share or 0.0)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mpims.drill.plan import Fault, What
+from mpims.drill.plan import Fault, FaultKind
 from mpims.drill.report import Ending, Injection
 from mpims.drill.watched import POLL_S, WatchedRun
 from mpims.errors import ExitStatus
@@ -86,7 +86,7 @@ class Drill:
         """
         began = time.monotonic()
         slowest = max((fault.factor for fault in plan), default=1.0)
-        n_hangs = sum(fault.what is What.HANG for fault in plan)
+        n_hangs = sum(fault.kind is FaultKind.HANG for fault in plan)
         limit_s = 60.0 + 10 * undisturbed_s * self._n_ranks * slowest + _HANG_S * n_hangs
         injector = _Injector(plan, began)
         resume = False
@@ -123,7 +123,7 @@ class _Injector:
             return False
         self._joined = min(self._joined, time.monotonic())
         n_items = read_json(run.run_dir / MANIFEST)["n_items"]
-        slow = {fault.rank: fault.factor for fault in self._plan if fault.what is What.SLOW}
+        slow = {fault.rank: fault.factor for fault in self._plan if fault.kind is FaultKind.SLOW}
         self._slow = [_SlowRank(run.ranks()[rank], factor) for rank, factor in slow.items()]
         while not run.is_over():
             now = time.monotonic()
@@ -132,7 +132,7 @@ class _Injector:
                 if fault.moment.has_come(share, now - self._joined):
                     self._pending.remove(fault)
                     self._inject(fault, run, share)
-                    if fault.what is What.CRASH:
+                    if fault.kind is FaultKind.CRASH:
                         return True
             self._go_on(now)
             time.sleep(POLL_S)
@@ -142,11 +142,11 @@ class _Injector:
         at_s = time.monotonic() - self._began
         rank, process = fault.rank, run.ranks()[fault.rank]  # a crash is not of this one alone
         hit = True
-        if fault.what is What.CRASH:
+        if fault.kind is FaultKind.CRASH:
             run.kill()
-        elif fault.what is What.KILL:
+        elif fault.kind is FaultKind.KILL:
             hit = run.signal(rank, signal.SIGKILL)
-        elif fault.what is What.HANG:
+        elif fault.kind is FaultKind.HANG:
             hit = run.signal(rank, signal.SIGSTOP)
             self._slow = [slow for slow in self._slow if slow.process != process]
             if fault.hang_s is not None:

@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpims.drill.plan import Fault, What
+from mpims.drill.plan import Fault, FaultKind
 from mpims.report.summary import Summary
 from mpims.report.wording import counted, duration, name_rank
 
-_DID = {What.KILL: "killed", What.HANG: "stopped", What.SLOW: "slowed down", What.CRASH: "all ranks killed"}
+_DID = {
+    FaultKind.KILL: "killed",
+    FaultKind.HANG: "stopped",
+    FaultKind.SLOW: "slowed down",
+    FaultKind.CRASH: "all ranks killed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DrillOutcome:
     """A run undisturbed and disturbed."""
 
     job: str
@@ -92,7 +97,7 @@ class Outcome:
         return ""
 
 
-def outcome_lines(outcome: Outcome) -> list[str]:
+def outcome_lines(outcome: DrillOutcome) -> list[str]:
     """What a person is told, in lines of at most some 60 characters."""
     before, after = outcome.undisturbed, outcome.disturbed
     lost_s = after.wall_s - before.wall_s
@@ -127,16 +132,16 @@ def injection_line(injection: Injection) -> str:
     fault = injection.fault
     if injection.at_s is None:
         return f"  {fault.option}: {injection.missed}"
-    what = _DID[fault.what]
-    text = what if fault.what is What.CRASH else f"{name_rank(fault.rank, injection.host)} {what}"
-    if fault.what is What.SLOW:
+    what = _DID[fault.kind]
+    text = what if fault.kind is FaultKind.CRASH else f"{name_rank(fault.rank, injection.host)} {what}"
+    if fault.kind is FaultKind.SLOW:
         text += f" {fault.factor:g} times"
     if fault.hang_s is not None:
         text += f" for {fault.hang_s:g} s"
     return f"  {injection.at_s:.2f} s".ljust(13) + f"{int(100 * injection.share):4}% done  {text}"
 
 
-def outcome_dict(outcome: Outcome) -> dict[str, Any]:
+def outcome_dict(outcome: DrillOutcome) -> dict[str, Any]:
     """The same for programs."""
     counts: dict[str, Any] = dict(outcome.disturbed.summary)
     names = ("n_duplicates", "n_lost", "n_masters", "n_resumed", "n_reissued", "n_timeouts")

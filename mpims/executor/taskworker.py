@@ -29,7 +29,7 @@ from mpims.processes import (
     this_process,
 )
 from mpims.runtime.computing import MAX_UNSENT_BYTES, Computing
-from mpims.runtime.holding import Attempt, Send
+from mpims.runtime.holding import HeldChunk, Send
 from mpims.runtime.stopping import leave_signals_to_master
 from mpims.runtime.transport.base import Transport
 from mpims.runtime.wire import (
@@ -103,7 +103,7 @@ class TaskComputing(Computing):
             self._queue.remove(attempt)
         return attempt.stop
 
-    def _no_child(self, attempt: Attempt, computed: Range, reason: str) -> None:
+    def _no_child(self, attempt: HeldChunk, computed: Range, reason: str) -> None:
         """The task has failed here: it is tried elsewhere, and others are not to end with it."""
         self._block_failed(attempt, computed, reason, "")
 
@@ -115,7 +115,7 @@ class TaskComputing(Computing):
         else:
             self._compute_burst(attempt)
 
-    def _compute_burst(self, attempt: Attempt) -> None:
+    def _compute_burst(self, attempt: HeldChunk) -> None:
         start = attempt.at
         began = time.perf_counter()
         outcomes = self._calls.compute(start, attempt.stop, LEAST_BURST_S)

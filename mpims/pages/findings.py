@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpims.pages.accounts import Accounts, make_accounts
+from mpims.pages.assessment import Assessment
 from mpims.pages.history import History, read_history
 from mpims.pages.incidents import Incident, find_incidents
 from mpims.pages.outcomes import find_outcomes
-from mpims.pages.verdict import Verdict
 from mpims.report.wording import with_hosts
 from mpims.storage.trace import What
 
@@ -67,5 +67,5 @@ def find(folder: Path) -> Findings:
     attempts = find_outcomes(history)
     accounts = make_accounts(history)
     incidents = find_incidents(history, attempts)
-    verdict = Verdict(history, accounts, incidents)
-    return Findings(history, attempts, accounts, incidents, verdict.sentences(), verdict.master_load)
+    assessment = Assessment(history, accounts, incidents)
+    return Findings(history, attempts, accounts, incidents, assessment.sentences(), assessment.master_load)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpims.pages.history import Happening, History
-from mpims.pages.outcomes import Outcome
+from mpims.pages.outcomes import AttemptOutcome
 from mpims.pages.words import items_text, time_text
 from mpims.report.wording import counted, name_ranks
 from mpims.storage.trace import Cause, What
@@ -41,10 +41,12 @@ def find_incidents(history: History, attempts: NDArray[np.void]) -> list[Inciden
 def _tell(happening: Happening, history: History, attempts: NDArray[np.void]) -> tuple[str, str] | None:
     about, where = happening.about, history.where(happening.rank)
     if happening.what is What.LOST:
-        held = _held(happening, attempts, Outcome.LOST)
+        held = _held(happening, attempts, AttemptOutcome.LOST)
         return f"{where} died", _reissued(happening, held, history, attempts)
     if happening.what is What.SUSPECT:
-        held = _held(happening, attempts, Outcome.TIMED_OUT, Outcome.LATE, Outcome.DUPLICATE)
+        held = _held(
+            happening, attempts, AttemptOutcome.TIMED_OUT, AttemptOutcome.LATE, AttemptOutcome.DUPLICATE
+        )
         return f"{where} was silent past its deadline", _reissued(happening, held, history, attempts)
     if happening.what is What.BACK:
         return f"{where} spoke again", "it was given work again"
@@ -88,7 +90,7 @@ def _tell_of_run(happening: Happening, history: History) -> tuple[str, str] | No
     return None
 
 
-def _held(happening: Happening, attempts: NDArray[np.void], *outcomes: Outcome) -> NDArray[np.void]:
+def _held(happening: Happening, attempts: NDArray[np.void], *outcomes: AttemptOutcome) -> NDArray[np.void]:
     """What a rank held then, and came to such an end."""
     its_own = (attempts["rank"] == happening.rank) & (attempts["stretch"] == happening.stretch)
     is_sent = ~(attempts["sent_s"] > happening.t)

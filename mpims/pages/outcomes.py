@@ -11,7 +11,7 @@ from mpims.pages.history import HANDED_OUT, History
 from mpims.storage.trace import What
 
 
-class Outcome(IntEnum):
+class AttemptOutcome(IntEnum):
     """What became of an attempt."""
 
     DONE = 0
@@ -103,23 +103,27 @@ def _judge(attempts: NDArray[np.void], history: History) -> None:
     whole = delivered >= size
     last = len(history.stretches) - 1
     is_open = (stretches == last) & (history.status == "unfinished")
-    outcome[:] = np.where(whole, Outcome.DONE, np.where(is_open, Outcome.OPEN, Outcome.DROPPED))
+    outcome[:] = np.where(
+        whole, AttemptOutcome.DONE, np.where(is_open, AttemptOutcome.OPEN, AttemptOutcome.DROPPED)
+    )
     recalled_s = _recalled_s(numbers, history)
     trims = [h.about["attempt"] for h in history.of(What.TRIMMED)]
-    outcome[~whole & (np.isin(numbers, trims) | (recalled_s < np.inf))] = Outcome.PART
-    outcome[(recalled_s < np.inf) & (delivered == 0)] = Outcome.RECALLED
-    outcome[attempts["n_fresh"] < delivered] = Outcome.DUPLICATE
+    outcome[~whole & (np.isin(numbers, trims) | (recalled_s < np.inf))] = AttemptOutcome.PART
+    outcome[(recalled_s < np.inf) & (delivered == 0)] = AttemptOutcome.RECALLED
+    outcome[attempts["n_fresh"] < delivered] = AttemptOutcome.DUPLICATE
     for happening in history.of(What.SUSPECT, What.LOST):
         t = happening.t
         held = (ranks == happening.rank) & (stretches == happening.stretch)
         held &= (sent_s <= t) & (recalled_s > t)
         if happening.what is What.LOST:
-            outcome[held & ~whole & (outcome != Outcome.DUPLICATE)] = Outcome.LOST
+            outcome[held & ~whole & (outcome != AttemptOutcome.DUPLICATE)] = AttemptOutcome.LOST
         else:
             is_late = held & (received_s > t)
-            outcome[is_late & (outcome == Outcome.DONE)] = Outcome.LATE
-            outcome[held & ~is_late & ~whole & (outcome != Outcome.DUPLICATE)] = Outcome.TIMED_OUT
-    outcome[np.isin(numbers, [h.about["attempt"] for h in history.of(What.FAILED)])] = Outcome.FAILED
+            outcome[is_late & (outcome == AttemptOutcome.DONE)] = AttemptOutcome.LATE
+            outcome[held & ~is_late & ~whole & (outcome != AttemptOutcome.DUPLICATE)] = (
+                AttemptOutcome.TIMED_OUT
+            )
+    outcome[np.isin(numbers, [h.about["attempt"] for h in history.of(What.FAILED)])] = AttemptOutcome.FAILED
 
 
 def _recalled_s(numbers: NDArray[np.int64], history: History) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mpims.errors import RunFailed
 from mpims.pages.findings import Findings
 from mpims.pages.history import History
-from mpims.pages.outcomes import Outcome
+from mpims.pages.outcomes import AttemptOutcome
 from mpims.pages.words import items_text
 from mpims.storage.trace import What
 
@@ -63,7 +63,7 @@ def _names(history: History) -> list[dict[str, Any]]:
 def _slices(findings: Findings) -> list[dict[str, Any]]:
     parts, attempts, pids = findings.history.parts, findings.attempts, _pids(findings.history)
     outcomes = attempts["outcome"][attempts["attempt"].searchsorted(parts["attempt"])]
-    names = [outcome.name.lower().replace("_", " ") for outcome in Outcome]
+    names = [outcome.name.lower().replace("_", " ") for outcome in AttemptOutcome]
     started_ns, ended_ns = _spans_ns(parts)
     columns = ("rank", "attempt", "start", "stop", "received_s", "sent_s")
     return [

@@ -19,7 +19,7 @@ from mpims.job import Job
 from mpims.options import RunOptions
 from mpims.outputs import Gather, ResultError, kept
 from mpims.processes import forks
-from mpims.runtime.holding import Attempt, Holding, Send
+from mpims.runtime.holding import HeldChunk, Holding, Send
 from mpims.runtime.items import call_kernel, take_items
 from mpims.runtime.itemwise import ItemwiseBlock
 from mpims.runtime.parts import check_results
@@ -216,7 +216,7 @@ class Computing(Holding):
                 self.send_results()
                 return
 
-    def _compute_with_care(self, attempt: Attempt) -> None:
+    def _compute_with_care(self, attempt: HeldChunk) -> None:
         if attempt.care & Care.ITEMWISE and attempt.itemwise is None:
             attempt.itemwise = ItemwiseBlock(attempt.at, attempt.stop, 1 + self._options.retries)
         if self._isolated or attempt.care & Care.ISOLATED:
@@ -224,7 +224,7 @@ class Computing(Holding):
         else:
             self._compute_block(attempt, *self._upcoming(attempt)[0])
 
-    def _compute_block(self, attempt: Attempt, start: int, stop: int) -> None:
+    def _compute_block(self, attempt: HeldChunk, start: int, stop: int) -> None:
         began = time.perf_counter()
         try:
             results = self._kernel(start, stop)
@@ -237,7 +237,7 @@ class Computing(Holding):
         self._leave_child(ExitStatus.DONE)
         self._block_done(attempt, start, stop, results, now - began)
 
-    def _kernel_raised(self, attempt: Attempt, computed: Range, error: BaseException) -> None:
+    def _kernel_raised(self, attempt: HeldChunk, computed: Range, error: BaseException) -> None:
         self._leave_child(ExitStatus.FAILED)
         self._block_failed(attempt, computed, describe(error), user_traceback(error))
 
@@ -250,14 +250,14 @@ class Computing(Holding):
     def _kernel(self, start: int, stop: int) -> Any:
         return call_kernel(self._job, self._items, start, stop)
 
-    def _upcoming(self, attempt: Attempt) -> list[Range]:
+    def _upcoming(self, attempt: HeldChunk) -> list[Range]:
         """The kernel calls that a careful attempt is to make, as far as is known."""
         if attempt.itemwise is not None:
             return attempt.itemwise.upcoming()
         block, stop = self._block, attempt.stop
         return [(start, min(start + block, stop)) for start in range(attempt.at, stop, block)]
 
-    def _compute_isolated(self, attempt: Attempt) -> None:
+    def _compute_isolated(self, attempt: HeldChunk) -> None:
         from mpims.runtime.isolation import BlockHung  # rarely needed
 
         now = time.perf_counter()
@@ -290,7 +290,7 @@ class Computing(Holding):
             self._last_report = now
             self._ping()  # the child may be long silent: the rank is not
 
-    def _new_child(self, attempt: Attempt) -> IsolatedBlocks:
+    def _new_child(self, attempt: HeldChunk) -> IsolatedBlocks:
         from mpims.runtime.isolation import IsolatedBlocks
 
         if self._order is not None and (self._spawns or attempt.failed_in_fork is not None):
@@ -300,7 +300,7 @@ class Computing(Holding):
                 self._spawns = False
         return IsolatedBlocks(self._kernel, self._upcoming(attempt))
 
-    def _child_ended_block(self, attempt: Attempt, child: IsolatedBlocks, outcome: BlockOutcome) -> None:
+    def _child_ended_block(self, attempt: HeldChunk, child: IsolatedBlocks, outcome: BlockOutcome) -> None:
         from mpims.runtime.isolation import BlockDied, BlockDone
 
         before, attempt.failed_in_fork = attempt.failed_in_fork, None
@@ -322,7 +322,7 @@ class Computing(Holding):
         computed, detail = (outcome.start, outcome.stop), getattr(outcome, "detail", "")
         self._block_failed(attempt, computed, outcome.reason, detail)
 
-    def _no_child(self, attempt: Attempt, computed: Range, reason: str) -> None:
+    def _no_child(self, attempt: HeldChunk, computed: Range, reason: str) -> None:
         """End the run: a block that may kill this rank cannot be computed, and is not at fault."""
         self.report()
         self._fail(attempt.number, *computed, reason, "", is_final=True)
@@ -336,7 +336,7 @@ class Computing(Holding):
     # ------------------------------------------------------------------ outcomes
 
     def _block_done(
-        self, attempt: Attempt, start: int, stop: int, results: Any, busy_s: float, is_ours: bool = False
+        self, attempt: HeldChunk, start: int, stop: int, results: Any, busy_s: float, is_ours: bool = False
     ) -> None:
         try:
             check_results(results, stop - start)
@@ -373,7 +373,7 @@ class Computing(Holding):
         elif self._part.n_bytes >= PART_BYTES or self._now - self._last_report >= self.report_interval_s:
             self.report()
 
-    def _block_failed(self, attempt: Attempt, computed: Range, reason: str, detail: str) -> None:
+    def _block_failed(self, attempt: HeldChunk, computed: Range, reason: str, detail: str) -> None:
         """Deliver what comes before the block, say what happened, and go on behind it."""
         if attempt.itemwise is not None:
             attempt.itemwise.failed(computed, reason, detail)
@@ -390,7 +390,7 @@ class Computing(Holding):
             self._queue.remove(attempt)
             self._attempt_ended = self._now
 
-    def _end_itemwise(self, attempt: Attempt) -> None:
+    def _end_itemwise(self, attempt: HeldChunk) -> None:
         """Deliver a block whose items were tried alone, once all is known of it."""
         block = attempt.itemwise
         assert block is not None

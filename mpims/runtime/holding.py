@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 Send = Callable[[Kind, bytes, Sequence[Buffer]], None]
 
 
-class Attempt:
-    """An assigned chunk; the items before `at` have been computed.
+class HeldChunk:
+    """An attempt at a chunk, as the rank that has it sees it; the items before `at` have been computed.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class Holding:
         self._block = block
         self._n_items = n_items
         self._send = send
-        self._queue: deque[Attempt] = deque()
+        self._queue: deque[HeldChunk] = deque()
         self._part: Part = new_part(job.output, block, n_items)
         self._heads: list[bytes] = []  # of what is in the part and complete, packed
         self._part_start: int | None = None  # of what is in the part beside it
@@ -92,7 +92,7 @@ class Holding:
 
     def add(self, chunks: Iterable[tuple[int, int, int, Care]]) -> None:
         """Take chunks on: number, start, stop, and how carefully."""
-        self._queue += [Attempt(*chunk) for chunk in chunks]
+        self._queue += [HeldChunk(*chunk) for chunk in chunks]
 
     def report(self) -> None:
         """Send all that has been computed."""
@@ -110,7 +110,7 @@ class Holding:
         )
         self._send(Kind.FAILED, b"", encode_object(failed))
 
-    def _deliver(self, attempt: Attempt) -> None:
+    def _deliver(self, attempt: HeldChunk) -> None:
         """Close what has been computed of an attempt; end it if it is complete."""
         start = self._part_start
         if start is not None:

@@ -54,7 +54,7 @@ from mpims.storage.records import (
 if TYPE_CHECKING:
     from mpims.storage.replay import Replay
 
-Record: TypeAlias = tuple[RecordKind, Sequence[Buffer]]
+NewRecord: TypeAlias = tuple[RecordKind, Sequence[Buffer]]
 """A kind, and the parts of a payload."""
 
 
@@ -170,7 +170,7 @@ class Journal:
         """Write a record, whose payload is the parts one after the other: see `append_all`."""
         self.append_all([(kind, parts)])
 
-    def append_all(self, records: Sequence[Record]) -> None:
+    def append_all(self, records: Sequence[NewRecord]) -> None:
         """Write records, all or none.
 
         Raises
@@ -229,7 +229,7 @@ class Journal:
         self._say_synced(position)
         self._flush()
 
-    def rewrite(self, records: Iterable[Record]) -> None:
+    def rewrite(self, records: Iterable[NewRecord]) -> None:
         """Put other records in the place of all, in a new file that replaces the old one when it is whole.
 
         Parameters
@@ -293,7 +293,7 @@ class Journal:
         buffers, n_bytes = encode_record(RecordKind.OPENED, self.epoch, [json.dumps(said).encode()])
         self._file.append([magic, *buffers], len(magic) + n_bytes)
 
-    def _append(self, records: Iterable[Record]) -> None:
+    def _append(self, records: Iterable[NewRecord]) -> None:
         buffers: list[Buffer] = []
         n_bytes = 0
         for kind, parts in records:

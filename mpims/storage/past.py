@@ -18,7 +18,7 @@ from mpims.storage.records import RESULT_KINDS, RecordKind
 from mpims.storage.results import Results
 
 if TYPE_CHECKING:
-    from mpims.storage.replay import Record, Replay
+    from mpims.storage.replay import JournalRecord, Replay
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Past:
     epoch: int = 0
     suspicious: RangeSet = field(default_factory=RangeSet)
     notes: list[str] = field(default_factory=list)
-    valid: list[Record] = field(default_factory=list)
+    valid: list[JournalRecord] = field(default_factory=list)
     n_lost: int = 0
 
 
@@ -101,7 +101,7 @@ class _Reader:
         self._past = Past()
         self._under_way: list[RangeSet] = [RangeSet()]  # what each master had handed out
 
-    def read(self, records: Sequence[Record]) -> Past:
+    def read(self, records: Sequence[JournalRecord]) -> Past:
         past = self._past
         was_closed = False
         fault = "missing"
@@ -134,7 +134,7 @@ class _Reader:
         self._find_suspicious()
         return past
 
-    def _read_done(self, record: Record) -> int:
+    def _read_done(self, record: JournalRecord) -> int:
         """Take in a commit; give how many of its items have lost their results."""
         past = self._past
         ranges, buffers, failures = parse_commit(record.kind, record.payload)

@@ -30,7 +30,7 @@ from mpims.storage.records import (
 )
 
 
-class Record(NamedTuple):
+class JournalRecord(NamedTuple):
     """One record of a journal that was read."""
 
     kind: RecordKind
@@ -66,7 +66,7 @@ class Replay:
 
     run_id: str
     epoch: int
-    records: Sequence[Record]
+    records: Sequence[JournalRecord]
     end: int
     n_synced_bytes: int
     n_cut_bytes: int
@@ -119,7 +119,7 @@ class JournalTail:
         self._file_number = -1
         self._at = 0
 
-    def read(self) -> list[Record]:
+    def read(self) -> list[JournalRecord]:
         """The records that have come since the last call."""
         try:
             with self._path.open("rb") as file:  # not mapped: it may become shorter
@@ -133,7 +133,7 @@ class JournalTail:
         records, at = [], 0
         while (found := check_record(view, at)) is not None:
             kind, _, stop = found
-            records.append(Record(RecordKind(kind), self._at + at, view[at + HEAD.size : stop]))
+            records.append(JournalRecord(RecordKind(kind), self._at + at, view[at + HEAD.size : stop]))
             at = stop
         self._at += at
         return records
@@ -143,7 +143,7 @@ def _refusal(path: Path, what: str) -> UsageError:
     return UsageError(f"cannot read journal {path}: {what}; start the run anew in another --run-dir")
 
 
-class _Records(Sequence[Record]):
+class _Records(Sequence[JournalRecord]):
     """The records at given bytes, made when they are asked for: there may be millions."""
 
     def __init__(self, view: memoryview, ats: array[int]) -> None:
@@ -154,21 +154,21 @@ class _Records(Sequence[Record]):
         return len(self._ats)
 
     @overload
-    def __getitem__(self, index: int) -> Record: ...
+    def __getitem__(self, index: int) -> JournalRecord: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Record]: ...
-    def __getitem__(self, index: int | slice) -> Record | Sequence[Record]:
+    def __getitem__(self, index: slice) -> Sequence[JournalRecord]: ...
+    def __getitem__(self, index: int | slice) -> JournalRecord | Sequence[JournalRecord]:
         if isinstance(index, slice):
             return _Records(self._view, self._ats[index])
         return self._record(self._ats[index])
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[JournalRecord]:
         return map(self._record, self._ats)
 
-    def _record(self, at: int) -> Record:
+    def _record(self, at: int) -> JournalRecord:
         _, kind, _, n_bytes, _ = HEAD.unpack_from(self._view, at)
         start = at + HEAD.size
-        return Record(KIND_OF[kind], at, self._view[start : start + n_bytes])
+        return JournalRecord(KIND_OF[kind], at, self._view[start : start + n_bytes])
 
 
 class _Scan:

@@ -19,7 +19,7 @@ from random import Random
 
 from mpims.drill.plan import draw_plan
 from mpims.drill.play import Drill
-from mpims.drill.report import Ending, Outcome, injection_line
+from mpims.drill.report import DrillOutcome, Ending, injection_line
 from mpims.launch import find_launcher
 from tests.conftest import clean_environment
 from tests.faults.chaos import JOB, KINDS
@@ -76,7 +76,7 @@ class Drills:
         before = self._undisturbed[draw.key()]
         name = f"seed-{draw.seed}"
         after, injections = self._drill(draw, name).disturbed(plan, before.wall_s)
-        outcome = Outcome(draw.job, draw.n_ranks, before, after, injections)
+        outcome = DrillOutcome(draw.job, draw.n_ranks, before, after, injections)
         if not outcome.damage:
             shutil.rmtree(self._folder / name)
             return ""

@@ -144,7 +144,7 @@ NAMELESS = {
     ("mpims/core/policies/auto.py", "Auto.explain"): "whoever shows it adds the hosts: `with_hosts`",
     ("mpims/pages/perfetto.py", "_names"): "it stands below its host",
     ("mpims/pages/history.py", "_align"): "in place of a host that is not known",
-    ("mpims/pages/verdict.py", "Verdict._about_communication"): "a time, and no rank",
+    ("mpims/pages/assessment.py", "Assessment._about_communication"): "a time, and no rank",
     ("mpims/cli/doctor.py", "doctor_command"): "it died before it had said where it is",
     ("mpims/drill/plan.py", "check_plan"): "there is no such rank",
     ("mpims/cli/simulate.py", "parse_fail"): "ranks of a simulation",

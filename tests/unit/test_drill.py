@@ -9,8 +9,8 @@ from mpims.core.ranges import RangeSet
 from mpims.drill.plan import (
     PARSERS,
     Fault,
+    FaultKind,
     Moment,
-    What,
     check_plan,
     default_plan,
     draw_plan,
@@ -19,7 +19,7 @@ from mpims.drill.plan import (
     parse_kill,
     parse_slow,
 )
-from mpims.drill.report import Ending, Injection, Outcome, injection_line, outcome_dict, outcome_lines
+from mpims.drill.report import DrillOutcome, Ending, Injection, injection_line, outcome_dict, outcome_lines
 from mpims.drill.watched import WatchedRun
 from mpims.errors import UsageError
 from mpims.storage.checkpoint import Checkpoint
@@ -32,22 +32,22 @@ from mpims.storage.onlooker import Onlooker
 @pytest.mark.parametrize(
     ("found", "wanted"),
     [
-        (parse_kill("2@40%"), Fault(What.KILL, 2, Moment(0.4))),
-        (parse_kill("0@0%"), Fault(What.KILL, 0, Moment(0.0))),
-        (parse_kill("11@1.5s"), Fault(What.KILL, 11, Moment(after_s=1.5))),
-        (parse_hang("1@50%"), Fault(What.HANG, 1, Moment(0.5))),
-        (parse_hang("1@99.5%:2.5"), Fault(What.HANG, 1, Moment(0.995), 2.5)),
-        (parse_hang("1@3s:2"), Fault(What.HANG, 1, Moment(after_s=3.0), 2.0)),
-        (parse_slow("3:2.5x"), Fault(What.SLOW, 3, factor=2.5)),
-        (parse_slow("3:2"), Fault(What.SLOW, 3, factor=2.0)),
-        (parse_crash("@60%"), Fault(What.CRASH, moment=Moment(0.6))),
-        (parse_crash("@2s"), Fault(What.CRASH, moment=Moment(after_s=2.0))),
+        (parse_kill("2@40%"), Fault(FaultKind.KILL, 2, Moment(0.4))),
+        (parse_kill("0@0%"), Fault(FaultKind.KILL, 0, Moment(0.0))),
+        (parse_kill("11@1.5s"), Fault(FaultKind.KILL, 11, Moment(after_s=1.5))),
+        (parse_hang("1@50%"), Fault(FaultKind.HANG, 1, Moment(0.5))),
+        (parse_hang("1@99.5%:2.5"), Fault(FaultKind.HANG, 1, Moment(0.995), 2.5)),
+        (parse_hang("1@3s:2"), Fault(FaultKind.HANG, 1, Moment(after_s=3.0), 2.0)),
+        (parse_slow("3:2.5x"), Fault(FaultKind.SLOW, 3, factor=2.5)),
+        (parse_slow("3:2"), Fault(FaultKind.SLOW, 3, factor=2.0)),
+        (parse_crash("@60%"), Fault(FaultKind.CRASH, moment=Moment(0.6))),
+        (parse_crash("@2s"), Fault(FaultKind.CRASH, moment=Moment(after_s=2.0))),
     ],
 )
 def test_options_and_back(found, wanted):
     assert found == wanted
     option, _, text = found.option.partition(" ")
-    assert PARSERS[What(option.removeprefix("--"))](text) == found
+    assert PARSERS[FaultKind(option.removeprefix("--"))](text) == found
 
 
 @pytest.mark.parametrize(
@@ -106,17 +106,17 @@ def test_drawn_plans_can_be_survived_and_repeated():
         plan = draw_plan(seed, n_ranks, for_ever=seed % 2 == 0)
         assert plan == draw_plan(seed, n_ranks, for_ever=seed % 2 == 0)
         assert plan, seed
-        victims = [fault.rank for fault in plan if fault.what is not What.CRASH]
+        victims = [fault.rank for fault in plan if fault.kind is not FaultKind.CRASH]
         assert len(victims) == len(set(victims)) < n_ranks, seed
         check_plan(plan, n_ranks, survives_deaths=True)
         shares = [fault.moment.share for fault in plan]
         assert shares == sorted(shares), seed
         if seed % 2:
-            assert all(fault.hang_s for fault in plan if fault.what is What.HANG), seed
+            assert all(fault.hang_s for fault in plan if fault.kind is FaultKind.HANG), seed
         for fault in plan:
             option, _, text = fault.option.partition(" ")
-            assert PARSERS[What(option.removeprefix("--"))](text).option == fault.option
-        seen |= {(fault.what, fault.rank == 0, fault.hang_s is None) for fault in plan}
+            assert PARSERS[FaultKind(option.removeprefix("--"))](text).option == fault.option
+        seen |= {(fault.kind, fault.rank == 0, fault.hang_s is None) for fault in plan}
     assert len(seen) == 7  # kill, hang for ever, hang for a while: of rank 0 and of others; crash
 
 
@@ -127,7 +127,7 @@ def outcome(*injections, status=0, error="", **changes):
     summary = {"status": "done", "n_items": 1000, "n_done": 1000, "result_digest": "ab"}
     after = {**summary, "n_duplicates": 12, "n_lost": 1, "n_masters": 2, "n_resumed": 1, **changes}
     disturbed = Ending(status, 5.25, {} if error else after, error)
-    return Outcome("x.py", 4, Ending(0, 4.0, summary), disturbed, injections)
+    return DrillOutcome("x.py", 4, Ending(0, 4.0, summary), disturbed, injections)
 
 
 DONE = Injection(parse_kill("3@40%"), 1.5, 0.425, host="n2")

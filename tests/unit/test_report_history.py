@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from mpims.pages.history import read_history
-from mpims.pages.outcomes import Outcome, find_outcomes
+from mpims.pages.outcomes import AttemptOutcome, find_outcomes
 from mpims.storage.trace import What
 from tests.traces import DONE, event, history, joined, section
 
 
-def outcomes(its) -> dict[int, Outcome]:
+def outcomes(its) -> dict[int, AttemptOutcome]:
     attempts = find_outcomes(its)
-    return {int(one["attempt"]): Outcome(one["outcome"]) for one in attempts}
+    return {int(one["attempt"]): AttemptOutcome(one["outcome"]) for one in attempts}
 
 
 # ---------------------------------------------------------------------------- clocks
@@ -163,12 +163,12 @@ def test_what_became_of_attempts_in_an_ordinary_run():
         )
     )
     assert outcomes(its) == {
-        1: Outcome.DONE,
-        2: Outcome.PART,
-        3: Outcome.RECALLED,
-        4: Outcome.DONE,
-        5: Outcome.DUPLICATE,
-        6: Outcome.DROPPED,
+        1: AttemptOutcome.DONE,
+        2: AttemptOutcome.PART,
+        3: AttemptOutcome.RECALLED,
+        4: AttemptOutcome.DONE,
+        5: AttemptOutcome.DUPLICATE,
+        6: AttemptOutcome.DROPPED,
     }
 
 
@@ -201,27 +201,27 @@ def test_what_became_of_attempts_when_ranks_die_fall_silent_and_fail():
         )
     )
     assert outcomes(its) == {
-        1: Outcome.DONE,
-        2: Outcome.LOST,
-        3: Outcome.DONE,
-        4: Outcome.LATE,
-        5: Outcome.TIMED_OUT,
-        6: Outcome.DONE,
-        7: Outcome.FAILED,
-        9: Outcome.RECALLED,
+        1: AttemptOutcome.DONE,
+        2: AttemptOutcome.LOST,
+        3: AttemptOutcome.DONE,
+        4: AttemptOutcome.LATE,
+        5: AttemptOutcome.TIMED_OUT,
+        6: AttemptOutcome.DONE,
+        7: AttemptOutcome.FAILED,
+        9: AttemptOutcome.RECALLED,
     }
 
 
 def test_what_is_under_way_is_open_while_the_run_goes_on():
     sent = [(1, 1, 0, 10, 0.0), (1, 2, 10, 20, 0.0)]
     parts = [(1, 1, 0, 10, 1.0, 1.0, 1.0)]
-    assert outcomes(history(section(sent=sent, parts=parts)))[2] is Outcome.OPEN
+    assert outcomes(history(section(sent=sent, parts=parts)))[2] is AttemptOutcome.OPEN
     ended = event(What.ENDED, 2.0, status="stopped", reason="")
-    assert outcomes(history(section(ended, sent=sent, parts=parts)))[2] is Outcome.DROPPED
+    assert outcomes(history(section(ended, sent=sent, parts=parts)))[2] is AttemptOutcome.DROPPED
 
 
 def test_an_attempt_whose_hand_out_is_not_on_record_is_as_long_as_what_came():
     (attempt,) = find_outcomes(history(section(parts=[(1, 8, 4, 6, 0.5, 1.0, 1.5)])))
-    assert (attempt["start"], attempt["stop"], attempt["outcome"]) == (4, 6, Outcome.DONE)
+    assert (attempt["start"], attempt["stop"], attempt["outcome"]) == (4, 6, AttemptOutcome.DONE)
     assert np.isnan(attempt["sent_s"])
     assert (attempt["started_s"], attempt["received_s"], attempt["busy_s"]) == (1.0, 1.5, 0.5)

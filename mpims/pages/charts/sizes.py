@@ -9,23 +9,23 @@ import numpy as np
 
 from mpims.pages.charts.style import BLUE, DENSITY, label_counts, unit_for
 from mpims.pages.findings import Findings
-from mpims.pages.outcomes import Outcome
+from mpims.pages.outcomes import AttemptOutcome
 
 MOST_DOTS = 3000
 """Of more chunks than this it is shown how many there are where."""
 _TWO_DECADES = 100.0
 
 _ENDS = {
-    Outcome.DONE: "done",
-    Outcome.PART: "divided",
-    Outcome.RECALLED: "recalled",
-    Outcome.DUPLICATE: "had first by another",
-    Outcome.LATE: "late",
-    Outcome.FAILED: "failed",
-    Outcome.TIMED_OUT: "timed out",
-    Outcome.LOST: "lost",
-    Outcome.DROPPED: "dropped",
-    Outcome.OPEN: "under way",
+    AttemptOutcome.DONE: "done",
+    AttemptOutcome.PART: "divided",
+    AttemptOutcome.RECALLED: "recalled",
+    AttemptOutcome.DUPLICATE: "had first by another",
+    AttemptOutcome.LATE: "late",
+    AttemptOutcome.FAILED: "failed",
+    AttemptOutcome.TIMED_OUT: "timed out",
+    AttemptOutcome.LOST: "lost",
+    AttemptOutcome.DROPPED: "dropped",
+    AttemptOutcome.OPEN: "under way",
 }
 
 

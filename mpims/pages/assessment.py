@@ -37,7 +37,7 @@ _LIMITS = {
 }
 
 
-class Verdict:
+class Assessment:
     """The sentences on one run.
 
     Parameters

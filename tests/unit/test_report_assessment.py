@@ -9,11 +9,11 @@ import pytest
 
 from mpims.drill.plan import Moment
 from mpims.pages.accounts import make_accounts
+from mpims.pages.assessment import Assessment
 from mpims.pages.findings import find
 from mpims.pages.incidents import find_incidents
 from mpims.pages.outcomes import find_outcomes
 from mpims.pages.slowest import paces, slowest, spread
-from mpims.pages.verdict import Verdict
 from mpims.simulator.costs import Costs, Distribution, draw_costs
 from mpims.simulator.machine import Machine
 from mpims.simulator.recording import record_run
@@ -61,7 +61,7 @@ def test_of_a_run_that_goes_on_it_is_said_what_is_under_way():
     sent = [(1, 1, 0, 100, 0.0), (2, 2, 100, 200, 0.0), (1, 3, 200, 300, 0.0)]
     its = history(section(*joined(1, 2), sent=sent, parts=parts), n_items=1000)
     its.parts["longest_s"] = 0.1
-    limit, _, what_to_do = Verdict(its, make_accounts(its), []).sentences()
+    limit, _, what_to_do = Assessment(its, make_accounts(its), []).sentences()
     assert "85.0% of 20 core-seconds went into results, 15.0% into what is under way, and no loss" in limit
     assert ", on which what is done would have taken about " in what_to_do
 
@@ -121,7 +121,7 @@ def test_a_block_that_was_computed_twice_is_one_of_the_run():
     parts = [(1, 1, 0, 1, 1.0, 1.0, 1.0), (2, 2, 1, 2, 9.0, 9.0, 9.0), (1, 3, 1, 2, 9.5, 10.5, 10.5)]
     sent = [(1, 1, 0, 1, 0.0), (2, 2, 1, 2, 0.0), (1, 3, 1, 2, 1.0)]
     its = history(section(*joined(1, 2), event(What.ENDED, 9.0, **DONE), sent=sent, parts=parts), n_items=2)
-    sentences = Verdict(its, make_accounts(its), []).sentences()
+    sentences = Assessment(its, make_accounts(its), []).sentences()
     assert spread(its).n_blocks == 3
     assert "There were 2 blocks for 2 ranks" in sentences[1]
 
@@ -130,11 +130,11 @@ def test_one_is_no_plural():
     parts = [(1, 1, 0, 1, 1.0, 5.0, 5.0)]
     events = [*joined(1), event(What.ENDED, 9.0, **DONE)]
     one = history(section(*events, sent=[(1, 1, 0, 1, 0.5)], parts=parts, n_workers=1), n_items=1)
-    verdict = Verdict(one, make_accounts(one), [])
-    assert verdict._about_tail()[0].startswith("There was 1 block for 1 rank, so that nothing was left")
-    assert " for the one delivery, and " in verdict._about_waiting()[0]
-    assert verdict._about_communication()[0].startswith("The one delivery took its rank 3.5 s outside")
-    assert verdict._more_ranks().startswith(
+    assessment = Assessment(one, make_accounts(one), [])
+    assert assessment._about_tail()[0].startswith("There was 1 block for 1 rank, so that nothing was left")
+    assert " for the one delivery, and " in assessment._about_waiting()[0]
+    assert assessment._about_communication()[0].startswith("The one delivery took its rank 3.5 s outside")
+    assert assessment._more_ranks().startswith(
         "More than about 1 rank would not help (there is 1 block, the longest of 1.0 s): "
     )
 
@@ -145,12 +145,12 @@ def test_what_one_rank_does_not_keep_within_is_not_said_of_it():
     events = [*joined(1), event(What.ENDED, 9.0, **DONE)]
     its = history(section(*events, sent=[(1, 1, 0, 3, 0.5)], parts=parts, n_workers=1), n_items=3)
     its.parts["longest_s"] = 2.0
-    said = Verdict(its, make_accounts(its), [])._more_ranks()
+    said = Assessment(its, make_accounts(its), [])._more_ranks()
     assert said.startswith(
         "More than about 1 rank would not help (there are 3 blocks, the longest of 2.0 s): "
     )
     its.parts["longest_s"], its.parts["service_s"], its.n_items = 1e-3, 5.4, 300
-    said = Verdict(its, make_accounts(its), [])._more_ranks()
+    said = Assessment(its, make_accounts(its), [])._more_ranks()
     assert said.startswith(
         "More than about 1 rank would not help (the master is busy for 60% of the time): "
     )
