@@ -39,9 +39,14 @@ DISTURBANCE: dict[str, object] = {}
 
 
 @pytest.fixture(autouse=True)
-def _nothing_happens():
+def _nothing_happens(monkeypatch):
     KERNEL_CALLS.clear()
     DISTURBANCE.clear()
+
+    def order_nothing(*_):
+        raise UsageError("a new Python, in which a late block may be tried again, knows of no disturbance")
+
+    monkeypatch.setattr("mpims.runtime.spawnedchild.order_of_job", order_nothing)
 
 
 def disturb(items):
