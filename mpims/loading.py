@@ -56,8 +56,9 @@ def read_source(spec: str) -> JobSource:
     ):
         if all(part.isidentifier() for part in name.split(".")) and class_name:
             return JobSource(name, class_name, None)
+        what = f"no job {spec!r}" if spec else "the name of the job is empty"
         raise UsageError(
-            f"no job {spec!r}: give a file (jobs/x.py), a class in it (jobs/x.py:Class), "
+            f"{what}: give a file (jobs/x.py), a class in it (jobs/x.py:Class), "
             "or a class in a module (package.module:Class)"
         )
     try:

@@ -159,6 +159,12 @@ def test_what_names_nothing_gets_the_three_forms(spec, tmp_path, monkeypatch):
         assert form in message
 
 
+def test_an_empty_name_is_told_as_such_with_the_three_forms():
+    message = refusal(read_source, "")
+    assert message.startswith("the name of the job is empty: give a file (jobs/x.py), ")
+    assert message.endswith("(package.module:Class)")
+
+
 def test_a_byte_order_mark_is_no_part_of_the_text(write):
     """Editors of Windows put one at the head of a file; Python reads over it."""
     assert load(write(b"\xef\xbb\xbf" + GOOD.encode())).__name__ == "Good"
