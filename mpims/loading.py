@@ -241,8 +241,23 @@ def _run(name: str, text: str) -> types.ModuleType:
     except UsageError as error:
         raise UsageError(f"{_place(error, name)}: {error.message}", error.detail) from None
     except (Exception, SystemExit) as error:  # whatever the user's file raises while it runs
-        raise UsageError(f"{_place(error, name)}: {describe(error)}") from None
+        what = f"{_place(error, name)}: {describe(error)}"
+        if isinstance(error, ImportError) and "relative import" in str(error):
+            what += (
+                ": a file by itself is in no package; name it as a module, from the folder of its package: "
+                f"{_module_name(Path(name))}:Class"
+            )
+        raise UsageError(what) from None
     return module
+
+
+def _module_name(path: Path) -> str:
+    """The name that a file has as a module of a package, as far as can be seen."""
+    names, folder = [path.stem], path.parent
+    while (folder / "__init__.py").exists():
+        names.insert(0, folder.name)
+        folder = folder.parent
+    return ".".join(names if len(names) > 1 else ["package", *names])
 
 
 def _place(error: BaseException, name: str = "") -> str:

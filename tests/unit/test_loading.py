@@ -234,6 +234,33 @@ def test_a_missing_import_is_told_with_the_line(write):
     assert refusal(load, spec) == expected
 
 
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        (["top_xyz/__init__.py", "top_xyz/sub/__init__.py"], "top_xyz.sub.job"),
+        ([], "package.job"),  # without an __init__.py it is not known where the package begins
+    ],
+)
+def test_a_relative_import_is_told_to_need_the_name_of_the_module(files, name, write, tmp_path):
+    for file in files:
+        write("", file)
+    (tmp_path / "top_xyz" / "sub").mkdir(parents=True, exist_ok=True)
+    spec = write(GOOD + "from . import table\n", "top_xyz/sub/job.py")
+    message = refusal(load, spec)
+    assert message.endswith(f"name it as a module, from the folder of its package: {name}:Class")
+    assert f"{spec}:{GOOD.count(chr(10)) + 1}: ImportError: attempted relative import" in message
+
+
+def test_named_as_a_module_a_job_may_import_relatively(write, tmp_path, monkeypatch):
+    for file in ("relative_xyz/__init__.py", "relative_xyz/sub/__init__.py"):
+        write("", file)
+    write("SIZE = 3\n", "relative_xyz/sub/table.py")
+    write(GOOD + "from .table import SIZE\n", "relative_xyz/sub/job.py")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load("relative_xyz.sub.job:Good").__name__ == "Good"
+
+
 def test_a_file_that_exits_is_told_and_does_not_end_us(write):
     spec = write("import sys\nsys.exit('needs a GPU')\n")
     assert refusal(load, spec) == f"{spec}:2: SystemExit: needs a GPU"
