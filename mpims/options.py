@@ -123,8 +123,11 @@ class RunOptions:
             raise UsageError(f"the retries must be at least 0, found {self.retries}")
         if not _is_one(self.on_error, OnError):
             raise UsageError(f"on error there is abort or skip, found {self.on_error!r}")
-        if self.durability_s is not None and not self.durability_s >= 0:
-            raise UsageError(f"the durability must be at least 0 seconds, found {self.durability_s}")
+        if self.durability_s is not None and not (isfinite(self.durability_s) and self.durability_s >= 0):
+            raise UsageError(
+                "the durability must be a number of seconds of at least 0, or off (None), "
+                f"found {self.durability_s}"
+            )
         if not (isfinite(self.grace_s) and self.grace_s >= 0):
             raise UsageError(f"the grace must be a number of seconds of at least 0, found {self.grace_s}")
         if not _is_one(self.wait, Wait):

@@ -342,6 +342,6 @@ def _parse_durability(text: str) -> float | None:
 def _parse_chunk(text: str) -> tuple[int, int | None]:
     least, colon, most = text.partition(":")
     try:
-        return int(least or 1), int(most) if colon else None
+        return int(least or 1 if colon else least), int(most) if colon else None
     except ValueError:
         raise UsageError(f"--chunk wants MIN or MIN:MAX, found {text!r}") from None

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpims.cli.main import make_parser
+from mpims.cli.run import options_from
 from mpims.errors import ExitStatus, UsageError
 from mpims.options import DEFAULT_POLICY, RunOptions
 
@@ -77,8 +79,9 @@ def test_what_is_in_range_is_kept(given):
         ({"retries": -1}, "the retries must be at least 0, found -1"),
         ({"on_error": "ignore"}, "on error there is abort or skip, found 'ignore'"),
         ({"on_error": None}, "on error there is abort or skip, found None"),
-        ({"durability_s": -0.1}, "the durability must be at least 0 seconds, found -0.1"),
-        ({"durability_s": math.nan}, "the durability must be at least 0 seconds, found nan"),
+        ({"durability_s": -0.1}, "the durability must be a number of .*, or off .None., found -0.1"),
+        ({"durability_s": math.nan}, "the durability must be a number of .*, or off .None., found nan"),
+        ({"durability_s": math.inf}, "the durability must be a number of .*, or off .None., found inf"),
         ({"grace_s": -1.0}, "the grace must be a number of seconds of at least 0, found -1.0"),
         ({"grace_s": math.inf}, "the grace must be a number of seconds of at least 0, found inf"),
         ({"grace_s": math.nan}, "the grace must be a number of seconds of at least 0, found nan"),
@@ -149,3 +152,18 @@ def test_chunk_limits_are_taken_exactly_if_a_chunk_fits_between_them(minimum, ma
     else:
         with pytest.raises(UsageError):
             RunOptions(chunk_min=minimum, chunk_max=maximum)
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"), [("5", (5, None)), ("5:9", (5, 9)), (":9", (1, 9)), (" 7 ", (7, None))]
+)
+def test_the_limits_of_a_chunk_are_read(text, limits):
+    options = options_from(make_parser(["run"]).parse_args(["run", "x.py", "--chunk", text]), RunOptions())
+    assert (options.chunk_min, options.chunk_max) == limits
+
+
+@pytest.mark.parametrize("text", ["", ":", "5:", "1e3", "inf", "nan:5"])
+def test_limits_of_a_chunk_that_are_none_are_refused_in_one_line(text):
+    arguments = make_parser(["run"]).parse_args(["run", "x.py", "--chunk", text])
+    with pytest.raises(UsageError, match=f"--chunk wants MIN or MIN:MAX, found '{text}'"):
+        options_from(arguments, RunOptions())
