@@ -49,8 +49,8 @@ def policies_command(arguments: argparse.Namespace) -> int:
     n_items, n_workers = arguments.items, arguments.workers
     if not 1 <= n_workers <= MAX_WORKERS:
         raise UsageError(f"--workers wants 1 to {MAX_WORKERS:,}, found {n_workers}")
-    if not 0 <= n_items <= MAX_LISTED:
-        raise UsageError(f"--items wants 0 to {MAX_LISTED:,}, found {n_items}")
+    if not 1 <= n_items <= MAX_LISTED:
+        raise UsageError(f"--items wants 1 to {MAX_LISTED:,}, found {n_items}")
     if arguments.policies is None:
         specs = [parse_policy(policy.example(n_workers)) for policy in POLICIES.values()]
     else:

@@ -145,13 +145,20 @@ def test_those_that_are_asked_for_are_shown(capsys):
     assert shown == ["GSS", "FAC2"]
 
 
-@pytest.mark.parametrize(("n_items", "said"), [("0", "GSS      0 chunks."), ("1", "GSS      1 chunk. ")])
+@pytest.mark.parametrize(("n_items", "said"), [("2", "GSS      2 chunks."), ("1", "GSS      1 chunk. ")])
 def test_a_number_of_workers_may_be_written_with_an_exponent(n_items, said, capsys):
     typed = ["policies", "--items", n_items, "--policy", "GSS", "--workers", "1e3"]
     arguments = make_parser(["policies"]).parse_args(typed)
     assert arguments.workers == 1000
     assert arguments.command(arguments) == 0
     assert capsys.readouterr().out.startswith(said)
+
+
+@pytest.mark.parametrize("n_items", ["0", "-1", "1e8"])
+def test_there_are_no_chunks_of_no_items_nor_of_too_many(n_items):
+    arguments = make_parser(["policies"]).parse_args(["policies", "--items", n_items])
+    with pytest.raises(UsageError, match="--items wants 1 to 10,000,000, found "):
+        arguments.command(arguments)
 
 
 @pytest.mark.parametrize(
