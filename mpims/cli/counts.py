@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mpims.errors import UsageError
 from mpims.parameters import parse_integer
+from mpims.report.wording import counted
 
 
 def parse_items(text: str) -> int:
@@ -39,6 +40,6 @@ def check_started(n_ranks: int | None, n_started: int) -> None:
     """Refuse another number of ranks than a launcher has started."""
     if n_ranks not in (None, n_started):
         raise UsageError(
-            f"-n {n_ranks} under a launcher that started {n_started} ranks: "
+            f"-n {n_ranks} under a launcher that started {counted(n_started, 'rank')}: "
             "give the number to one of them only"
         )

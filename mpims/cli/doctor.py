@@ -26,6 +26,7 @@ from mpims.doctor.page import closing_line, finding_lines
 from mpims.doctor.started import started_findings
 from mpims.errors import ExitStatus, RunFailed, UsageError
 from mpims.launch import Launcher, launch_command, ranks_to_start
+from mpims.report.wording import counted
 from mpims.slurm.allocation import Allocation
 from mpims.streams import show
 from mpims.world import find_world
@@ -106,7 +107,7 @@ def _check(arguments: argparse.Namespace) -> None:
         world = find_world(os.environ)
         if world is not None:
             raise UsageError(
-                f"-n {arguments.n_ranks} under a launcher that started {world.size} ranks: "
+                f"-n {arguments.n_ranks} under a launcher that started {counted(world.size, 'rank')}: "
                 "give the number to one of them only"
             )
     if not arguments.limit_s > 0:

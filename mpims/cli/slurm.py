@@ -22,6 +22,7 @@ from mpims.report.liveness import Outside, State, look_from_outside
 from mpims.report.progress import make_view
 from mpims.report.status import Status, read_status
 from mpims.report.views import View
+from mpims.report.wording import counted
 from mpims.runtime.items import check_kernel
 from mpims.slurm.controller import JobState, ask_cores, ask_state, submit
 from mpims.slurm.script import Batch, render_script
@@ -159,7 +160,8 @@ def make_batch(arguments: argparse.Namespace, name: str, typed: list[str]) -> Ba
     )
     if arguments.n_ranks is not None and arguments.n_ranks > batch.n_ranks:
         raise UsageError(
-            f"-n {arguments.n_ranks} on {batch.nodes} nodes of {batch.ntasks_per_node} tasks: "
+            f"-n {arguments.n_ranks} on {counted(batch.nodes, 'node')} of "
+            f"{counted(batch.ntasks_per_node, 'task')}: "
             "leave -n out, or give more --nodes or --ntasks-per-node"
         )
     return batch

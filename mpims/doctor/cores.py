@@ -177,11 +177,11 @@ def judge_cores(group: Sequence[Seat], n_workers: int) -> Finding:
     n_cores, usable = len(frozenset().union(*(each.cores for each in group))), usable_cores(group)
     value = f"{_cores(usable)} of {seat.n_online} for {counted(n_workers, 'worker')}"
     if usable < n_cores:
-        value += f" (a cgroup limits the time on {n_cores} cores to that of {usable:g})"
+        value += f" (a cgroup limits the time on {_cores(n_cores)} to that of {usable:g})"
     figures = {"host": seat.host, "usable": usable, "online": seat.n_online, "n_workers": n_workers}
     if n_workers <= max(usable, 1):
         return Finding(THEME, "cores", value, figures=figures)
-    fewer = f"at most {floor(usable) + 1} ranks here (rank 0 needs no core of its own)"
+    fewer = f"at most {counted(floor(usable) + 1, 'rank')} here (rank 0 needs no core of its own)"
     if n_cores < seat.n_online:
         cure = (
             f"ask the batch system for more cores, or --bind-to none if the launcher bound them; or {fewer}"

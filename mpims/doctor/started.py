@@ -18,6 +18,7 @@ from mpims.doctor.finding import Finding, Verdict
 from mpims.doctor.units import time_text
 from mpims.errors import UsageError
 from mpims.processes import ending_with_parent
+from mpims.report.wording import counted
 from mpims.supervise import end_launcher, kill_marked, temporary_files
 
 MARK = "MPIMS_DOCTOR"
@@ -89,7 +90,7 @@ def started_findings(command: Sequence[str], n_ranks: int, limit_s: float) -> It
     try:
         ended = run_bounded(command, limit_s)
     except UsageError as error:
-        value = f"{n_ranks} ranks could not be examined ({error.message})"
+        value = f"{counted(n_ranks, 'rank')} could not be examined ({error.message})"
         yield Finding("ranks", "start", value, Verdict.BAD, cure)
         return
     figures = {"n_ranks": n_ranks, "seconds": ended.seconds, "status": ended.status}
@@ -98,7 +99,7 @@ def started_findings(command: Sequence[str], n_ranks: int, limit_s: float) -> It
     except (ValueError, TypeError, KeyError):
         yield Finding("ranks", "start", _failure(ended, n_ranks, limit_s), Verdict.BAD, cure, figures)
         return
-    value = f"{n_ranks} ranks, started and measured in {time_text(ended.seconds)}"
+    value = f"{counted(n_ranks, 'rank')}, started and measured in {time_text(ended.seconds)}"
     yield Finding("ranks", "start", value, figures=figures)
     yield from found
 
@@ -106,4 +107,4 @@ def started_findings(command: Sequence[str], n_ranks: int, limit_s: float) -> It
 def _failure(ended: Ended, n_ranks: int, limit_s: float) -> str:
     said = [line.strip() for line in ended.errors.splitlines() if line.strip(" -=*")]
     how = f"status {ended.status}" if ended.status is not None else f"not over after {limit_s:g} s"
-    return f"{n_ranks} ranks could not be examined ({how}){': ' + said[-1] if said else ''}"
+    return f"{counted(n_ranks, 'rank')} could not be examined ({how}){': ' + said[-1] if said else ''}"

@@ -10,6 +10,7 @@ from mpims.core.tree import Forest, Node
 from mpims.digest import is_masked
 from mpims.errors import brief
 from mpims.outputs import MASKED, Gather, Output, Reduce, ResultError
+from mpims.report.wording import counted
 from mpims.runtime.buffers import Buffers
 
 if TYPE_CHECKING:
@@ -198,22 +199,26 @@ def check_results(results: Any, n_items: int) -> None:
     if type(results) is np.ndarray and results.ndim and len(results) == n_items:
         return
     if results is None:
-        raise ResultError(f"kernel returned None for {n_items} items: return one result per item")
+        raise ResultError(
+            f"kernel returned None for {counted(n_items, 'item')}: return one result per item"
+        )
     if is_masked(results):
         raise ResultError(MASKED)
     try:
         n_results = len(results)
     except TypeError:
+        what = f"{type(results).__name__} {brief(results, 40)}"
         raise ResultError(
-            f"kernel returned {type(results).__name__} {brief(results, 40)} for {n_items} items: "
+            f"kernel returned {what} for {counted(n_items, 'item')}: "
             "return an array whose leading axis is the items, or a list"
         ) from None
     if isinstance(results, (dict, set, str, bytes)):
         raise ResultError(
-            f"kernel returned a {type(results).__name__} for {n_items} items: return an array or a list"
+            f"kernel returned a {type(results).__name__} for {counted(n_items, 'item')}: "
+            "return an array or a list"
         )
     if n_results != n_items:
-        raise ResultError(f"kernel returned {n_results} results for {n_items} items")
+        raise ResultError(f"kernel returned {counted(n_results, 'result')} for {counted(n_items, 'item')}")
 
 
 def form_text(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:

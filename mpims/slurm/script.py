@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from mpims.errors import UsageError
 from mpims.launch import Flavour, Launcher
+from mpims.report.wording import counted
 
 _LOG = "%x-%j.out"
 _MOST_PARTS = 50
@@ -153,7 +154,7 @@ def _header(batch: Batch) -> list[str]:
     lines = [
         "#!/bin/bash",
         f"# {' '.join(shlex.join(batch.arguments).split())}",
-        f"# on {batch.n_ranks} ranks: rank 0 hands out and takes in, the others compute.",
+        f"# on {counted(batch.n_ranks, 'rank')}: rank 0 hands out and takes in, the others compute.",
         f"#SBATCH --job-name={batch.name}",
         f"#SBATCH --nodes={batch.nodes}",
         "# One rank per core: each computes with one thread.",

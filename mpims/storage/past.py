@@ -12,6 +12,7 @@ from mpims.core.chunks import Range, Result
 from mpims.core.ranges import RangeSet
 from mpims.errors import RunFailed, UsageError, describe
 from mpims.outputs import ResultError
+from mpims.report.wording import counted
 from mpims.runtime.wire import Buffer, decode_object
 from mpims.storage.commits import RANGE, Failure, parse_commit
 from mpims.storage.records import RESULT_KINDS, RecordKind
@@ -129,7 +130,8 @@ class _Reader:
                 self._under_way = [RangeSet()]
         if past.n_lost:
             past.notes.append(
-                f"the file with the results of {past.n_lost} items is {fault}: they are computed again"
+                f"the file with the results of {counted(past.n_lost, 'item')} is {fault}: "
+                "they are computed again"
             )
         self._find_suspicious()
         return past

@@ -198,8 +198,8 @@ def test_a_wrong_job_file_is_one_line(mpims_cli, tmp_path, text, message, ranks)
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("def kernel(self, items):\n    return None", "kernel returned None for 1 items"),
-        ("def kernel(self, items):\n    return [1, 2, 3]", "kernel returned 3 results for 1 items"),
+        ("def kernel(self, items):\n    return None", "kernel returned None for 1 item:"),
+        ("def kernel(self, items):\n    return [1, 2, 3]", "kernel returned 3 results for 1 item ("),
         (
             "def kernel(self, items):\n    return np.zeros((1, 1 + (items[0] > 50)))",
             "of shape (2,) per item",

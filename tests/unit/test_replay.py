@@ -160,7 +160,7 @@ def test_a_wrong_result_is_told_as_in_a_run(ran, cli):
     status, _, err = cli("replay", "run", 17)
     assert status == 1
     assert err.endswith(
-        "mpims: items [17, 18) failed: kernel returned None for 1 items: return one result per item\n"
+        "mpims: items [17, 18) failed: kernel returned None for 1 item: return one result per item\n"
     )
 
 

@@ -368,9 +368,9 @@ def fail(error: BaseException) -> None:
 @pytest.mark.parametrize(
     ("kernel", "message"),
     [
-        (lambda self, items: None, "returned None for 1 items"),
-        (lambda self, items: [1, 2], "returned 2 results for 1 items"),
-        (lambda self, items: 3.5, "returned float 3.5 for 1 items"),
+        (lambda self, items: None, "returned None for 1 item:"),
+        (lambda self, items: [1, 2], "returned 2 results for 1 item"),
+        (lambda self, items: 3.5, "returned float 3.5 for 1 item:"),
         (lambda self, items: {1: 2}, "returned a dict"),
         (lambda self, items: np.float64(1), "returned float64"),
         (lambda self, items: np.ma.masked_array([1.0], [True]), "returned a masked array"),
