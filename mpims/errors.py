@@ -92,13 +92,19 @@ def error_with_status(status: int, message: str, detail: str = "") -> MpimsError
     return RunFailed(message, detail)
 
 
+_LONGEST_TEXT = 400
+"""Of an exception's own text no more is told in a line; all of it stands in its traceback."""
+
+
 def describe(error: BaseException) -> str:
     """Type and first line of an exception of the user's, whatever its own text does.
 
-    Nothing in it is an order to a terminal, nor what no page may have.
+    Nothing in it is an order to a terminal, nor what no page may have, nor is it longer than one reads.
     """
     try:
-        line = str(error).strip().split("\n")[0]
+        line = str(error).strip().split("\n", 1)[0]
+        if len(line) > _LONGEST_TEXT:
+            line = line[: _LONGEST_TEXT - 3] + "..."
         text = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in line)
     except Exception:  # whatever the user's __str__ raises
         text = "(its text cannot be had)"

@@ -132,3 +132,8 @@ def test_what_the_machine_lacks_is_no_defect_of_ours():
 )
 def test_what_is_told_of_an_exception_is_one_line_and_no_order_to_a_terminal(text, told):
     assert describe(ValueError(text)) == told
+
+
+def test_of_a_long_text_of_an_exception_its_begin_is_told():
+    assert describe(ValueError("x" * 400)) == "ValueError: " + "x" * 400
+    assert describe(ValueError("x" * 5000)) == "ValueError: " + "x" * 397 + "..."

@@ -409,6 +409,18 @@ def test_the_traceback_is_the_users(tmp_path):
     assert "worker.py" not in caught.value.detail
 
 
+def test_of_a_long_text_the_last_line_has_the_begin_and_the_traceback_all(tmp_path):
+    text = "x" * 5000
+
+    def kernel(self, items):
+        raise ValueError(text)
+
+    with pytest.raises(RunFailed) as caught:
+        alone(failing({"kernel": kernel})(), tmp_path / "run", retries=0)
+    assert len(caught.value.message) < 600
+    assert text in caught.value.detail
+
+
 @pytest.mark.parametrize("n_ranks", [1, 3])
 @pytest.mark.parametrize(
     ("body", "error", "message"),
