@@ -30,6 +30,8 @@ class Findings:
         Where each core-second went.
     incidents
         What went wrong.
+    stops
+        Stops by a signal or the time limit, and that the run went on after them.
     sentences
         What limited the run, how that shows, and what to change.
     master_load
@@ -40,6 +42,7 @@ class Findings:
     attempts: NDArray[np.void]
     accounts: Accounts
     incidents: list[Incident]
+    stops: list[Incident]
     sentences: list[str]
     master_load: float
 
@@ -66,6 +69,8 @@ def find(folder: Path) -> Findings:
     history = read_history(folder)
     attempts = find_outcomes(history)
     accounts = make_accounts(history)
-    incidents = find_incidents(history, attempts)
+    told = find_incidents(history, attempts)
+    incidents, stops = [one for one in told if not one.is_asked], [one for one in told if one.is_asked]
     assessment = Assessment(history, accounts, incidents)
-    return Findings(history, attempts, accounts, incidents, assessment.sentences(), assessment.master_load)
+    sentences, load = assessment.sentences(), assessment.master_load
+    return Findings(history, attempts, accounts, incidents, stops, sentences, load)

@@ -1,4 +1,4 @@
-"""What went wrong in a run, and what was done about it, line by line."""
+"""What went wrong in a run, or was asked of it, and what was done about it, line by line."""
 
 from __future__ import annotations
 
@@ -26,16 +26,34 @@ class Incident:
     t: float
     what: str
     remedy: str
+    is_asked: bool
+    """Whether nothing went wrong: a signal or the time limit stopped the run, or it went on after that."""
 
 
 def find_incidents(history: History, attempts: NDArray[np.void]) -> list[Incident]:
-    """All that went wrong, by time; `attempts` as from `find_outcomes`."""
+    """All that went wrong or was asked for, by time; `attempts` as from `find_outcomes`."""
     found = []
+    is_stopped = False  # as asked
     for happening in history.happenings:
+        is_asked = happening.what is What.STOPPING or _is_asked_stop(happening)
+        if happening.what is What.BEGAN:
+            is_asked = is_stopped
+        if happening.what in (What.BEGAN, What.ENDED):
+            is_stopped = happening.what is What.ENDED and is_asked
         told = _tell(happening, history, attempts)
         if told is not None:
-            found.append(Incident(happening.t, *told))
+            found.append(Incident(happening.t, *told, is_asked))
     return found
+
+
+def _is_asked_stop(happening: Happening) -> bool:
+    """Whether this is the end of a run that stopped for no other reason than that it was to."""
+    about = happening.about
+    return (
+        happening.what is What.ENDED
+        and about.get("status") == "stopped"
+        and about.get("reason") in (None, "", "stopped")
+    )
 
 
 def _tell(happening: Happening, history: History, attempts: NDArray[np.void]) -> tuple[str, str] | None:

@@ -76,7 +76,10 @@ def make_page(findings: Findings, charts: Sequence[Chart], missing: str = "") ->
         table = _table(tables[heading]) if heading in tables else ""
         body.append(f"<h2>{escape(heading)}</h2>{drawn.get(heading, '')}{table}")
     body.append("<h2>What went wrong, and what was done about it</h2>")
-    body.append(_table(incident_rows(findings)) if findings.incidents else "<p>Nothing did.</p>")
+    wrong = findings.incidents
+    body.append(_table(incident_rows(wrong)) if wrong else "<p>Nothing did.</p>")
+    if findings.stops:
+        body.append(f"<h2>Stopped by request</h2>{_table(incident_rows(findings.stops))}")
     made_by = escape(str(history.manifest.get("versions", {}).get("mpims", "")))
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'

@@ -11,7 +11,7 @@ from mpims.core.ledger import ATTEMPTS_PER_MASTER
 from mpims.pages.accounts import NAMES, Use
 from mpims.pages.findings import Findings
 from mpims.pages.history import History
-from mpims.pages.incidents import MOST_INCIDENTS
+from mpims.pages.incidents import MOST_INCIDENTS, Incident
 from mpims.pages.slowest import paces, slowest
 from mpims.pages.words import core_time_text, items_text, time_text
 
@@ -113,10 +113,14 @@ def slow_parts(history: History, n: int) -> list[tuple[str, ...]]:
 
 
 def _incident_lines(findings: Findings, width: int) -> list[str]:
-    incidents = findings.incidents
-    if not incidents:
-        return ["nothing went wrong"]
-    lines = ["what went wrong, and what was done about it"]
+    lines = ["nothing went wrong"]
+    if findings.incidents:
+        lines = ["what went wrong, and what was done about it", *_told(findings.incidents, width)]
+    return [*lines, "", "stopped by request", *_told(findings.stops, width)] if findings.stops else lines
+
+
+def _told(incidents: Sequence[Incident], width: int) -> list[str]:
+    lines = []
     for incident in incidents[:_FEW]:
         text = f"{time_text(incident.t):>9}  {incident.what}; {incident.remedy}".rstrip("; ")
         lines += textwrap.wrap(text, width, subsequent_indent=" " * 11, break_on_hyphens=False)
@@ -125,15 +129,15 @@ def _incident_lines(findings: Findings, width: int) -> list[str]:
     return lines
 
 
-def incident_rows(findings: Findings) -> list[tuple[str, ...]]:
-    """What went wrong: a head and rows."""
-    shown = findings.incidents[:MOST_INCIDENTS]
+def incident_rows(incidents: Sequence[Incident]) -> list[tuple[str, ...]]:
+    """What happened: a head and rows."""
+    shown = incidents[:MOST_INCIDENTS]
     rows: list[tuple[str, ...]] = [("after", "what happened", "what was done about it")]
     rows += [
         (time_text(incident.t).replace(" ", "\N{NO-BREAK SPACE}"), incident.what, incident.remedy)
         for incident in shown
     ]
-    n_more = len(findings.incidents) - len(shown)
+    n_more = len(incidents) - len(shown)
     return [*rows, ("", f"... and {n_more:,} more", "")] if n_more else rows
 
 

@@ -255,3 +255,18 @@ def test_every_other_thing_that_went_wrong_is_told():
         ("the trace was full", "of the chunks after that nothing is on record"),
         ("the run failed", "items [4, 5) failed"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("ended", "are_asked"),
+    [
+        ([event(What.ENDED, 3.0, status="stopped", reason="stopped")], [True, True, True]),
+        ([event(What.ENDED, 3.0, status="stopped", reason="cannot write x: full")], [True, False, False]),
+        ([], [True, False]),  # it was killed
+    ],
+)
+def test_a_stop_by_request_and_going_on_after_it_are_no_faults(ended, are_asked):
+    first = section(*joined(1), event(What.STOPPING, 2.0), *ended)
+    second = section(event(What.LOST, 52.0, rank=1), t=50.0, cause="resumed", wall=2000.0)
+    its = history(first, second)
+    assert [one.is_asked for one in find_incidents(its, find_outcomes(its))] == [*are_asked, False]

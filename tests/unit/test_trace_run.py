@@ -13,6 +13,8 @@ from mpims.core.policies import Auto, Sizer, parse_policy
 from mpims.core.scheduler import Scheduler
 from mpims.errors import RunFailed, Stopped
 from mpims.pages.findings import find
+from mpims.pages.page import make_page
+from mpims.pages.text import report_lines
 from mpims.runtime.tracing import Tracing
 from mpims.storage.trace import What, read_trace
 from mpims.storage.tracewriter import TraceWriter
@@ -100,8 +102,15 @@ def test_a_resumed_run_goes_on_in_its_trace(tmp_path):
     trace = read_trace(tmp_path / "run")
     assert [section.began.about["cause"] for section in trace.sections] == ["started", "resumed"]
     assert [section.events[-1].about["status"] for section in trace.sections] == ["stopped", "done"]
-    history = find(tmp_path / "run").history
+    findings = find(tmp_path / "run")
+    history = findings.history
     assert (history.n_done, len(history.stretches)) == (200, 2)
+    lines = report_lines(findings)
+    assert lines[lines.index("nothing went wrong") + 2] == "stopped by request"
+    assert "it was resumed on 1 worker" in lines[-1]
+    page = make_page(findings, [])
+    assert "<p>Nothing did.</p>" in page
+    assert "it was resumed on 1 worker" in page.split("<h2>Stopped by request</h2>")[1]
 
 
 # ------------------------------------------------------------------- the rarer events
