@@ -136,7 +136,8 @@ class Farm:
         if self._is_resumed and wanted is not None:
             self._folder = wanted.absolute()
         else:
-            self._folder = create_run_dir(wanted, type(self._job).__name__)
+            option = "--run-dir" if self._source is not None else "run_dir"
+            self._folder = create_run_dir(wanted, type(self._job).__name__, option)
         self._lock = RunLock.acquire(self._folder)
 
     def _describe(self, command: Sequence[str]) -> dict[str, Any]:

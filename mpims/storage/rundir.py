@@ -72,9 +72,8 @@ def create_run_dir(path: Path | None, name: str, option: str = "--run-dir") -> P
         path.mkdir(parents=True, exist_ok=True)
         names = {entry.name for entry in path.iterdir()}
         if MANIFEST in names or not names <= _LEFT_OVER:
-            what = "remove what is in it"
-            if MANIFEST in names and option == "--run-dir" and not _is_simulated(path):
-                what = f"go on with the run in it: python -m mpims resume {as_argument(path)}"
+            how = _how_to_go_on(path) if MANIFEST in names and option != "--trace" else ""
+            what = f"go on with the run in it: {how}" if how else "remove what is in it"
             raise UsageError(f"run directory {path} is not empty: choose another {option}, or {what}")
         if not os.access(path, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied")
@@ -86,10 +85,16 @@ def create_run_dir(path: Path | None, name: str, option: str = "--run-dir") -> P
         ) from None
 
 
-def _is_simulated(path: Path) -> bool:
+def _how_to_go_on(path: Path) -> str:
+    """What the user does to go on with the run there; empty if that cannot be."""
+    manifest: dict[str, Any] = {}
     with suppress(UsageError):
-        return bool(read_json(path / MANIFEST).get("simulated"))
-    return False
+        manifest = read_json(path / MANIFEST)
+    if manifest.get("simulated"):
+        return ""
+    if manifest.get("command") == []:  # a program began it, which has the job
+        return f"start its program with mpims.run(..., run_dir={str(path)!r}, resume=True)"
+    return f"python -m mpims resume {as_argument(path)}"
 
 
 def _create_new(parent: Path, name: str) -> Path:

@@ -299,7 +299,7 @@ def test_what_has_changed_is_refused(tmp_path):
     ]:
         with pytest.raises(UsageError, match=said):
             alone(job, folder, resume=True, **options)
-    with pytest.raises(UsageError, match="is not empty"):
+    with pytest.raises(UsageError, match=r"is not empty: choose another run_dir, or .*, resume=True\)"):
         alone(Rows(), folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert alone(Rows(), folder, resume=True).summary["n_done"] == 60

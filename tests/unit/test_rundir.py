@@ -153,3 +153,14 @@ def test_a_run_of_a_program_is_resumed_by_that_program(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = "the same program, with mpims.run(..., run_dir='runs/x', resume=True)"
     assert resume_command(tmp_path / "runs" / "x", 3, in_program=True) == text
+
+
+@pytest.mark.parametrize("option", ["run_dir", "--run-dir"])
+def test_the_run_of_a_program_in_the_way_is_gone_on_with_by_that_program(option, tmp_path):
+    (tmp_path / MANIFEST).write_text(json.dumps({"command": []}))
+    said = (
+        f"run directory {tmp_path} is not empty: choose another {option}, or go on with the run in it: "
+        f"start its program with mpims.run(..., run_dir='{tmp_path}', resume=True)"
+    )
+    with pytest.raises(UsageError, match=re.escape(said)):
+        create_run_dir(tmp_path, "X", option)
