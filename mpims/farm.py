@@ -116,7 +116,8 @@ class Farm:
         self._identity = items_identity(self._items)
         if lead is None:
             self._options = replace(options, end_time_s=find_end(options.end_time_s))
-        self._stop_signals = StopSignals(computing_ends_at(self._options.end_time_s), LAST_S)
+        end_at = computing_ends_at(self._options.end_time_s, lead.end_at if lead is not None else None)
+        self._stop_signals = StopSignals(end_at, LAST_S)
         if lead is not None and lead.is_stopping:
             self._stop_signals.requested_at = time.monotonic()
         self._manifest: dict[str, Any] = {}

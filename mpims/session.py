@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
@@ -142,7 +143,13 @@ def serve(
     if master == transport.rank:
         return Lead()
 
+    end_at: float | None = None
+
     def make_shared_job(start: Start) -> Job:
+        nonlocal end_at
+        end_time_s = start.options.end_time_s
+        if end_time_s is not None:  # now: later the clock of the day may have been set
+            end_at = time.monotonic() + end_time_s - time.time()
         check_shared(start, transport.rank, transport.host)
         job = make_job(start)
         if isinstance(job, Job):  # or the master has refused it
@@ -162,7 +169,7 @@ def serve(
             raise
     if worker.must_lead:
         inheritance = tuple(worker.inheritance())
-        return Lead(worker.start, worker.job, worker.items, inheritance, worker.is_stopping)
+        return Lead(worker.start, worker.job, worker.items, inheritance, worker.is_stopping, end_at)
     if end is not None and end.status:
         raise error_with_status(end.status, end.message, end.detail)
     return end is not None

@@ -42,6 +42,16 @@ def find_end(given_s: float | None) -> float | None:
     return min((end_s for end_s in ends if end_s is not None), default=None)
 
 
-def computing_ends_at(end_time_s: float | None) -> float | None:
-    """When computing has to have ended, monotonic seconds, for a run that ends at that Unix time."""
-    return None if end_time_s is None else time.monotonic() + end_time_s - time.time() - RESERVE_S
+def computing_ends_at(end_time_s: float | None, end_at: float | None = None) -> float | None:
+    """When computing has to have ended, monotonic seconds.
+
+    Parameters
+    ----------
+    end_time_s
+        When the run has to have ended, Unix time; None if nothing limits it.
+    end_at
+        The same in monotonic seconds, where it was taken before: the clock of the day may be set meanwhile.
+    """
+    if end_at is None and end_time_s is not None:
+        end_at = time.monotonic() + end_time_s - time.time()
+    return None if end_at is None else end_at - RESERVE_S

@@ -22,6 +22,9 @@ class Lead(NamedTuple):
         What this rank had computed for it.
     is_stopping
         The one before had said that the run is to stop.
+    end_at
+        When the run has to have ended (monotonic seconds of this rank), as it was when the job came;
+        None if nothing limits it.
     """
 
     start: Start | None = None
@@ -29,3 +32,4 @@ class Lead(NamedTuple):
     items: Sequence[Any] = ()
     inheritance: tuple[Message, ...] = ()
     is_stopping: bool = False
+    end_at: float | None = None

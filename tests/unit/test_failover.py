@@ -222,6 +222,20 @@ def test_a_stopped_run_is_resumed_though_its_first_master_dies_before_it_begins(
     assert outcome.summary["status"] == "done"
 
 
+def test_the_next_master_has_the_end_that_its_rank_heard_of_before_the_clock_was_set(tmp_path, monkeypatch):
+    true_time = time.time
+
+    class Setting(Rows):
+        def kernel(self, items):
+            monkeypatch.setattr(time, "time", lambda: true_time() + 3600.0)
+            return super().kernel(items)
+
+    end_time_s = true_time() + 1000.0
+    deaths = [(Kind.RESULT, 5)]
+    outcome = run_with_deaths(Setting, tmp_path / "run", deaths, n_ranks=2, end_time_s=end_time_s)
+    assert outcome.summary["n_done"] == Rows.n
+
+
 def test_who_takes_over_does_not_wait_for_a_rank_that_has_left_before(tmp_path):
     """MPI has not noticed it, nor can the rank join; only the last master knew who it is."""
 

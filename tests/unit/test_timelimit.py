@@ -98,3 +98,10 @@ def test_a_run_that_takes_over_keeps_the_end_it_is_told(monkeypatch):
     end_time_s = time.time() + 1000.0
     run = farm.Farm(Slow(), RunOptions(end_time_s=end_time_s), None, None, Lead())
     assert run._options.end_time_s == end_time_s
+
+
+def test_a_clock_of_the_day_that_was_set_does_not_move_the_end_of_a_run_that_is_taken_over():
+    end_at = time.monotonic() + 500.0
+    options = RunOptions(end_time_s=time.time() - 3600.0)  # by that clock it is over
+    run = farm.Farm(Slow(), options, None, None, Lead(end_at=end_at))
+    assert run._stop_signals.end_at == end_at - RESERVE_S
