@@ -107,6 +107,7 @@ class Farm:
         self._parameters = pack_parameters(job) if source is not None else {}
         self._say = say_nothing if options.quiet else say
         self._transport = JointTransport(transport)
+        self._n_lost_before = len(transport.lost_before) if transport is not None else 0
         self._n_ranks = self._transport.size - len(self._transport.lost)
         others = set(range(self._transport.size)) - self._transport.lost - {self._transport.rank}
         self._workers = sorted(others) if self._transport.size > 1 else [self._transport.rank]
@@ -214,6 +215,7 @@ class Farm:
             },
             own_rank=self._transport.rank,
             took_over=self._lead is not None,
+            n_dead=lambda: len(self._transport.lost) - self._n_lost_before,
         )
         self._progress = make_progress(
             job=repr(self._job),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,8 @@ class RunRecord:
         The master's.
     took_over
         Whether it took the run over from a master that died.
+    n_dead
+        Gives how many ranks have died since they were started, masters among them.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class RunRecord:
         about: Mapping[str, Any],
         own_rank: int,
         took_over: bool,
+        n_dead: Callable[[], int],
     ) -> None:
         self._folder = folder
         self._manifest = manifest
@@ -61,6 +64,8 @@ class RunRecord:
         self._about = about
         self._own_rank = own_rank
         self._past = _up_to_now(checkpoint.past.stats) if took_over else checkpoint.past.stats
+        self._n_dead = n_dead
+        self._n_known = _n_known(self._past, manifest, n_dead()) if took_over else 0
         self._began = time.monotonic()
         self._ranks_written = 0.0
 
@@ -94,6 +99,9 @@ class RunRecord:
             "workers_s": wall_s * n_workers + past.get("workers_s", 0.0),
             "busy_s": dict(busy_s),
             "master_cpu_s": record.cpu_s + past.get("master_cpu_s", 0.0),
+            # Not the scheduler's count: of a rank that died with a master no event comes to the next one.
+            "n_lost": max(0, self._n_dead() - self._n_known) + past.get("n_lost", 0),
+            "n_dead": self._n_dead(),
             "noted_at": time.time(),
         }
 
@@ -120,6 +128,7 @@ class RunRecord:
         from mpims.report.summary import balance  # at the end, not before the first chunk
 
         figures = self.figures(record)
+        del figures["n_dead"]  # it is for the next master alone
         efficiency, imbalance = balance(list(figures["busy_s"].values()), figures["workers_s"])
         failures = self._checkpoint.failures
         summary: Summary = {
@@ -142,6 +151,25 @@ class RunRecord:
         write_json(self._folder / SUMMARY, dict(summary))
         write_json(self._folder / MANIFEST, self._manifest)
         return summary
+
+
+def _n_known(noted: dict[str, Any], manifest: dict[str, Any], n_dead: int) -> int:
+    """Of the dead ranks that a new master finds, those that are masters or in what the last one noted.
+
+    Examples
+    --------
+    >>> noted = {"n_dead": 1, "n_masters": 0, "n_resumed": 0}
+    >>> _n_known(noted, {"taken_over": [{}]}, 4)  # two workers died unnoted
+    2
+    >>> _n_known(noted, {"taken_over": [{}], "resumed": [{}]}, 3)  # it was noted before the ranks started
+    1
+    """
+    if not manifest.get("taken_over"):
+        return n_dead  # the master before had not begun
+    is_of_this_start = noted.get("n_resumed") == len(manifest.get("resumed", ()))
+    n_noted: int = noted.get("n_dead", 0) if is_of_this_start else 0
+    n_masters: int = len(manifest["taken_over"]) - noted.get("n_masters", 0)
+    return n_noted + n_masters
 
 
 def _up_to_now(figures: dict[str, Any]) -> dict[str, Any]:

@@ -81,8 +81,11 @@ class Text(Rows):
         return [f"{i}," for i in self.indices]
 
 
-def run_with_deaths(make_job, folder, deaths, n_ranks=4, **options):
-    """Ranks 0, 1, … are the master in turn, and die as `deaths` says; give the last one's outcome."""
+def run_with_deaths(make_job, folder, deaths, n_ranks=4, never_there=(), **options):
+    """Ranks 0, 1, … are the master in turn, and die as `deaths` says; give the last one's outcome.
+
+    Ranks that are `never_there` are found to be dead when the first master is.
+    """
     options = RunOptions(run_dir=folder, quiet=True, policy="SS", **options)
     transports = local_transports(n_ranks)
     transports[: len(deaths)] = [
@@ -102,11 +105,16 @@ def run_with_deaths(make_job, folder, deaths, n_ranks=4, **options):
             else:
                 outcomes.append(run_master(job, options, transport, lead=lead))
         except Death:
-            announce(transports, transport.rank)
+            for dead in [*never_there, transport.rank]:
+                announce(transports, dead)
         except MpimsError as error:
             outcomes.append(error)
 
-    threads = [threading.Thread(target=rank, args=(t,), daemon=True) for t in transports]
+    threads = [
+        threading.Thread(target=rank, args=(t,), daemon=True)
+        for t in transports
+        if t.rank not in never_there
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -234,6 +242,13 @@ def test_the_next_master_has_the_end_that_its_rank_heard_of_before_the_clock_was
     deaths = [(Kind.RESULT, 5)]
     outcome = run_with_deaths(Setting, tmp_path / "run", deaths, n_ranks=2, end_time_s=end_time_s)
     assert outcome.summary["n_done"] == Rows.n
+
+
+@pytest.mark.parametrize("never_there", [(), (2,), (2, 4)], ids=str)
+def test_ranks_that_died_with_the_master_are_counted_by_the_next_one(never_there, tmp_path):
+    deaths = [(Kind.RESULT, 5)]
+    outcome = run_with_deaths(Rows, tmp_path / "run", deaths, n_ranks=5, never_there=never_there)
+    assert (outcome.summary["n_lost"], outcome.summary["n_masters"]) == (len(never_there), 1)
 
 
 def test_who_takes_over_does_not_wait_for_a_rank_that_has_left_before(tmp_path):
