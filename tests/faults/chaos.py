@@ -22,6 +22,7 @@ from tests.conftest import clean_environment
 # What Open MPI's launcher says of the connection to a rank that has died, when it was just using it.
 LOST_CONNECTION = re.compile(
     r"\[\S+:\d+\] pmix_ptl_base: send_msg: write failed: Connection reset by peer .*"
+    r"|\[\S+:\d+\] PMIX ERROR: PMIX_ERR_UNREACH in file \S*/pmix_server\.c at line \d+"
     r"|\[warn\] Epoll (ADD|MOD|DEL)\(\d+\) on fd \d+ failed\. .*: Bad file descriptor"
 )
 JOB = """

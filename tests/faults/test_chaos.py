@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from mpims.launch import find_launcher
-from tests.faults.chaos import KINDS, Chaos, Reference
+from tests.faults.chaos import KINDS, LOST_CONNECTION, Chaos, Reference
 
 AT_A_TIME = 3
 SCENARIOS: dict[str, Callable[[Chaos], None]] = {}
@@ -334,3 +334,22 @@ def _is_scenario(item: Any) -> bool:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_chaos(outcomes: dict[str, Future[None]], name: str) -> None:
     outcomes[name].result()
+
+
+@pytest.mark.parametrize(
+    ("line", "is_known"),
+    [
+        (
+            "[n1:4711] PMIX ERROR: PMIX_ERR_UNREACH in file ../../src/server/pmix_server.c at line 4242",
+            True,
+        ),
+        ("[n1:4711] PMIX ERROR: PMIX_ERR_NOMEM in file ../../src/server/pmix_server.c at line 4242", False),
+        ("[n1:4711] PMIX ERROR: PMIX_ERR_UNREACH in file ../../src/client/pmix_client.c at line 7", False),
+        ("[warn] Epoll MOD(4) on fd 22 failed. Old events were 6: Bad file descriptor", True),
+        ("mpims: done: 400 items in 1.2 s", False),
+    ],
+)
+def test_after_our_last_line_the_launcher_may_only_say_that_a_rank_is_gone(
+    line: str, is_known: bool
+) -> None:
+    assert bool(LOST_CONNECTION.fullmatch(line)) == is_known
