@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from mpims import __version__
-from mpims.cli.helptext import HelpText
 from mpims.doctor.batch import allocation_in, batch_findings
 from mpims.doctor.disk import disk_findings, nearest_folder
 from mpims.doctor.examine import alone_findings, world_findings
@@ -51,7 +50,6 @@ def add_parser(commands: Any) -> None:
         "doctor",
         help="examine this machine: MPI, cores, file system, messages; and what cures it",
         description=DESCRIPTION,
-        formatter_class=HelpText,
     )
     parser.set_defaults(command=doctor_command)
     add = parser.add_argument

@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mpims.cli.helptext import HelpText
 from mpims.cli.run import add_job, add_options
 from mpims.drill.plan import PARSERS, Fault, FaultKind, check_plan, default_plan, draw_plan
 from mpims.drill.play import Drill
@@ -53,7 +52,6 @@ def add_parser(commands: Any) -> None:
         help="kill and hang ranks of a job, and see whether its result is the same",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=HelpText,
     )
     parser.set_defaults(command=drill_command)
     add_job(parser)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+from typing import Any
 
 WIDEST = 100
 """Lines are no wider than this: it is easier to read."""
@@ -11,9 +13,16 @@ WIDEST = 100
 class HelpText(argparse.RawDescriptionHelpFormatter):
     """Wraps paragraphs; one that has indented lines, such as commands to be typed, stays as it is."""
 
+    def __init__(self, prog: str, **fields: Any) -> None:
+        fields["width"] = min(fields.get("width") or shutil.get_terminal_size().columns - 2, WIDEST)
+        super().__init__(prog, **fields)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrapped(text, width).split("\n")
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         paragraphs = text.strip("\n").split("\n\n")
-        return "\n\n".join(wrapped(paragraph, min(width, WIDEST)) for paragraph in paragraphs) + "\n"
+        return "\n\n".join(wrapped(paragraph, width) for paragraph in paragraphs) + "\n"
 
 
 def wrapped(paragraph: str, width: int) -> str:

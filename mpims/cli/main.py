@@ -65,7 +65,10 @@ COMMANDS = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Says what is wrong in one line; every help is set alike."""
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields, formatter_class=HelpText)
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """Raise instead of printing the usage and leaving."""
@@ -90,7 +93,6 @@ def make_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
         prog="mpims",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=HelpText,
     )
     parser.add_argument("--version", action="version", version=f"mpims {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)

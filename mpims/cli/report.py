@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from mpims.cli.helptext import HelpText
 from mpims.errors import ExitStatus, RunFailed, UsageError
 from mpims.pages.charts import draw_charts, has_matplotlib
 from mpims.pages.findings import find
@@ -34,7 +33,6 @@ def add_parser(commands: Any) -> None:
         "report",
         help="what a run's time went into, what limited it, and what to change",
         description=DESCRIPTION,
-        formatter_class=HelpText,
     )
     parser.set_defaults(command=report_command)
     parser.add_argument("run", metavar="RUN", type=Path, help="the run directory, of a run live or over")

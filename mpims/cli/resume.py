@@ -7,7 +7,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mpims.cli.helptext import HelpText
 from mpims.cli.run import add_options, add_time, compute, launch, must_launch, options_from
 from mpims.errors import UsageError
 from mpims.job import Job
@@ -30,7 +29,6 @@ def add_parser(commands: Any) -> None:
         "resume",
         help="go on with a run that was stopped or died",
         description=DESCRIPTION,
-        formatter_class=HelpText,
     )
     parser.set_defaults(command=resume_command)
     parser.add_argument("run", metavar="RUN", type=Path, help="the run directory")

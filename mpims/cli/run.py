@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from mpims.cli.counts import check_ranks, check_started
-from mpims.cli.helptext import HelpText
 from mpims.core.policies import POLICIES
 from mpims.errors import UsageError
 from mpims.job import Job
@@ -61,7 +60,6 @@ def add_parser(commands: Any) -> None:
         "run",
         help="compute a job",
         description=DESCRIPTION,
-        formatter_class=HelpText,
     )
     parser.set_defaults(command=run_command)
     add_job(parser)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from mpims.cli.counts import parse_items
-from mpims.cli.helptext import HelpText
 from mpims.core.policies import POLICIES
 from mpims.core.policies.base import LONGEST_S
 from mpims.drill.plan import Moment, parse_slow
@@ -63,7 +62,6 @@ def add_parser(commands: Any) -> None:
         help="try policies and numbers of ranks on a virtual clock",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=HelpText,
     )
     parser.set_defaults(command=simulate_command)
     _add_work(parser)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from mpims.cli.counts import check_ranks
-from mpims.cli.helptext import HelpText
 from mpims.cli.run import add_job, add_options, job_from, options_from
 from mpims.cli.status import outside_lines
 from mpims.errors import ExitStatus, RunFailed, UsageError
@@ -51,7 +50,6 @@ def add_parser(commands: Any) -> None:
         "slurm",
         help="write a batch script for SLURM, submit it, follow it",
         description=DESCRIPTION,
-        formatter_class=HelpText,
     )
     parser.set_defaults(command=slurm_command)
     add_job(parser)
@@ -71,7 +69,7 @@ def _add_batch(group: Any) -> None:
     )
     add("--time", required=True, metavar="T", help="the walltime: MINUTES, HH:MM:SS or D-HH:MM:SS")
     for name in ("partition", "account", "mem"):
-        add(f"--{name}", metavar=name.upper(), help=f"as for sbatch; default: the cluster's {name}")
+        add(f"--{name}", metavar=name.upper(), help="as for sbatch; default: the cluster's own")
     add(
         "--sbatch",
         dest="sbatch",

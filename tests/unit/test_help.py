@@ -82,7 +82,16 @@ def test_the_help_fits_the_terminal(command, columns, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         make_parser([command] if command else COMMANDS).parse_args([*command.split(), "--help"])
     lines = capsys.readouterr().out.split("\n")
-    assert [line for line in lines if len(line) > columns] == []
+    assert [line for line in lines if len(line) > min(columns, 100)] == []
+
+
+@pytest.mark.parametrize("columns", [60, 72, 80, 120])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_no_name_is_broken_at_its_hyphen(command, columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        make_parser([command] if command else COMMANDS).parse_args([*command.split(), "--help"])
+    assert [line for line in capsys.readouterr().out.split("\n") if line.endswith("-")] == []
 
 
 @pytest.mark.parametrize("command", COMMANDS)
