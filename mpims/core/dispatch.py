@@ -143,7 +143,8 @@ class Dispatch:
             return actions
         rank, queue = worker.rank, worker.queue
         if worker.n_failed and self._blame.is_dubious(worker):
-            self.idle.setdefault(rank)
+            if not queue:
+                self.idle.setdefault(rank)
             return actions
         if length is None:
             length = worker.length

@@ -1389,6 +1389,21 @@ def test_until_any_fail_elsewhere_if_nothing_is_tried_twice():
     assert scheduler.ledger.pending.contains(4, 8)
 
 
+def test_a_rank_that_was_alone_when_all_failed_is_not_idle_when_another_joins():
+    """It has work: when it falls silent over that, it is noticed, whatever others do."""
+    scheduler = make(40, 1, timeout_s=5.0, queue_length=4)
+    join(scheduler, 1)
+    for i in range(DUBIOUS):
+        failed(scheduler, 1, i + 1, i, i + 1)
+    join(scheduler, 2, now=1.0)
+    done(scheduler, 1, 4, 3, 4, now=2.0)
+    for now in (3.0, 4.0, 5.0, 6.0):
+        head = scheduler.workers[2].queue[0]
+        done(scheduler, 2, head.number, head.start, head.stop, now=now)
+    tick(scheduler, 7.5)
+    assert scheduler.suspects == {1}
+
+
 def test_a_success_between_failures_clears_a_rank():
     scheduler = make(40, 2, "CSS:8")
     join(scheduler, 1, 2)
