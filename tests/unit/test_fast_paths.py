@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mpims.core.chunks import PLAIN, Assign, AssignAlike, Care, Held, Result
@@ -290,6 +290,16 @@ def goes_the_plain_way(scheduler):
 policies = st.sampled_from(["SS", "CSS:3", "GSS", "FAC2", "TSS", "STATIC", "AF", "AWF-B"])
 
 
+PLAINLY = {
+    "timeout_s": TIMEOUT_S,
+    "is_open": False,
+    "asks": False,
+    "twins": True,
+    "skip": False,
+    "end_at": None,
+}
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     policy=policies,
@@ -311,6 +321,8 @@ policies = st.sampled_from(["SS", "CSS:3", "GSS", "FAC2", "TSS", "STATIC", "AF",
     has_units=st.booleans(),
     seed=st.integers(0, 2**32),
 )
+@example("SS", 7, 1, 3, 2, (0.25,), PLAINLY, False, 655)  # a success ends a row of failures
+@example("SS", 6, 1, 4, 2, (0.25,), PLAINLY, False, 656)  # a rank is idle
 def test_a_result_is_taken_in_as_the_plain_way_does_it(
     policy, n_blocks, block, n_workers, queue_length, block_s, options, has_units, seed
 ):
