@@ -32,6 +32,8 @@ ABREAST = 2
 
 Step = tuple[str, list[str]]
 
+TYPES: Step = ("types", [PYTHON, "-m", "mypy"])
+
 
 def lint_steps() -> list[Step]:
     """What reads the code without running it."""
@@ -39,7 +41,6 @@ def lint_steps() -> list[Step]:
     return [
         ("format", [*tool, "format", "--check", "--quiet", "."]),
         ("lint", [*tool, "check", "--quiet", "."]),
-        ("types", [PYTHON, "-m", "mypy"]),
     ]
 
 
@@ -58,8 +59,9 @@ def test_steps() -> list[Step]:
 
 
 def steps_beside() -> list[Step]:
-    """What takes minutes but not all cores: it waits for a scheduler, for walltimes, for a compiler."""
+    """What takes a while but not all cores: it waits for a scheduler, for walltimes, for a compiler."""
     return [
+        TYPES,
         ("slurm (beside the others; skipped where it cannot be installed)", [*PYTEST, SLURM]),
         ("compiled (beside the others)", [*PYTEST, "-rs", COMPILED]),
     ]
@@ -82,7 +84,8 @@ def run(step: Step, output: int | None = None) -> tuple[str, str]:
 def main() -> int:
     """Run the steps; 1 if any failed."""
     is_lint = "--lint" in sys.argv
-    steps = lint_steps() if is_lint else [*lint_steps(), *test_steps(), *steps_beside()]
+    others = [TYPES] if is_lint else [*test_steps(), *steps_beside()]
+    steps = [*lint_steps(), *others]
     verdicts = []
     with ThreadPoolExecutor(max_workers=1) as lane:
         beside = {
