@@ -39,6 +39,7 @@ from mpims.core.scheduler import Scheduler
 from mpims.errors import MpimsError, RunFailed, Stopped, UsageError
 from mpims.outputs import ResultError
 from mpims.processes import Process
+from mpims.report.wording import counted
 from mpims.runtime.deliveries import Delivery, deliveries
 from mpims.runtime.tracing import Tracing
 from mpims.runtime.transport.base import Transport
@@ -242,9 +243,9 @@ class Desk:
         elif (joined.n_items, joined.items_digest) != self._identity:
             n_here = self._identity[0]
             difference = (
-                f"{joined.n_items} items on {where}, {n_here} on {here}"
+                f"{counted(joined.n_items, 'item')} on {where}, {n_here:,} on {here}"
                 if joined.n_items != n_here
-                else f"{n_here} items on {where} too, but not the same or in another order"
+                else f"{counted(n_here, 'item')} on {where} too, but not the same or in another order"
             )
             self.fail(
                 UsageError(
