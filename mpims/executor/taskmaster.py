@@ -135,6 +135,7 @@ class TaskMaster(Master):
             self.step(timeout_s)
 
     def step(self, timeout_s: float) -> None:
+        # What a result costs the master is not caught up on: sizes of tasks do not go by it.
         slack_s = min(self._scheduler.slack_s, self._longest_nap_s)
         message = self._transport.receive(timeout_s, slack_s)
         if message is None or message.kind is not Kind.RESULT or not self._pass_on(message):
