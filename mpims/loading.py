@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from mpims.errors import UsageError, describe, user_traceback
 from mpims.job import Job
+from mpims.jobfile import module_name
 
 
 class JobSource(NamedTuple):
@@ -222,12 +223,11 @@ def _import_module(name: str) -> types.ModuleType:
 def _run(name: str, text: str) -> types.ModuleType:
     """Run a job file as a module of its own.
 
-    The module's name cannot be that of any other, however the file is called; the file's folder is
-    searched for the modules that it imports, but last, so that it hides nothing.
+    The file's folder is searched for the modules that it imports, but last, so that it hides nothing.
     """
-    path_digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:8]
-    module = types.ModuleType(f"_mpims_job_{Path(name).stem}_{path_digest}")
+    module = types.ModuleType(module_name(name))
     module.__file__ = name
+    module.__package__ = ""  # there is nothing beside it, for a relative import
     sys.modules[module.__name__] = module
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     folder = str(Path(name).parent)

@@ -22,7 +22,7 @@ NAMES = [str(path.relative_to(PACKAGE.parent)) for path in FILES]
 
 LAYERS = [
     ["core", "errors", "streams"],
-    ["job", "outputs", "options", "parameters", "loading", "digest", "processes", "world"],
+    ["job", "outputs", "options", "parameters", "jobfile", "loading", "digest", "processes", "world"],
     ["runtime", "storage", "report"],
     [
         "session",

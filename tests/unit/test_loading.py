@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import inspect
 import linecache
+import pickle
+import re
+import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -44,7 +49,7 @@ def _clean_interpreter(monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield
     for name in list(sys.modules):
-        if name.startswith("_mpims_job_") or "_xyz" in name:
+        if name.startswith("mpims.jobfile.") or "_xyz" in name:
             del sys.modules[name]
 
 
@@ -492,3 +497,29 @@ def test_a_job_may_lie_where_a_name_is_not_utf_8(tmp_path):
     path = tmp_path / "of \udcff.py"
     path.write_text(GOOD)
     assert load_job_class(read_source(str(path))).__name__ == "Good"
+
+
+# ---------------------------------------------------------------- in other processes
+
+
+@pytest.mark.parametrize("name", ["x.py", "my-sweep.v2.py", "numpy.py"])
+def test_what_is_pickled_by_name_is_found_in_a_new_process_with_the_same_search_path(name, write):
+    text = "import mpims\ndef square(x):\n    return x * x\nclass A(mpims.Job):\n    pass\n"
+    job_class = load_job_class(read_source(write(text, f"a b/{name}")))
+    square = sys.modules[job_class.__module__].square
+    code = f"import pickle, sys; sys.path = {sys.path}; print(pickle.loads({pickle.dumps(square)})(7))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "49\n", done.stderr
+
+
+def test_a_file_of_that_name_in_another_folder_is_not_taken_for_it(write, monkeypatch):
+    job_class = load_job_class(read_source(write("import mpims\nclass A(mpims.Job):\n    pass\n")))
+    name = job_class.__module__
+    other = Path(write("", "other/x.py")).parent
+    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [str(other), *sys.path])
+    assert importlib.import_module(name).A.__module__ == name
+    monkeypatch.delitem(sys.modules, name)
+    sys.path.remove(str(other.parent))
+    with pytest.raises(ModuleNotFoundError, match=re.escape(name)):
+        importlib.import_module(name)

@@ -48,7 +48,7 @@ def _clean(monkeypatch):
     for number, handler in before.items():
         signal.signal(number, handler)
     for name in list(sys.modules):
-        if name.startswith("_mpims_job_"):
+        if name.startswith("mpims.jobfile."):
             del sys.modules[name]
 
 
@@ -111,7 +111,7 @@ def test_a_result_made_of_the_jobs_own_classes_can_be_loaded(cli, tmp_path):
         err.splitlines()[-1] == f"mpims:        to read it in Python: mpims.load({str(tmp_path / 'run')!r})"
     )
     for name in list(sys.modules):
-        if name.startswith("_mpims_job_"):  # another program does not know the job's file
+        if name.startswith("mpims.jobfile."):  # another program does not know the job's file
             del sys.modules[name]
     one, two = mpims.load("run"), mpims.load(tmp_path / "run")
     assert [found.item for found in one] == [0, 1, 2]
