@@ -15,20 +15,24 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpims.errors import ExitStatus, MpimsError, describe, error_with_status
+from mpims.errors import ExitStatus, MpimsError, UsageError, describe, error_with_status
 from mpims.job import Job
-from mpims.report.wording import name_rank
 from mpims.runtime.lead import Lead
 from mpims.runtime.sharing import check_shared
 from mpims.runtime.threads import one_thread
 from mpims.runtime.transport.base import Transport
-from mpims.runtime.wire import End, Kind, Start, encode_object
+from mpims.runtime.wire import End, Failed, Kind, Start, encode_object
 from mpims.runtime.worker import Worker
+from mpims.streams import say
 from mpims.world import alone_error, check_launcher, find_world
 
 if TYPE_CHECKING:
     from mpims.outcome import Outcome
     from mpims.runtime.transport.mpi import MpiTransport
+
+LEFT = "has left the program: under a launcher every rank calls mpims.run as often as the others"
+LEAVING_WAIT_S = 1.0
+"""Who leaves a program looks this often at least who leads."""
 
 
 def run(job: Job, **options: Any) -> Outcome | None:
@@ -75,11 +79,14 @@ def _run(job: Job, options: dict[str, Any]) -> Outcome | None:
     if transport is None:
         return _lead(job, options, None, None)
     transport.check_free("a run")
-    atexit.unregister(_tell_leaving)
-    atexit.register(_tell_leaving, transport)
+    atexit.unregister(_leave_together)
+    atexit.register(_leave_together, transport)
     try:
         served = serve(transport, lambda start: job)
         outcome = None
+        if not served:
+            atexit.unregister(_leave_together)
+            raise UsageError(f"{transport.where(_leader(transport))} {LEFT}")
         if isinstance(served, Lead):
             # Of ranks lost in a run before, none can have begun this one.
             others = transport.lost - transport.lost_before
@@ -95,16 +102,41 @@ def _run(job: Job, options: dict[str, Any]) -> Outcome | None:
         transport.lost_before = frozenset(transport.lost)
 
 
-def _tell_leaving(transport: Transport) -> None:
-    """Where the program ends with an error on the rank that leads, end the run that others wait for."""
+def _leave_together(transport: Transport) -> None:
+    """At the end of the program: who leads tells the others, and they wait for that.
+
+    Whoever has left would be waited for by a run that others begin. So they learn it: from the one that
+    leads, or by an answer to its START. `MPI_Finalize`, which comes next, waits for all ranks as well.
+    """
     error: BaseException | None = getattr(sys, "last_value", None)  # not of SystemExit
-    alive = set(range(transport.size)) - transport.lost
-    if error is not None and transport.rank == min(alive):
-        where = name_rank(transport.rank, transport.host)
-        message = f"{where}, which would lead the run, has left the program: {describe(error)}"
-        end = encode_object(End(status=ExitStatus.FAILED, message=message, lost=tuple(transport.lost)))
-        for rank in alive - {transport.rank}:
-            transport.send(rank, Kind.END, b"", end)
+    why = LEFT if error is None else f"has left the program: {describe(error)}"
+    left = f"{transport.where(transport.rank)} {why}"
+    first = leader = _leader(transport)
+    while transport.is_open and leader != transport.rank:
+        message = transport.receive(LEAVING_WAIT_S)
+        leader = _leader(transport)
+        if message is None:
+            continue
+        source = message.source
+        if message.kind is Kind.DISMISS:
+            leader = source
+            break
+        if message.kind is Kind.START:
+            refusal = Failed(attempt=0, start=0, stop=0, reason=left, detail="", is_usage=error is None)
+            transport.send(source, Kind.FAILED, b"", encode_object(refusal))
+        elif message.kind is Kind.END:
+            transport.send(source, Kind.GOODBYE)
+    if leader != first:  # what it was to do here after the runs is not done
+        transport.exit_status = transport.exit_status or ExitStatus.FAILED
+    if transport.is_open and leader == transport.rank:
+        if leader != first:
+            say(f"{transport.where(first)} has died in the program, after its runs")
+        lost = tuple(transport.lost)
+        dismiss_workers(transport, None if error is None else End(ExitStatus.FAILED, left, lost=lost))
+
+
+def _leader(transport: Transport) -> int:
+    return min(set(range(transport.size)) - transport.lost)
 
 
 def _lead(job: Job, options: dict[str, Any], transport: Transport | None, lead: Lead | None) -> Outcome:
@@ -139,7 +171,7 @@ def serve(
     MpimsError
         The error that the run ended with on the master.
     """
-    master = min(set(range(transport.size)) - transport.lost)
+    master = _leader(transport)
     if master == transport.rank:
         return Lead()
 
@@ -212,7 +244,7 @@ def dismiss_workers(transport: Transport | None, ended: End | None = None) -> No
     Parameters
     ----------
     ended
-        How the last run ended, if the master died before it could tell all of them.
+        How the last run ended, for those whom its master could not tell.
     """
     if transport is not None:
         for rank in set(range(transport.size)) - transport.lost - {transport.rank}:

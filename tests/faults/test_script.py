@@ -117,6 +117,40 @@ def test_a_program_goes_on_after_a_death_and_its_status_is_that_of_its_errors(tm
     assert done.returncode == 1, done.stderr
 
 
+UNEVEN = """
+import os, sys
+import mpims
+
+class Job(mpims.Job):
+    def items(self):
+        return 9
+    def task(self, item):
+        return item
+
+rank = int(os.environ["OMPI_COMM_WORLD_RANK"])
+mpims.run(Job(), quiet=True)
+if rank in map(int, sys.argv[1:]):
+    try:
+        mpims.run(Job(), quiet=True)
+    except mpims.UsageError as error:
+        print(rank, error)
+"""
+
+
+@pytest.mark.parametrize("again", ["0", "12", "02"])
+def test_ranks_that_call_run_more_often_than_others_are_told(tmp_path, again):
+    (tmp_path / "script.py").write_text(UNEVEN)
+    done = on_ranks(3, [sys.executable, "script.py", *again], tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = sorted(done.stdout.splitlines())
+    missing = 0 if again == "12" else rf"[{'12' if again == '0' else '1'}]"
+    assert len(told) == len(again), told
+    for rank, line in zip(again, told, strict=True):
+        assert re.match(
+            rf"{rank} rank {missing} .*has left the program: .*every rank calls mpims.run", line
+        )
+
+
 def test_the_tour_on_three_ranks(tmp_path):
     done = on_ranks(3, [sys.executable, "-m", "mpims"], tmp_path)
     assert done.returncode == 0, done.stderr

@@ -585,14 +585,67 @@ def test_options_of_run():
 def test_a_program_that_ends_with_an_error_ends_the_run_that_others_wait_for(monkeypatch):
     """Between two runs they wait for their master as long as it likes."""
     here, other = local_transports(2)
-    session._tell_leaving(here)  # without an error nobody is told
-    assert other.receive(0.0) is None
     monkeypatch.setattr(sys, "last_value", ValueError("no picture"), raising=False)
-    session._tell_leaving(other)  # nobody waits for this one
-    assert here.receive(0.0) is None
-    session._tell_leaving(here)
+    session._leave_together(here)
     with pytest.raises(RunFailed, match=r"rank 0 .*has left the program: ValueError: no picture"):
         serve(other, lambda start: pytest.fail("no run has begun"))
+    session._leave_together(other)
+    assert here.receive(0.0).kind is Kind.GOODBYE
+
+
+def test_a_program_that_ends_on_rank_0_ends_it_too(monkeypatch):
+    here, other = local_transports(2)
+    session._leave_together(here)
+    monkeypatch.setattr(session, "connect", lambda: other)
+    with pytest.raises(UsageError, match=r"rank 0 .*has left the program: under a launcher every rank"):
+        mpims.run(Words())
+    monkeypatch.undo()
+    session.atexit.unregister(session._leave_together)
+
+
+@pytest.mark.parametrize("error", [None, ValueError("no picture")])
+def test_a_rank_that_has_left_the_program_ends_a_run_that_rank_0_begins(error, tmp_path, monkeypatch):
+    here, other, third = local_transports(3)
+    with monkeypatch.context() as leaving:
+        if error is not None:
+            leaving.setattr(sys, "last_value", error, raising=False)
+        left = threading.Thread(target=session._leave_together, args=(other,))
+        left.start()
+        time.sleep(0.05)
+    assert left.is_alive()  # for who leads may begin another run
+    computing = threading.Thread(target=_serve_and_raise, args=(third,))
+    computing.start()
+    kind, what = (UsageError, "under a launcher every rank") if error is None else (RunFailed, "ValueError")
+    with pytest.raises(kind, match=f"rank 1 .*has left the program: {what}"):
+        run_master(Words(), RunOptions(run_dir=tmp_path, quiet=True), here)
+    session._leave_together(here)
+    for thread in (left, computing):
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def _serve_and_raise(transport):
+    with pytest.raises(mpims.MpimsError, match=r"rank 1 .*has left the program"):
+        serve(transport, lambda start: Words())
+
+
+@pytest.mark.parametrize("dies_before", [True, False])
+def test_who_leads_after_a_death_lets_the_others_go(dies_before, capfd):
+    ranks = local_transports(3)[1:]
+    leaving = [threading.Thread(target=session._leave_together, args=(rank,)) for rank in ranks]
+    for rank in ranks if dies_before else ():
+        rank.lose(0)
+    for thread in leaving:
+        thread.start()
+    if not dies_before:
+        time.sleep(0.05)
+        for rank in ranks:
+            rank.lose(0)
+    for thread in leaving:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert [rank.exit_status for rank in ranks] == [int(not dies_before)] * 2
+    assert capfd.readouterr().err.count("rank 0 ") == int(not dies_before)
 
 
 def test_a_run_within_a_run_or_beside_one_is_refused(tmp_path, monkeypatch):

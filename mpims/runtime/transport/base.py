@@ -119,6 +119,11 @@ class Transport(ABC):
         self.lost.add(rank)
 
     @property
+    def is_open(self) -> bool:
+        """Whether messages can still be sent."""
+        return True
+
+    @property
     @abstractmethod
     def unsent_bytes(self) -> int:
         """Bytes of buffers handed to `send` that have not left yet."""

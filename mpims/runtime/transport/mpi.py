@@ -147,6 +147,10 @@ class MpiTransport(Transport):
             self._sweep()
         return self._unsent_bytes
 
+    @property
+    def is_open(self) -> bool:
+        return not MPI.Is_finalized()
+
     # ---------------------------------------------------------------- receiving
 
     def receive(self, timeout_s: float, slack_s: float = 0.0) -> Message | None:
