@@ -63,8 +63,8 @@ def shipped(name: str, **parameters) -> mpims.Job:
 JOBS = {
     "mandelbrot": lambda: shipped("mandelbrot", width=60, height=40, limit=50),
     "pi": lambda: shipped("pi", samples=200, points=500),
-    "tokens": lambda: shipped("tokens", folder=ROOT / "mpims"),
-    "sweep": lambda: shipped("sweep", n_rho=10, n_sigma=13, longest=0.5),
+    "tokens": lambda: shipped("tokens", folder=ROOT / "mpims" / "core"),
+    "sweep": lambda: shipped("sweep", n_rho=5, n_sigma=7, longest=0.2),
     "sum32": Sum32,
     "product": Product,
     "matrices": Matrices,
