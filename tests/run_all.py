@@ -83,6 +83,7 @@ def run(step: Step, output: int | None = None) -> tuple[str, str]:
 
 def main() -> int:
     """Run the steps; 1 if any failed."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each of a thousand processes compiles every module
     is_lint = "--lint" in sys.argv
     others = [TYPES] if is_lint else [*test_steps(), *steps_beside()]
     steps = [*lint_steps(), *others]
