@@ -30,9 +30,9 @@ _DECIDING = {
     "job": "the job is {new}, was {old}",
     "output": "the output is {new}, was {old}",
     "seed": "the seed is {new}, was {old}",
-    "n_items": "the job has {new} items, had {old}",
+    "n_items": "the number of items is {new}, was {old}",
     "items_digest": "items() gives others, or in another order",
-    "block": "the block is {new} items, was {old}",
+    "block": "the block size is {new}, was {old}",
     "source_digest": "the source of the job is another",
 }
 """What decides the result, beside the parameters, and how a difference is said."""

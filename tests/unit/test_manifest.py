@@ -81,8 +81,8 @@ def with_output(output):
         ({"job": Y()}, ["the job is Y, was X"]),
         ({"job": with_output(mpims.Reduce(np.add))}, ["the output is Reduce(add), was Gather()"]),
         ({"options": RunOptions(seed=7)}, ["the seed is 7, was 0"]),
-        ({"items": (9, "d")}, ["the job has 9 items, had 10", "items() gives others, or in another order"]),
-        ({"block": 3}, ["the block is 3 items, was 1"]),
+        ({"items": (9, "d")}, ["the number of items is 9, was 10", "items() gives others, or in another order"]),
+        ({"block": 3}, ["the block size is 3, was 1"]),
         ({"source_digest": "def"}, ["the source of the job is another"]),
     ],
 )
@@ -96,9 +96,9 @@ def test_all_changes_are_named_at_once():
         "parameter n is 12, was 10",
         "parameter scale is 2.0, was 1.0",
         "the seed is 7, was 0",
-        "the job has 12 items, had 10",
+        "the number of items is 12, was 10",
         "items() gives others, or in another order",
-        "the block is 2 items, was 1",
+        "the block size is 2, was 1",
     ]
 
 

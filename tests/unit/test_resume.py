@@ -293,7 +293,7 @@ def test_what_has_changed_is_refused(tmp_path):
     DISTURBANCE.clear()
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     for job, options, said in [
-        (Rows(n=61), {}, "parameter n is 61, was 60; the job has 61 items, had 60; items"),
+        (Rows(n=61), {}, "parameter n is 61, was 60; the number of items is 61, was 60; items"),
         (Rows(), {"seed": 1}, "the seed is 1, was 0; put it back"),
         (Words(), {}, "the job is Words, was Rows; the source of the job is another"),
     ]:
