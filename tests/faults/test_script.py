@@ -117,6 +117,15 @@ def test_a_program_goes_on_after_a_death_and_its_status_is_that_of_its_errors(tm
     assert done.returncode == 1, done.stderr
 
 
+def test_a_rank_that_died_before_the_first_run_hangs_nobody(tmp_path):
+    dies = "if MPI.COMM_WORLD.rank == 0:\n    os.kill(os.getpid(), 9)\n"
+    head = f"import os\nfrom mpi4py import MPI\nMPI.COMM_WORLD.Barrier()\n{dies}"
+    (tmp_path / "script.py").write_text(head + SCRIPT)
+    done = on_ranks(4, [sys.executable, "script.py"], tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("RunFailed: a rank of this program has died before its first run") == 3
+
+
 UNEVEN = """
 import os, sys
 import mpims

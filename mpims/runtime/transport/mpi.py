@@ -19,6 +19,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from os import _exit as leave_at_once
 from threading import Timer
@@ -31,7 +32,7 @@ mpi4py.rc.finalize = True
 from mpi4py import MPI  # noqa: E402
 
 from mpims.core.chunks import make  # noqa: E402
-from mpims.errors import ExitStatus, InternalError  # noqa: E402
+from mpims.errors import ExitStatus, InternalError, RunFailed  # noqa: E402
 from mpims.report.wording import name_rank  # noqa: E402
 from mpims.runtime.transport.base import Transport  # noqa: E402
 from mpims.runtime.transport.waiting import Waiting  # noqa: E402
@@ -270,10 +271,7 @@ class MpiTransport(Transport):
         That is so even where every survivor has acknowledged the death, about once in twenty times.
         """
         if self.lost:
-            flush_output()
-            time.sleep(_DELIVERY_S)
-            # Of an exception that ends the program, not of SystemExit, there is a trace here.
-            leave_at_once(ExitStatus.FAILED if hasattr(sys, "last_type") else self.exit_status)
+            _leave(self.exit_status)
 
     def _failed_ranks(self) -> set[int]:
         failed = self._comm.Get_failed()
@@ -307,6 +305,14 @@ def _front(n_buffers: int) -> struct.Struct:
 def _slices(view: memoryview) -> list[memoryview]:
     """The bytes of a buffer in pieces that MPI can count; none for an empty one."""
     return [view[i : i + _SLICE_BYTES] for i in range(0, view.nbytes, _SLICE_BYTES)]
+
+
+def _leave(status: int) -> None:
+    """Leave without MPI_Finalize, once what was sent is there."""
+    flush_output()
+    time.sleep(_DELIVERY_S)
+    # Of an exception that ends the program, not of SystemExit, there is a trace here.
+    leave_at_once(ExitStatus.FAILED if hasattr(sys, "last_type") else status)
 
 
 @cache
@@ -348,6 +354,15 @@ def _duplicate() -> MPI.Intracomm:
         told.start()
     try:
         return MPI.COMM_WORLD.Dup()
+    except MPI.Exception as error:
+        if error.Get_error_class() not in _DEATHS:
+            raise
+        with suppress(MPI.Exception, NotImplementedError):
+            MPI.COMM_WORLD.Revoke()  # or another rank may wait for ever
+        atexit.register(_leave, ExitStatus.FAILED)
+        raise RunFailed(
+            "a rank of this program has died before its first run, and so this cannot begin: start it again"
+        ) from None
     finally:
         told.cancel()
 
