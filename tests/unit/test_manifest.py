@@ -81,7 +81,10 @@ def with_output(output):
         ({"job": Y()}, ["the job is Y, was X"]),
         ({"job": with_output(mpims.Reduce(np.add))}, ["the output is Reduce(add), was Gather()"]),
         ({"options": RunOptions(seed=7)}, ["the seed is 7, was 0"]),
-        ({"items": (9, "d")}, ["the number of items is 9, was 10", "items() gives others, or in another order"]),
+        (
+            {"items": (9, "d")},
+            ["the number of items is 9, was 10", "items() gives others, or in another order"],
+        ),
         ({"block": 3}, ["the block size is 3, was 1"]),
         ({"source_digest": "def"}, ["the source of the job is another"]),
     ],
