@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mpims.runtime.transport.mpi import MpiTransport
 
 LEFT = "has left the program: under a launcher every rank calls mpims.run as often as the others"
+ENDED = "the program is at its end: an atexit handler that was registered before a run comes too late for another"
 LEAVING_WAIT_S = 1.0
 """Who leaves a program looks this often at least who leads."""
 
@@ -79,14 +81,18 @@ def _run(job: Job, options: dict[str, Any]) -> Outcome | None:
     if transport is None:
         return _lead(job, options, None, None)
     transport.check_free("a run")
-    atexit.unregister(_leave_together)
+    if transport.over:
+        raise UsageError(transport.over)
+    # Each time: what the program has registered by now comes after it, and may run once more. The one before
+    # stays, for not every Python calls what was registered while handlers are called.
     atexit.register(_leave_together, transport)
+    transport.leave = partial(_leave_together, transport)
     try:
         served = serve(transport, lambda start: job)
         outcome = None
         if not served:
-            atexit.unregister(_leave_together)
-            raise UsageError(f"{transport.where(_leader(transport))} {LEFT}")
+            transport.over = f"{transport.where(_leader(transport))} {LEFT}"
+            raise UsageError(transport.over)
         if isinstance(served, Lead):
             # Of ranks lost in a run before, none can have begun this one.
             others = transport.lost - transport.lost_before
@@ -108,6 +114,15 @@ def _leave_together(transport: Transport) -> None:
     Whoever has left would be waited for by a run that others begin. So they learn it: from the one that
     leads, or by an answer to its START. `MPI_Finalize`, which comes next, waits for all ranks as well.
     """
+    if transport.over:
+        return
+    try:
+        _wait_for_leader(transport)
+    finally:
+        transport.over = ENDED
+
+
+def _wait_for_leader(transport: Transport) -> None:
     error: BaseException | None = getattr(sys, "last_value", None)  # not of SystemExit
     why = LEFT if error is None else f"has left the program: {describe(error)}"
     left = f"{transport.where(transport.rank)} {why}"
@@ -128,7 +143,7 @@ def _leave_together(transport: Transport) -> None:
             transport.send(source, Kind.GOODBYE)
     if leader != first:  # what it was to do here after the runs is not done
         transport.exit_status = transport.exit_status or ExitStatus.FAILED
-    if transport.is_open and leader == transport.rank:
+    if leader == transport.rank:
         if leader != first:
             say(f"{transport.where(first)} has died in the program, after its runs")
         lost = tuple(transport.lost)
@@ -221,12 +236,14 @@ def connect(*, share: bool = True, threads: bool = False) -> MpiTransport | None
     ------
     UsageError
         The launcher and the MPI that mpi4py loads are not of one kind: there are several processes, but
-        MPI makes each of them a world of its own, or would end it.
+        MPI makes each of them a world of its own, or would end it. Or MPI was finalised already.
     """
     world = find_world(os.environ)
     mpi = sys.modules.get("mpi4py.MPI")
     if world is None and (mpi is None or not mpi.Is_initialized()):
         return None
+    if mpi is not None and mpi.Is_finalized():
+        raise UsageError("MPI was finalised already: call mpims.run and mpims.Executor before MPI.Finalize")
     from mpims.runtime.transport.mpi import library_version, world_transport
 
     check_launcher(library_version(), os.environ)
@@ -246,7 +263,7 @@ def dismiss_workers(transport: Transport | None, ended: End | None = None) -> No
     ended
         How the last run ended, for those whom its master could not tell.
     """
-    if transport is not None:
+    if transport is not None and transport.is_open:
         for rank in set(range(transport.size)) - transport.lost - {transport.rank}:
             if ended is not None:
                 transport.send(rank, Kind.END, b"", encode_object(ended))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from mpims.errors import UsageError
 from mpims.executor import serving
 from mpims.executor.orders import Customer, Link
 from mpims.runtime.stopping import leave_signals_to_master
+from mpims.runtime.transport.base import Transport
 from mpims.session import connect, dismiss_workers
 
 _dismissing = False
@@ -58,7 +60,7 @@ def connect_executor(
         if exit_workers or status:
             raise SystemExit(status)
         return None
-    _dismiss_at_exit()  # also where what follows is refused: they serve by now
+    _dismiss_at_exit(transport)  # also where what follows is refused: they serve by now
     if n is not None and n != transport.size - 1:
         raise UsageError(
             f"n={n} under a launcher that started {transport.size} ranks, of which {transport.size - 1} "
@@ -82,9 +84,10 @@ def connect_executor(
     )
 
 
-def _dismiss_at_exit() -> None:
-    """Let the other ranks go when the program ends, unless whoever runs it does so."""
+def _dismiss_at_exit(transport: Transport) -> None:
+    """Let the other ranks go when the program ends or finalises MPI, unless whoever runs it does so."""
     global _dismissing
+    transport.leave = partial(dismiss_workers, transport)
     if not (_dismissing or serving.is_script):
         _dismissing = True
-        atexit.register(lambda: dismiss_workers(connect(), None))
+        atexit.register(dismiss_workers, transport)

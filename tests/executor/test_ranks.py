@@ -191,10 +191,19 @@ try:
     pool.submit(square, 1)
 except RuntimeError as error:
     print(error)
+if "mpi4py.MPI" in sys.modules:
+    from mpi4py import MPI
+    MPI.Finalize()  # which waits for the others
+    try:
+        mpims.Executor()
+    except mpims.UsageError as error:
+        print(error)
 """,
         way,
     )
-    assert output.split("\n")[0] == "cannot schedule new futures after shutdown"
+    refused, *late = output.splitlines()
+    assert refused == "cannot schedule new futures after shutdown"
+    assert way == "local" or late[0].startswith("MPI was finalised already: "), late
 
 
 def test_what_a_task_does_beside_its_result_it_does_once(tmp_path):

@@ -127,7 +127,7 @@ def test_a_rank_that_died_before_the_first_run_hangs_nobody(tmp_path):
 
 
 UNEVEN = """
-import os, sys
+import atexit, os, sys
 import mpims
 
 class Job(mpims.Job):
@@ -136,25 +136,33 @@ class Job(mpims.Job):
     def task(self, item):
         return item
 
-rank = int(os.environ["OMPI_COMM_WORLD_RANK"])
-mpims.run(Job(), quiet=True)
-if rank in map(int, sys.argv[1:]):
+def more():
     try:
         mpims.run(Job(), quiet=True)
     except mpims.UsageError as error:
         print(rank, error)
+
+rank = int(os.environ["OMPI_COMM_WORLD_RANK"])
+mpims.run(Job(), quiet=True)
+how, *again = sys.argv[1:]
+if rank in map(int, again):
+    more()
+    atexit.register(more) if how == "at exit" else more()
+if rank == 0 and how == "finalised":
+    from mpi4py import MPI
+    MPI.Finalize()  # where the others wait for it at their end
 """
 
 
-@pytest.mark.parametrize("again", ["0", "12", "02"])
-def test_ranks_that_call_run_more_often_than_others_are_told(tmp_path, again):
+@pytest.mark.parametrize(("how", "again"), [("at exit", "0"), ("now", "12"), ("finalised", "02")])
+def test_ranks_that_call_run_more_often_than_others_are_told(tmp_path, how, again):
     (tmp_path / "script.py").write_text(UNEVEN)
-    done = on_ranks(3, [sys.executable, "script.py", *again], tmp_path)
+    done = on_ranks(3, [sys.executable, "script.py", how, *again], tmp_path)
     assert done.returncode == 0, done.stderr
     told = sorted(done.stdout.splitlines())
     missing = 0 if again == "12" else rf"[{'12' if again == '0' else '1'}]"
-    assert len(told) == len(again), told
-    for rank, line in zip(again, told, strict=True):
+    assert len(told) == 2 * len(again), told
+    for rank, line in zip(sorted(2 * again), told, strict=True):
         assert re.match(
             rf"{rank} rank {missing} .*has left the program: .*every rank calls mpims.run", line
         )

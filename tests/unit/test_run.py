@@ -11,6 +11,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -597,10 +598,22 @@ def test_a_program_that_ends_on_rank_0_ends_it_too(monkeypatch):
     here, other = local_transports(2)
     session._leave_together(here)
     monkeypatch.setattr(session, "connect", lambda: other)
-    with pytest.raises(UsageError, match=r"rank 0 .*has left the program: under a launcher every rank"):
+    for _ in range(2):  # it is told once
+        with pytest.raises(UsageError, match=r"rank 0 .*has left the program: under a launcher every rank"):
+            mpims.run(Words())
+    monkeypatch.setattr(session, "connect", lambda: here)
+    with pytest.raises(
+        UsageError, match="the program is at its end: an atexit handler that was registered"
+    ):
         mpims.run(Words())
-    monkeypatch.undo()
     session.atexit.unregister(session._leave_together)
+
+
+def test_a_run_after_mpi_was_finalised_is_refused(monkeypatch):
+    finalised = SimpleNamespace(Is_initialized=lambda: True, Is_finalized=lambda: True)
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", finalised)
+    with pytest.raises(UsageError, match="MPI was finalised already"):
+        mpims.run(Words())
 
 
 @pytest.mark.parametrize("error", [None, ValueError("no picture")])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -50,6 +50,10 @@ class Transport(ABC):
         Whether `receive` keeps its core while it waits.
     bell : Event or None
         Set by another thread, it ends a `receive` that waits; that clears it.
+    over : str
+        Why no run can begin any more, once the program has ended, here or on the rank that leads.
+    leave : callable or None
+        Called where the program finalises MPI itself: what a rank does at its end, while it can.
     engaged_with : str
         What this rank takes part in: messages of something else would be taken for its own.
     """
@@ -64,6 +68,8 @@ class Transport(ABC):
     exit_status: int = 0
     spins: bool = False
     bell: Event | None = None
+    over: str = ""
+    leave: Callable[[], None] | None = None
     engaged_with: str = ""
 
     def __init__(self) -> None:
