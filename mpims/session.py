@@ -22,7 +22,7 @@ from mpims.runtime.lead import Lead
 from mpims.runtime.sharing import check_shared
 from mpims.runtime.threads import one_thread
 from mpims.runtime.transport.base import Transport
-from mpims.runtime.wire import End, Failed, Kind, Start, encode_object
+from mpims.runtime.wire import End, Failed, Kind, Start, decode_object, encode_object
 from mpims.runtime.worker import Worker
 from mpims.streams import say
 from mpims.world import alone_error, check_launcher, find_world
@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     from mpims.runtime.transport.mpi import MpiTransport
 
 LEFT = "has left the program: under a launcher every rank calls mpims.run as often as the others"
-ENDED = "the program is at its end: an atexit handler that was registered before a run comes too late for another"
+ENDED = "the program is at its end: an atexit handler registered before a run comes too late for another"
 LEAVING_WAIT_S = 1.0
 """Who leaves a program looks this often at least who leads."""
+LEAVING_LOOK_S = 0.05
+"""Who leads looks so long before it leaves whether ranks have died: MPI tells it only who looks."""
 
 
 def run(job: Job, **options: Any) -> Outcome | None:
@@ -83,8 +85,8 @@ def _run(job: Job, options: dict[str, Any]) -> Outcome | None:
     transport.check_free("a run")
     if transport.over:
         raise UsageError(transport.over)
-    # Each time: what the program has registered by now comes after it, and may run once more. The one before
-    # stays, for not every Python calls what was registered while handlers are called.
+    # Each time: what the program has registered by now comes after it, and may run again. That of before
+    # stays: not every Python calls what was registered while handlers are called.
     atexit.register(_leave_together, transport)
     transport.leave = partial(_leave_together, transport)
     try:
@@ -135,6 +137,8 @@ def _wait_for_leader(transport: Transport) -> None:
         source = message.source
         if message.kind is Kind.DISMISS:
             leader = source
+            for rank in decode_object(message.buffers):  # or this one would wait for it in MPI_Finalize
+                transport.lose(rank)
             break
         if message.kind is Kind.START:
             refusal = Failed(attempt=0, start=0, stop=0, reason=left, detail="", is_usage=error is None)
@@ -146,6 +150,9 @@ def _wait_for_leader(transport: Transport) -> None:
     if leader == transport.rank:
         if leader != first:
             say(f"{transport.where(first)} has died in the program, after its runs")
+        until = time.monotonic() + LEAVING_LOOK_S
+        while transport.is_open and (left_s := until - time.monotonic()) > 0:
+            transport.receive(left_s)
         lost = tuple(transport.lost)
         dismiss_workers(transport, None if error is None else End(ExitStatus.FAILED, left, lost=lost))
 

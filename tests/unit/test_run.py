@@ -602,9 +602,7 @@ def test_a_program_that_ends_on_rank_0_ends_it_too(monkeypatch):
         with pytest.raises(UsageError, match=r"rank 0 .*has left the program: under a launcher every rank"):
             mpims.run(Words())
     monkeypatch.setattr(session, "connect", lambda: here)
-    with pytest.raises(
-        UsageError, match="the program is at its end: an atexit handler that was registered"
-    ):
+    with pytest.raises(UsageError, match="the program is at its end: an atexit handler registered before"):
         mpims.run(Words())
     session.atexit.unregister(session._leave_together)
 
@@ -640,6 +638,21 @@ def test_a_rank_that_has_left_the_program_ends_a_run_that_rank_0_begins(error, t
 def _serve_and_raise(transport):
     with pytest.raises(mpims.MpimsError, match=r"rank 1 .*has left the program"):
         serve(transport, lambda start: Words())
+
+
+def test_a_death_that_rank_0_has_not_noticed_by_its_end_is_told_to_all(monkeypatch):
+    """MPI tells of it only who looks; and who has not heard of it would wait in MPI_Finalize."""
+    here, dead, other = local_transports(3)
+    of_before = here.receive
+
+    def receive(timeout_s):
+        here.lose(dead.rank)
+        return of_before(timeout_s)
+
+    monkeypatch.setattr(here, "receive", receive)
+    session._leave_together(here)
+    session._leave_together(other)
+    assert here.lost == other.lost == {dead.rank}
 
 
 @pytest.mark.parametrize("dies_before", [True, False])

@@ -75,7 +75,7 @@ class MpiTransport(Transport):
         self.survives_deaths = self._has_ulfm = os.environ.get("OMPI_MCA_mpi_ft_enable") == "1"  # noqa: SIM112
         if self._has_ulfm:
             atexit.register(self._leave)
-        # MPI_Finalize deletes this first of all. What finalises MPI after the program does not call it any more.
+        # MPI_Finalize deletes this first of all; where it comes after the program, nothing is called.
         MPI.COMM_SELF.Set_attr(MPI.Comm.Create_keyval(delete_fn=self._before_finalize), None)
         self._waiting = Waiting()
         self._status = MPI.Status()
@@ -268,7 +268,7 @@ class MpiTransport(Transport):
                 self._ready.append(Message(Kind.LOST, rank, b"", []))
 
     def _before_finalize(self, comm: MPI.Comm, keyval: int, value: None) -> None:
-        """The program finalises MPI, which waits for all ranks: those that wait for this one are told before."""
+        """The program finalises MPI, which waits for all: who waits for this rank is told before."""
         if self.leave is not None:
             self.leave()
 
