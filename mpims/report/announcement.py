@@ -95,7 +95,9 @@ def resume_command(folder: Path, n_ranks: int, *, in_program: bool = False) -> s
 
 def printed_lines(folder: Path) -> list[str]:
     """Where to read what the ranks printed, if they did."""
-    names = sorted(path.name for path in folder.glob("rank-*.txt"))
+    names: list[str] = []
+    with suppress(OSError):  # somebody may be tidying up there
+        names = sorted(path.name for path in folder.glob("rank-*.txt") if path.stat().st_size)
     if not names:
         return []
     files = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more"

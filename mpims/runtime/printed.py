@@ -7,7 +7,8 @@
     items [4096, 4160): no convergence in item 4101
 
 The file is made when something is printed, and every line is in it at once: a rank that dies leaves its
-last words. Forked children print into the same file. What C code prints is not seen here.
+last words. Forked children print into the same file. What C code prints is not seen here. Where the file is
+asked for alone, as `multiprocessing` does when it begins a process, it is there, and empty.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class _LabelledFile(io.RawIOBase):
         self._who = who
         self._label = label
         self._descriptor: int | None = None
+        self._has_head = False  # since the file was opened
         self._in_line = False  # what came last did not end its line
         self._is_full = False
 
@@ -102,7 +104,7 @@ class _LabelledFile(io.RawIOBase):
         content = bytes(data)  # type: ignore[call-overload]
         if not self._is_full:
             try:
-                self._append(self._open(), self._labelled(content))
+                self._append(self._headed(), self._labelled(content))
             except OSError:  # no such folder on this host, a full disk: the run goes on
                 with suppress(OSError):
                     os.write(2, self._labelled(content))
@@ -110,7 +112,7 @@ class _LabelledFile(io.RawIOBase):
 
     def close_file(self) -> None:
         """Close the descriptor; the next line opens the file again."""
-        descriptor, self._descriptor = self._descriptor, None
+        descriptor, self._descriptor, self._has_head = self._descriptor, None, False
         if descriptor is not None:
             os.close(descriptor)
 
@@ -119,9 +121,16 @@ class _LabelledFile(io.RawIOBase):
             self._path.parent.mkdir(exist_ok=True)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             self._descriptor = os.open(self._path, flags, 0o666)
-            at = time.strftime("%Y-%m-%dT%H:%M:%S")
-            self._append(self._descriptor, f"--- {self._who}, process {os.getpid()}, {at}\n".encode())
         return self._descriptor
+
+    def _headed(self) -> int:
+        """The file, which says by now who prints there."""
+        descriptor = self._open()
+        if not self._has_head:
+            self._has_head = True
+            at = time.strftime("%Y-%m-%dT%H:%M:%S")
+            self._append(descriptor, f"--- {self._who}, process {os.getpid()}, {at}\n".encode())
+        return descriptor
 
     def _labelled(self, content: bytes) -> bytes:
         label = f"{self._label()}: ".encode(errors="backslashreplace")

@@ -186,6 +186,22 @@ def test_a_run_keeps_what_its_kernel_prints(tmp_path, capfd):
     assert outcome.summary["status"] == "done"
 
 
+class Starting(Loud):
+    """Asks for the file of standard error, as multiprocessing does when it begins a process by spawn."""
+
+    def setup(self):
+        sys.stderr.fileno()
+
+    def kernel(self, items):
+        return np.asarray(items)
+
+
+def test_a_file_that_was_only_asked_for_is_not_said_to_have_prints(tmp_path, capfd):
+    mpims.run(Starting(), run_dir=tmp_path / "r")
+    assert (tmp_path / "r" / "output" / "rank-0.txt").read_text() == ""
+    assert "what the job printed" not in capfd.readouterr().err
+
+
 def test_or_lets_it_pass(tmp_path, capfd):
     mpims.run(Loud(), run_dir=tmp_path / "r", prints="terminal", quiet=True)
     assert capfd.readouterr().out.startswith("ready\nfrom 0\n")
