@@ -155,8 +155,9 @@ def make_batch(arguments: argparse.Namespace, name: str, typed: list[str]) -> Ba
         options=tuple(arguments.sbatch),
         run_dir=arguments.run_dir,
         requeue=arguments.requeue,
+        n_given=arguments.n_ranks,
     )
-    if arguments.n_ranks is not None and arguments.n_ranks > batch.n_ranks:
+    if batch.n_ranks > batch.n_tasks:
         raise UsageError(
             f"-n {arguments.n_ranks} on {counted(batch.nodes, 'node')} of "
             f"{counted(batch.ntasks_per_node, 'task')}: "

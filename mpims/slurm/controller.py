@@ -132,7 +132,9 @@ def ask_cores(partition: str | None) -> int:
     cores = [int(match[1]) * int(match[2]) for match in told_of]
     if not cores:
         where = f"partition {partition}" if partition else "a node"
-        raise UsageError(f"--ntasks-per-node is missing, and SLURM does not say how many cores {where} has")
+        raise UsageError(
+            f"SLURM does not say how many cores {where} has: give its ranks, as in --ntasks-per-node 40"
+        )
     return min(cores)
 
 

@@ -44,6 +44,8 @@ class Batch:
         The run directory; None makes ``runs/NAME-NUMBER``.
     requeue
         Whether a run that takes longer than its walltime requeues itself.
+    n_given
+        How many ranks ``mpims run`` is told to start; None: one for each task.
 
     Raises
     ------
@@ -64,6 +66,7 @@ class Batch:
     options: tuple[str, ...] = ()
     run_dir: str | None = None
     requeue: bool = False
+    n_given: int | None = None
 
     def __post_init__(self) -> None:
         for name, count in (("--nodes", self.nodes), ("--ntasks-per-node", self.ntasks_per_node)):
@@ -87,9 +90,14 @@ class Batch:
                 )
 
     @property
+    def n_tasks(self) -> int:
+        """How many ranks there may be."""
+        return self.nodes * self.ntasks_per_node
+
+    @property
     def n_ranks(self) -> int:
         """How many ranks there will be, the master among them."""
-        return self.nodes * self.ntasks_per_node
+        return self.n_tasks if self.n_given is None else self.n_given
 
     def log(self, job_id: str) -> str:
         """Where SLURM writes what the job of that number says, as far as the options tell."""
@@ -151,10 +159,13 @@ def render_script(batch: Batch) -> str:
 
 def _header(batch: Batch) -> list[str]:
     given = (("partition", batch.partition), ("account", batch.account), ("mem", batch.mem))
+    roles = (
+        "rank 0 hands out and takes in, the others compute" if batch.n_ranks > 1 else "it computes itself"
+    )
     lines = [
         "#!/bin/bash",
         f"# {' '.join(shlex.join(batch.arguments).split())}",
-        f"# on {counted(batch.n_ranks, 'rank')}: rank 0 hands out and takes in, the others compute.",
+        f"# on {counted(batch.n_ranks, 'rank')}: {roles}.",
         f"#SBATCH --job-name={batch.name}",
         f"#SBATCH --nodes={batch.nodes}",
         "# One rank per core: each computes with one thread.",

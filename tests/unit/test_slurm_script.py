@@ -85,6 +85,18 @@ def test_what_was_not_asked_for_is_left_to_the_cluster():
     assert names == ["--job-name", "--nodes", "--ntasks-per-node", "--time", "--output"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "# on 80 ranks: rank 0 hands out"),
+        ({"n_given": 5}, "# on 5 ranks: rank 0 hands out"),
+        ({"nodes": 1, "ntasks_per_node": 1}, "# on 1 rank: it computes itself."),
+    ],
+)
+def test_it_says_how_many_ranks_there_will_be(fields, said):
+    assert said in render_script(batch(**fields))
+
+
 def test_a_run_directory_of_the_user_s_is_taken_as_it_is():
     assert render_script(batch(run_dir="my $runs/a")).endswith(" --run-dir 'my $runs/a'\n")
 
