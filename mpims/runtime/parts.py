@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -16,11 +16,8 @@ from mpims.runtime.buffers import Buffers
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-DIFFERENT = (
-    "for results that differ in form: output = mpims.Gather(dtype=object), which makes a list; "
-    "for texts a dtype that holds the longest, as mpims.Gather(dtype='U20')"
-)
-"""What to do about it."""
+Form: TypeAlias = tuple["np.dtype[Any]", tuple[int, ...]]
+"""What the results of all items have in common: dtype and shape of one."""
 
 
 class Part(Protocol):
@@ -60,7 +57,7 @@ class GatherPart:
         self._list: list[Any] = []
         self._buffers = Buffers()
         self._n_closed = 0  # how many of them belong to attempts that are complete
-        self._form: tuple[np.dtype[Any], tuple[int, ...]] | None = None
+        self._form: Form | None = None
         self._is_list = False
         self._alike: tuple[int, Any, Any] = 0, None, None  # items, dtype and shape of the last block
         self.n_bytes = 0
@@ -93,20 +90,14 @@ class GatherPart:
             self._is_list = isinstance(packed, list)
         if isinstance(packed, list):
             if not self._is_list:
-                raise ResultError(
-                    f"kernel returned Python objects, before that {_form_text(self._form)}; {DIFFERENT}"
-                )
+                raise ResultError(unlike_text(None, "before that", self._form))
             self._list += packed
             return
         form = (packed.dtype, packed.shape[1:])
         if self._is_list:
-            raise ResultError(
-                f"kernel returned {_form_text(form)}, before that Python objects; {DIFFERENT}"
-            )
+            raise ResultError(unlike_text(form, "before that", None))
         if self._form is not None and form != self._form:
-            raise ResultError(
-                f"kernel returned {_form_text(form)}, before that {_form_text(self._form)}; {DIFFERENT}"
-            )
+            raise ResultError(unlike_text(form, "before that", self._form))
         self._form = form
         # The kernel may use its array again for the next block.
         is_kernels = not (is_ours and packed.flags.owndata) and (
@@ -221,10 +212,21 @@ def check_results(results: Any, n_items: int) -> None:
         raise ResultError(f"kernel returned {counted(n_results, 'result')} for {counted(n_items, 'item')}")
 
 
-def form_text(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
-    """How an item's result is described to the user."""
+def unlike_text(form: Form | None, where: str, other: Form | None) -> str:
+    """What is said of results of two forms, None being that of Python objects, and what to do about it."""
+    cure = "for results that differ in form: output = mpims.Gather(dtype=object), which makes a list"
+    if form is not None and other is not None and form[1] == other[1]:
+        kinds = {form[0].kind, other[0].kind}
+        if kinds in ({"S"}, {"U"}):
+            cure = f"give a dtype that holds the longest: output = mpims.Gather(dtype='{kinds.pop()}20')"
+        elif kinds <= set("biufc"):
+            dtype = np.result_type(form[0], other[0]).name
+            cure = f"for one dtype for all of them: output = mpims.Gather(dtype={dtype!r})"
+    return f"kernel returned {_form_text(form)}, {where} {_form_text(other)}; {cure}"
+
+
+def _form_text(form: Form | None) -> str:
+    if form is None:
+        return "Python objects"
+    dtype, shape = form
     return f"{dtype} of shape {shape} per item" if shape else f"{dtype} per item"
-
-
-def _form_text(form: tuple[np.dtype[Any], tuple[int, ...]] | None) -> str:
-    return form_text(*form) if form else "nothing"

@@ -22,7 +22,7 @@ from mpims.core.chunks import Range, Result
 from mpims.core.tree import ABSENT, Forest, Node, node_items
 from mpims.errors import RunFailed, Stopped, UsageError, describe
 from mpims.outputs import Gather, Output, Reduce, ResultError
-from mpims.runtime.parts import DIFFERENT, form_text
+from mpims.runtime.parts import unlike_text
 from mpims.runtime.wire import as_bytes
 from mpims.storage.arrayfile import ArrayFile
 
@@ -151,10 +151,9 @@ class GatherResults:
             return
         if self._form is None and self._list is None:
             self._begin_array(payload)
-        if (payload.dtype, payload.shape[1:]) != self._form:
-            here = form_text(payload.dtype, payload.shape[1:])
-            there = form_text(*self._form) if self._form is not None else "Python objects"
-            raise ResultError(f"kernel returned {here}, elsewhere {there}; {DIFFERENT}")
+        form = payload.dtype, payload.shape[1:]
+        if form != self._form:
+            raise ResultError(unlike_text(form, "elsewhere", self._form))
         file = self._file
         if file is None:  # of nothing there is nothing to write
             return
@@ -167,9 +166,7 @@ class GatherResults:
 
     def _commit_list(self, head: Result, payload: list[Any], ranges: Sequence[Range]) -> None:
         if self._form is not None:
-            raise ResultError(
-                f"kernel returned Python objects, elsewhere {form_text(*self._form)}; {DIFFERENT}"
-            )
+            raise ResultError(unlike_text(None, "elsewhere", self._form))
         if self._list is None:
             self._list = [None] * self._n_items
         for start, stop in ranges:

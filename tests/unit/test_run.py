@@ -380,7 +380,16 @@ def fail(error: BaseException) -> None:
         (lambda self, items: fail(ValueError("first\nsecond")), "failed: ValueError: first"),
         (lambda self, items: [1 // (items[0] - 11)], "ZeroDivisionError: integer"),
         (lambda self, items: np.zeros((1, 2 + (items[0] == 11))), "float64 of shape (3,) per item"),
+        (
+            lambda self, items: np.zeros((1, 2 + (items[0] == 11))),
+            "Gather(dtype=object), which makes a list",
+        ),
         (lambda self, items: np.zeros(1, "f4" if items[0] == 11 else "f8"), "float32 per item"),
+        (lambda self, items: np.zeros(1, "i8" if items[0] == 11 else "f8"), "Gather(dtype='float64')"),
+        (
+            lambda self, items: np.array([str(items[0])], "U" if items[0] > 9 else "U3"),
+            "Gather(dtype='U20')",
+        ),
         (lambda self, items: ["x"] if items[0] == 11 else np.zeros(1), "Gather(dtype=object)"),
     ],
 )
