@@ -173,6 +173,11 @@ class Job:
         return Generator(PCG64(SeedSequence(self._seed, spawn_key=(operator.index(index),))))
 
 
+def defines_work(job: type[Job]) -> bool:
+    """Whether a job says how an item is computed, or is but what others derive from."""
+    return job.kernel is not Job.kernel or job.task is not Job.task
+
+
 def block_of(job: Job, n_items: int) -> int:
     """The job's block for that many items.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mpims.errors import UsageError, describe, user_traceback
-from mpims.job import Job
+from mpims.job import Job, defines_work
 from mpims.jobfile import module_name
 
 
@@ -132,6 +132,8 @@ def load_job_class(source: JobSource) -> type[Job]:
         and not name.startswith("_")
     ]
     jobs = list(dict.fromkeys(jobs))  # a job may have two names
+    # What others derive from is not meant; a job alone that computes nothing is told what it lacks.
+    jobs = list(filter(defines_work, jobs)) or jobs
     if not jobs:
         raise UsageError(f"no job in {source.name}: define a class that derives from mpims.Job")
     if len(jobs) > 1:

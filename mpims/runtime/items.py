@@ -9,7 +9,7 @@ from typing import Any
 
 from mpims.digest import digest_items, told
 from mpims.errors import UsageError, brief, describe
-from mpims.job import START_METHODS, Job
+from mpims.job import START_METHODS, Job, defines_work
 from mpims.outputs import Gather, Reduce
 
 
@@ -103,7 +103,7 @@ def check_kernel(job: Job) -> None:
             f"job {type(job).__name__}: output must be a mpims.Gather() or a mpims.Reduce(function), "
             f"found {brief(output, 60)}"
         )
-    if type(job).kernel is Job.kernel and type(job).task is Job.task:
+    if not defines_work(type(job)):
         raise UsageError(f"job {type(job).__name__} defines neither kernel(items) nor task(item)")
 
 

@@ -302,6 +302,15 @@ def test_of_several_jobs_one_must_be_named(write):
     assert load(f"{spec}:Second").__name__ == "Second"
 
 
+@pytest.mark.parametrize("work", ["task", "kernel"])
+def test_what_others_derive_from_is_no_choice(write, work):
+    base = "from mpims import Job\nclass Base(Job):\n    n: int = 3\n"
+    spec = write(f"{base}class Real(Base):\n    def {work}(self, item): return item\n")
+    assert load(spec).__name__ == "Real"
+    assert load(f"{spec}:Base").__name__ == "Base"
+    assert load(write(base)).__name__ == "Base"
+
+
 def test_private_jobs_are_skipped_but_can_be_named(write):
     spec = write("from mpims import Job\nclass _Base(Job): pass\nclass Real(_Base): pass\n")
     assert load(spec).__name__ == "Real"
