@@ -438,7 +438,9 @@ class Farm:
         n_blocks = -(-self._n_items // self._block)
         allocation = find_allocation(os.environ)
         n_tasks = allocation.n_tasks if allocation is not None else None
-        lines += advice_lines(self._transport.size, len(self._workers), n_blocks, n_tasks)
+        lines += advice_lines(
+            self._transport.size, len(self._workers), n_blocks, n_tasks, in_program=self._source is None
+        )
         for line in lines:
             self._say(line)
 

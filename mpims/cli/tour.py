@@ -97,6 +97,9 @@ def tour_command(arguments: argparse.Namespace) -> int:
     show("\nNext:")
     if n_ranks == 1:
         show("  mpirun -n 3 python -m mpims          the same on three ranks")
+        show(
+            "                                       (Open MPI's on fewer cores: mpirun --oversubscribe ...)"
+        )
     show("  python -m mpims --help               what a job looks like, and all commands")
     show("  python -m mpims run x.py -n 3        your own job on three ranks of this machine")
     return ExitStatus.DONE

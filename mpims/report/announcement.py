@@ -45,7 +45,9 @@ def done_line(n_done: int, n_items: int) -> str:
     return f"{n_done:,} of {n_items:,} items are done already ({n_done / n_items:.0%})"
 
 
-def advice_lines(n_ranks: int, n_workers: int, n_blocks: int, n_tasks: int | None) -> list[str]:
+def advice_lines(
+    n_ranks: int, n_workers: int, n_blocks: int, n_tasks: int | None, *, in_program: bool = False
+) -> list[str]:
     """What would be a better number of ranks, where that can be told.
 
     Parameters
@@ -58,12 +60,15 @@ def advice_lines(n_ranks: int, n_workers: int, n_blocks: int, n_tasks: int | Non
         How many blocks there are: a block is computed by one worker.
     n_tasks
         How many ranks SLURM has room for in this allocation; None outside of one.
+    in_program
+        A program called `mpims.run`: it has no ``-n``, and its launcher gets no flags from us.
     """
     if n_ranks == 1 and n_tasks == 1:
         return ["one process computes: SLURM gave one task; ask it for more, with --ntasks"]
     if n_ranks == 1:
         wanted = len(os.sched_getaffinity(0)) + 1
-        return [f"one process computes; for all cores here: -n {wanted}, or mpirun -n {wanted} ..."]
+        how = f"mpirun -n {wanted} ... (Open MPI's: with --oversubscribe --bind-to none)"
+        return [f"one process computes; for all cores here: {how if in_program else f'-n {wanted}'}"]
     if n_workers > n_blocks:
         given = f"{counted(n_workers, 'worker')} for {counted(n_blocks, 'block')}"
         return [f"{given}: {n_workers - n_blocks:,} will have nothing to do"]

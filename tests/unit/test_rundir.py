@@ -11,7 +11,7 @@ import pytest
 
 from mpims.cli.main import make_parser
 from mpims.errors import Stopped, UsageError
-from mpims.report.announcement import resume_command
+from mpims.report.announcement import advice_lines, resume_command
 from mpims.storage.rundir import JOB, MANIFEST, create_run_dir, read_job, read_json, write_job, write_json
 
 
@@ -153,6 +153,14 @@ def test_a_run_of_a_program_is_resumed_by_that_program(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = "the same program, with mpims.run(..., run_dir='runs/x', resume=True)"
     assert resume_command(tmp_path / "runs" / "x", 3, in_program=True) == text
+
+
+def test_the_advice_for_more_ranks_can_be_followed():
+    """A program has no -n, and the mpirun of Open MPI refuses a rank more than there are cores."""
+    (of_a_job,), (of_a_program,) = (advice_lines(1, 1, 9, None, in_program=told) for told in (False, True))
+    assert of_a_job.endswith(f"for all cores here: -n {len(os.sched_getaffinity(0)) + 1}")
+    assert " -n " not in of_a_program.replace("mpirun -n ", "")
+    assert "--oversubscribe" in of_a_program
 
 
 @pytest.mark.parametrize("option", ["run_dir", "--run-dir"])
