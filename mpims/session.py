@@ -50,7 +50,8 @@ def run(job: Job, **options: Any) -> Outcome | None:
         The job.
     **options
         The fields of `mpims.options.RunOptions`: policy, chunk_min, chunk_max, timeout_s, retries,
-        on_error, durability_s, grace_s, wait, log_every_s, prints, seed, run_dir, resume, quiet.
+        on_error, durability_s, grace_s, wait, log_every_s, prints, end_time_s, seed, run_dir, resume,
+        quiet.
 
     Returns
     -------

@@ -146,7 +146,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"no run in {path.parent}: there is no {path.name}") from None
+        there = _newest_run(path.parent) if path.name == MANIFEST else None
+        hint = f"; the newest run in it is {there}" if there is not None else ""
+        raise UsageError(f"no run in {path.parent}: there is no {path.name}{hint}") from None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -154,6 +156,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Damaged(f"{path} is damaged: it holds a {type(value).__name__}, not an object")
     return value
+
+
+def _newest_run(folder: Path) -> Path | None:
+    """The run that began last of those in a folder; None if there is none, or nobody can look."""
+    with suppress(OSError):
+        manifests = list(folder.glob(f"*/{MANIFEST}"))
+        return max(manifests, key=lambda path: path.stat().st_mtime).parent if manifests else None
+    return None
 
 
 def read_summary(folder: Path) -> dict[str, Any] | None:

@@ -57,6 +57,12 @@ def test_missing_files_are_said_to_be_so(tmp_path):
         read_json(tmp_path / MANIFEST)
     with pytest.raises(UsageError, match=r"no run in .*nowhere: there is no job\.pkl"):
         read_job(tmp_path / "nowhere")
+    for name, began in (("a", 2), ("b", 3), ("c", 1)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / MANIFEST).touch()
+        os.utime(tmp_path / name / MANIFEST, (began, began))
+    with pytest.raises(UsageError, match=r"is no manifest\.json; the newest run in it is .*/b$"):
+        read_json(tmp_path / MANIFEST)
     (tmp_path / MANIFEST).mkdir()
     (tmp_path / JOB).mkdir()
     for read in (lambda: read_json(tmp_path / MANIFEST), lambda: read_job(tmp_path)):
