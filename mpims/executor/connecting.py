@@ -37,7 +37,8 @@ def connect_executor(
     """
     if serving.is_worker:
         raise UsageError(
-            "an Executor within a task: tasks cannot hand out tasks; return what is to be done"
+            "an Executor within a task: tasks cannot hand out tasks; return what is to be done "
+            '(in a module that a task imports it stands under `if __name__ == "__main__":`)'
         )
     transport = connect(share=not serving.is_script, threads=True)
     if transport is None:

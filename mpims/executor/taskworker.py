@@ -301,7 +301,8 @@ class TaskWorker:
         self._program = start.master
         self.has_ended = False
         if start.source != TASKS:
-            self._refuse("this rank serves an executor (mpims script), not jobs: use `mpims run`", "", True)
+            cure = "mpirun alone starts a program that calls mpims.run, and `mpims run` the file of a job"
+            self._refuse(f"this rank serves an executor (mpims script), not jobs: {cure}", "", True)
             return
         settings = start.parameters
         for folder in settings.get("path", ()):
