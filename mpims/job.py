@@ -9,7 +9,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mpims.errors import UsageError
+from mpims.errors import UsageError, brief
 from mpims.outputs import Gather, Output
 from mpims.parameters import Parameter, bind, find_parameters
 
@@ -167,10 +167,22 @@ class Job:
         numpy.random.Generator
             A PCG64 seeded with ``SeedSequence(seed, spawn_key=(index,))``, so that the streams of
             different items are independent (O'Neill 2015; NumPy's parallel generation).
+
+        Raises
+        ------
+        TypeError
+            It is no index, such as an item that is a text.
         """
         from numpy.random import PCG64, Generator, SeedSequence
 
-        return Generator(PCG64(SeedSequence(self._seed, spawn_key=(operator.index(index),))))
+        try:
+            number = operator.index(index)
+        except TypeError:
+            raise TypeError(
+                f"rng wants the index of an item, found {brief(index, 60)}: where items() gave a sequence, "
+                "self.indices has those of the items at hand"
+            ) from None
+        return Generator(PCG64(SeedSequence(self._seed, spawn_key=(number,))))
 
 
 def defines_work(job: type[Job]) -> bool:

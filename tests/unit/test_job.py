@@ -159,6 +159,11 @@ def test_an_index_is_an_integer(index):
         Scale().rng(index)
 
 
+def test_an_item_that_is_no_index_is_told_where_that_is():
+    with pytest.raises(TypeError, match=r"found 'a': where items\(\) gave a sequence, self\.indices"):
+        Scale().rng("a")
+
+
 # ---------------------------------------------------------------------------- blocks
 
 
