@@ -21,9 +21,9 @@ from mpims.supervise import temporary_files
 from mpims.world import find_world
 
 DESCRIPTION = """\
-Run a job twice on ranks of this machine: once undisturbed, and once with faults that are injected from
-outside, by real signals to its processes. Then say what that cost, and whether the result has the same
-bits.
+Run a job twice on -n ranks of this machine, 2 at the least: once undisturbed, and once with faults that are
+injected from outside, by real signals to its processes. Then say what that cost, and whether the result has
+the same bits.
 
 Without any fault a worker is killed at 40% of the items, and rank 0 at 60%. Each may be given again.
 """
@@ -114,7 +114,7 @@ def _plan(arguments: argparse.Namespace) -> list[Fault]:
     if find_world(os.environ) is not None:
         raise UsageError("drill starts its own ranks: call it without a launcher, with -n")
     if n_ranks is None or n_ranks < 2:
-        found = "it is missing" if n_ranks is None else f"found {n_ranks}"
+        found = "found none" if n_ranks is None else f"found {n_ranks}"
         raise UsageError(f"drill wants -n with at least 2 ranks, as in -n 3, {found}")
     plan: list[Fault] = arguments.plan
     if arguments.random is not None:

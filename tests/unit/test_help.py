@@ -63,7 +63,7 @@ def test_an_unknown_option_points_to_the_help_that_has_those_there_are(typed, sh
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("drill x.py", "drill wants -n with at least 2 ranks, as in -n 3, it is missing"),
+        ("drill x.py", "drill wants -n with at least 2 ranks, as in -n 3, found none"),
         ("drill x.py -n 1", "drill wants -n with at least 2 ranks, as in -n 3, found 1"),
         ("script", "the following arguments are required: program; see mpims script --help"),
     ],
