@@ -80,7 +80,7 @@ def test_quiet_says_nothing(mpims_cli, write_job):
 
 
 def test_forms_of_a_job(mpims_cli, write_job, tmp_path):
-    write_job(SQUARES, head="class Base(mpims.Job):\n    pass")
+    write_job(SQUARES, head="class Other(mpims.Job):\n    def task(self, item):\n        pass")
     assert "several jobs" in one_line(mpims_cli("run", "x.py"))
     assert mpims_cli("run", "x.py:X").returncode == 0
     package = tmp_path / "pack"
