@@ -115,7 +115,7 @@ def test_a_rendered_script_is_submitted_and_followed(cluster, tmp_path):
 def test_what_the_cluster_does_not_have_is_said_in_one_line(cluster):
     job = ["slurm", SLOWLY, "--nodes", "2", "--time", "5", "--submit"]
     for wrong, cure in (
-        (["--partition=nosuch"], "--ntasks-per-node is missing, and SLURM does not say"),
+        (["--partition=nosuch"], "SLURM does not say how many cores partition nosuch has: give its ranks"),
         (["--partition=nosuch", "--ntasks-per-node=2"], "give a --partition that `sinfo -s` lists"),
         (["--mem=900T", "--ntasks-per-node=2"], "`sinfo"),
         (["--sbatch=--nosuch", "--ntasks-per-node=2"], "see `man sbatch`"),
