@@ -36,7 +36,6 @@ class Walltime:
         """
         block_s = worker.block_s or mean_block_s
         if block_s is None:
-            self._sizer.room = None
             return now < self._end_at
         n_held = sum([-((attempt.start - attempt.stop) // self._block) for attempt in worker.queue])
         room = int((self._end_at - now) / max(block_s, _SHORTEST_S)) - n_held

@@ -86,6 +86,17 @@ def test_it_holds_what_a_set_holds_after_every_change(steps):
         assert members(range_set) == model
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.permutations(range(16)))
+def test_ranges_that_come_to_touch_are_one_range(order):
+    """Each is put in alone, so many lie apart for a while, in several pages, and every gap is filled."""
+    range_set, model = RangeSet(), set()
+    for i in order:
+        change(range_set, model, "add_new", (i, i + 1))
+        check_form(range_set)
+        assert members(range_set) == model
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(ranges, max_size=6), ranges)
 def test_questions_are_answered_as_a_set_answers_them(held, asked):

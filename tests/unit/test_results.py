@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -90,6 +91,17 @@ def test_a_disk_that_fails_in_the_background_stops_the_run(tmp_path, monkeypatch
     with pytest.raises(Stopped, match="No space left"):
         results.close()
     results.release()
+
+
+def test_the_thread_that_writes_ends_with_its_run(tmp_path):
+    """A program may have many runs: each thread that stayed would keep a file open, too."""
+    before = set(threading.enumerate())
+    results = GatherResults(mpims.Gather(), 3, tmp_path)
+    deliver(results, 1, 0, 3, np.zeros((3, LARGE_BYTES // 8)))
+    (writes,) = set(threading.enumerate()) - before
+    results.close()
+    writes.join(10)
+    assert not writes.is_alive()
 
 
 def test_a_file_system_may_take_a_part_of_a_piece(tmp_path, monkeypatch):

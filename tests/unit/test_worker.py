@@ -18,6 +18,7 @@ from mpims.options import RunOptions
 from mpims.processes import this_process
 from mpims.runtime import masterwatch
 from mpims.runtime.computing import REPORTS_PER_TIMEOUT
+from mpims.runtime.kept import KeptMessages
 from mpims.runtime.transport.local import LocalTransport, local_transports
 from mpims.runtime.wire import (
     MOST_RESULTS,
@@ -862,6 +863,20 @@ def test_what_is_kept_to_be_sent_again_is_limited(started, monkeypatch):
     lose(worker, 0)
     look(worker)
     assert [result_of(m)[0] for m in worker.inheritance()] == [6, 7, 8]
+
+
+def test_the_last_two_messages_are_kept_however_large(monkeypatch):
+    monkeypatch.setattr("mpims.runtime.kept.KEPT_BYTES", 10)
+    kept = KeptMessages()
+    for n_bytes in (4, 100, 100):
+        kept.add(Kind.RESULT, b"", [bytes(n_bytes)])
+        kept.trim()
+    assert ([sent.n_bytes for sent in kept], kept.n_bytes) == ([100, 100], 200)
+    kept.clear()  # what is forgotten takes no room from what comes
+    for _ in range(3):
+        kept.add(Kind.RESULT, b"", [bytes(3)])
+        kept.trim()
+    assert ([sent.n_bytes for sent in kept], kept.n_bytes) == ([3, 3, 3], 9)
 
 
 @pytest.mark.parametrize("n_after", [1, 2, 3])
