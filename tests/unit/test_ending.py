@@ -257,6 +257,23 @@ def test_a_silent_master_that_is_at_work_gets_more_time(sleeper, monkeypatch):
     assert dies(child)
 
 
+def test_a_word_of_the_master_clears_it_of_what_was_counted(sleeper, monkeypatch):
+    """And of what the one before has said: a new one is not at the end of the run because that was."""
+    child, process = sleeper
+    watched, _ = watch()
+    with monkeypatch.context() as patch:
+        patch.setattr(masterwatch, "last_shown", lambda run_dir: int(200 * CLOCK.now_s))
+        for _ in range(2):
+            idle(watched, 0, start_of(process), MOST_SPARED * PATIENCE_S)
+            watched.heard()
+    watched.closing()
+    assert lives(child)
+    for _ in range(MAX_FENCES + 1):
+        watched.heard()
+        idle(watched, 0, start_of(process), 1.5 * PATIENCE_S)
+        assert dies(child)
+
+
 @pytest.mark.parametrize("word", ["heard", "closing", "busy"])
 def test_a_master_that_is_not_silent_is_left_alone(word, sleeper):
     child, process = sleeper
