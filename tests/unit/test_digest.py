@@ -415,6 +415,8 @@ def test_what_cannot_be_taken_apart_has_no_digest(make):
         lambda: ["a", PurePosixPath("x"), np.float32(2)],
         lambda: {"a": (1, 2)},
         lambda: [Plain(a=1)],
+        lambda: {"a": Plain(a=1)},
+        lambda: {Plain: 1},
         lambda: lambda: 1,
         lambda: open(__file__, "rb"),  # noqa: SIM115
         lambda: {(1, 2): {"a", "b"}},
@@ -500,3 +502,13 @@ def test_what_fills_a_masked_array_is_no_part_of_it(values):
     other.data[1] = values[0]  # nor is what lies under the mask
     assert digest(one) == digest(other)
     assert digest(one) != digest(np.ma.masked_array(values, mask=[True, False]))
+
+
+def test_a_masked_element_is_not_what_stands_for_it():
+    masked = np.ma.array([1, 0], mask=[False, True])
+    assert digest(masked) != digest(np.ma.array([1, 0], mask=False))
+
+
+def test_of_many_items_one_more_is_another_sequence():
+    """Only some are looked at; with one more at the end these may be the same."""
+    assert digest_items([0] * 20_001) != digest_items([0] * 20_002)

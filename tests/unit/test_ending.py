@@ -257,6 +257,26 @@ def test_a_silent_master_that_is_at_work_gets_more_time(sleeper, monkeypatch):
     assert dies(child)
 
 
+def test_only_a_sign_of_this_silence_gives_a_master_more_time(sleeper, monkeypatch):
+    child, process = sleeper
+    watched, _ = watch()
+    at_work_until = CLOCK.now_s + 0.6 * PATIENCE_S
+    monkeypatch.setattr(masterwatch, "last_shown", lambda run_dir: int(CLOCK.now_s > at_work_until))
+    idle(watched, 0, start_of(process), 1.5 * PATIENCE_S)
+    assert lives(child)
+    idle(watched, 0, start_of(process), 1.5 * PATIENCE_S)
+    assert dies(child)
+
+
+def test_a_master_is_asked_before_it_is_killed_however_late_this_rank_looks(sleeper):
+    child, process = sleeper
+    watched, (master, _) = watch()
+    CLOCK.now_s += 100 * PATIENCE_S
+    watched.idle(0, start_of(process), PATIENCE_S)
+    assert lives(child)
+    assert kinds(master) == [Kind.PING]
+
+
 def test_a_word_of_the_master_clears_it_of_what_was_counted(sleeper, monkeypatch):
     """And of what the one before has said: a new one is not at the end of the run because that was."""
     child, process = sleeper

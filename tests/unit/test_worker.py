@@ -1035,7 +1035,7 @@ def test_a_master_that_left_without_mpi_noticing_is_lost(survives, monkeypatch):
     assert (worker.must_lead, worker._transport.lost) == ((True, {0}) if survives else (False, set()))
 
 
-@pytest.mark.parametrize("process", [GONE, this_process()])
+@pytest.mark.parametrize("process", [GONE, this_process(), GONE._replace(host="another", boot="its")])
 def test_a_master_to_come_that_has_left_before_is_not_waited_for(process, monkeypatch, tmp_path):
     monkeypatch.setattr(masterwatch, "LIVENESS_INTERVAL_S", 0.0)
     (tmp_path / "manifest.json").write_text(json.dumps({"ranks": {"1": process.as_dict()}}))
