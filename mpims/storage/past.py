@@ -104,7 +104,6 @@ class _Reader:
 
     def read(self, records: Sequence[JournalRecord]) -> Past:
         past = self._past
-        was_closed = False
         fault = "missing"
         heads = [record.payload for record in records if record.kind is RecordKind.HEAD]
         if self._has_file and heads and bytes(heads[-1]) != self._results.head:
@@ -123,10 +122,9 @@ class _Reader:
                     self._under_way[-1].add(*self._checked(*span))
             elif kind is RecordKind.STATS:
                 past.stats = json.loads(bytes(record.payload))
-            elif kind is RecordKind.OPENED and not was_closed:
+            elif kind is RecordKind.OPENED:
                 self._under_way.append(RangeSet())
-            was_closed = kind is RecordKind.CLOSED
-            if was_closed:
+            elif kind is RecordKind.CLOSED:
                 self._under_way = [RangeSet()]
         if past.n_lost:
             past.notes.append(
