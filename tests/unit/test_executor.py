@@ -641,7 +641,7 @@ def test_the_ranks_leave_where_rank_0_is_refused_its_executor(monkeypatch):
     transports, at_exit = local_transports(3), []
     monkeypatch.setattr(connecting, "connect", lambda **options: transports[0])
     monkeypatch.setattr(connecting, "_dismissing", False)
-    monkeypatch.setattr("atexit.register", at_exit.append)
+    monkeypatch.setattr("atexit.register", lambda *call: at_exit.append(partial(*call)))
     with pytest.raises(mpims.UsageError, match="n=5 under a launcher that started 3 ranks"):
         mpims.Executor(n=5)
     for leave in at_exit:
