@@ -92,7 +92,7 @@ def test_what_is_tested_of_the_source_is_so(built: Path) -> None:
     of_the_code = "not published and not really"  # the others are of formulas, and of the seeds
     pytest_here = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", of_the_code]
     units = [f"tests/unit/test_{name}.py" for name in TESTS]
-    run(built, *pytest_here, "tests/simulation", *units, MPIMS_SEEDS="1000")
+    run(built, *pytest_here, "tests/simulation", *units)
 
 
 def test_ranks_are_killed_and_the_bits_are_the_same(built: Path) -> None:

@@ -20,7 +20,7 @@ from mpims.core.scheduler import Scheduler
 from tests.simulation.faults import Faults, Simulated
 from tests.simulation.faulty import Simulation
 
-N_SEEDS = int(os.environ.get("MPIMS_SEEDS", "2000"))
+N_SEEDS = int(os.environ.get("MPIMS_SEEDS", "1000"))
 N_GROUPS = 20
 
 
