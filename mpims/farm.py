@@ -109,7 +109,7 @@ class Farm:
         self._transport = JointTransport(transport)
         self._n_lost_before = len(transport.lost_before) if transport is not None else 0
         self._n_ranks = self._transport.size - len(self._transport.lost)
-        others = set(range(self._transport.size)) - self._transport.lost - {self._transport.rank}
+        others = self._transport.alive - {self._transport.rank}
         self._workers = sorted(others) if self._transport.size > 1 else [self._transport.rank]
         if lead is None:
             options.check_workers(len(self._workers))
@@ -373,7 +373,7 @@ class Farm:
             raise master.error
 
     def _tell_closing(self) -> None:
-        for rank in set(range(self._transport.size)) - self._transport.lost - {self._transport.rank}:
+        for rank in self._transport.alive - {self._transport.rank}:
             self._transport.send(rank, Kind.CLOSING)
 
     def _finish(self, value: Any) -> None:

@@ -94,7 +94,7 @@ def _run(job: Job, options: dict[str, Any]) -> Outcome | None:
         served = serve(transport, lambda start: job)
         outcome = None
         if not served:
-            transport.over = f"{transport.where(_leader(transport))} {LEFT}"
+            transport.over = f"{transport.where(min(transport.alive))} {LEFT}"
             raise UsageError(transport.over)
         if isinstance(served, Lead):
             # Of ranks lost in a run before, none can have begun this one.
@@ -129,10 +129,10 @@ def _wait_for_leader(transport: Transport) -> None:
     error: BaseException | None = getattr(sys, "last_value", None)  # not of SystemExit
     why = LEFT if error is None else f"has left the program: {describe(error)}"
     left = f"{transport.where(transport.rank)} {why}"
-    first = leader = _leader(transport)
+    first = leader = min(transport.alive)
     while transport.is_open and leader != transport.rank:
         message = transport.receive(LEAVING_WAIT_S)
-        leader = _leader(transport)
+        leader = min(transport.alive)
         if message is None:
             continue
         source = message.source
@@ -156,10 +156,6 @@ def _wait_for_leader(transport: Transport) -> None:
             transport.receive(left_s)
         lost = tuple(transport.lost)
         dismiss_workers(transport, None if error is None else End(ExitStatus.FAILED, left, lost=lost))
-
-
-def _leader(transport: Transport) -> int:
-    return min(set(range(transport.size)) - transport.lost)
 
 
 def _lead(job: Job, options: dict[str, Any], transport: Transport | None, lead: Lead | None) -> Outcome:
@@ -194,7 +190,7 @@ def serve(
     MpimsError
         The error that the run ended with on the master.
     """
-    master = _leader(transport)
+    master = min(transport.alive)
     if master == transport.rank:
         return Lead()
 
@@ -272,7 +268,7 @@ def dismiss_workers(transport: Transport | None, ended: End | None = None) -> No
         How the last run ended, for those whom its master could not tell.
     """
     if transport is not None and transport.is_open:
-        for rank in set(range(transport.size)) - transport.lost - {transport.rank}:
+        for rank in transport.alive - {transport.rank}:
             if ended is not None:
                 transport.send(rank, Kind.END, b"", encode_object(ended))
             transport.send(rank, Kind.DISMISS, b"", encode_object(tuple(transport.lost)))

@@ -80,7 +80,7 @@ def rank_findings(transport: Transport, folder: Path, n_allocated: int = 0) -> I
             links = measure_links(transport, answers)
             yield from judge_links(links)
         finally:
-            for rank in set(range(transport.size)) - transport.lost - {transport.rank}:
+            for rank in transport.alive - {transport.rank}:
                 transport.send(rank, Kind.CLOSING)
         if len(answers) < transport.size - 1 or None in links.values():
             kill_silent(set(range(1, transport.size)) - answers.keys(), os.environ)

@@ -307,7 +307,7 @@ class TaskThread:
     ) -> None:
         transport.engage("an Executor")
         self._transport = transport
-        others = sorted(set(range(transport.size)) - transport.lost - {transport.rank})
+        others = sorted(transport.alive - {transport.rank})
         workers = others[:max_workers]
         self.n_workers = len(workers)
         self._customer = customer

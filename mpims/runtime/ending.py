@@ -52,7 +52,7 @@ def end_workers(
     if error is not None:
         end = End(status=error.exit_status, message=error.message, detail=error.detail, lost=lost)
     buffers = encode_object(end)
-    waiting = set(range(transport.size)) - transport.lost - {transport.rank}
+    waiting = transport.alive - {transport.rank}
     for rank in waiting:
         transport.send(rank, Kind.END, b"", buffers)
     said_goodbye: set[int] = set()

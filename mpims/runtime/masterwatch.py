@@ -99,8 +99,7 @@ class MasterWatch:
         self._silence_s += min(now - self._looked, self.interval_s)
         self._looked = now
         self.interval_s = min(LONGEST_INTERVAL_S, patience_s / PINGS_PER_PATIENCE)
-        alive = set(range(self._transport.size)) - self._transport.lost
-        silent = min(alive) if master is None else master
+        silent = min(self._transport.alive) if master is None else master
         if self._silence_s > patience_s and (self._is_closing or self._n_pings >= MIN_PINGS):
             self.busy()
             if (
@@ -132,7 +131,7 @@ class MasterWatch:
         self._checked = now
         rank, process = master, start.master if master is not None else None
         if rank is None:
-            rank = min(set(range(self._transport.size)) - self._transport.lost)
+            rank = min(self._transport.alive)
             process = _process_of_rank(rank, Path(start.run_dir))
         return rank if process is not None and is_alive(process) is False else None
 

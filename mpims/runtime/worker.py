@@ -252,7 +252,7 @@ class Worker:
     def _lose_master(self) -> None:
         """Lead if this is the lowest rank alive, else compute on until the one that is says START."""
         self._master = None
-        lowest = min(set(range(self._transport.size)) - self._transport.lost)
+        lowest = min(self._transport.alive)
         self.must_lead = lowest == self._transport.rank
         if not self.must_lead and self.start is not None and self._watch.is_done(self.start):
             # It may have told the others: the lowest of them does not lead any more.

@@ -125,6 +125,11 @@ class Transport(ABC):
         self.lost.add(rank)
 
     @property
+    def alive(self) -> set[int]:
+        """The ranks that are not known to be dead, this one too; the lowest one leads, or is to."""
+        return set(range(self.size)) - self.lost
+
+    @property
     def is_open(self) -> bool:
         """Whether messages can still be sent."""
         return True

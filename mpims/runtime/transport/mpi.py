@@ -73,8 +73,8 @@ class MpiTransport(Transport):
         self.host = platform.node()
         self.hosts = {self.rank: self.host}
         self.survives_deaths = self._has_ulfm = os.environ.get("OMPI_MCA_mpi_ft_enable") == "1"  # noqa: SIM112
-        if self._has_ulfm:
-            atexit.register(self._leave)
+        self._pid = os.getpid()
+        atexit.register(self._leave)
         # MPI_Finalize deletes this first of all; where it comes after the program, nothing is called.
         MPI.COMM_SELF.Set_attr(MPI.Comm.Create_keyval(delete_fn=self._before_finalize), None)
         self._waiting = Waiting()
@@ -152,7 +152,7 @@ class MpiTransport(Transport):
 
     @property
     def is_open(self) -> bool:
-        return not MPI.Is_finalized()
+        return os.getpid() == self._pid and not MPI.Is_finalized()  # what the program forks is no rank
 
     # ---------------------------------------------------------------- receiving
 
@@ -275,9 +275,10 @@ class MpiTransport(Transport):
     def _leave(self) -> None:
         """Leave without MPI_Finalize if a rank has died: it may wait for that rank for ever.
 
-        That is so even where every survivor has acknowledged the death, about once in twenty times.
+        That is so even where every survivor has acknowledged the death, about once in twenty times. In a
+        child that the program has forked it waits for ever, too.
         """
-        if self.lost:
+        if (self._has_ulfm and self.lost) or os.getpid() != self._pid:
             _leave(self.exit_status)
 
     def _failed_ranks(self) -> set[int]:
